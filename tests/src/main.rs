@@ -80,7 +80,7 @@ fn main() -> ExitCode {
 
 /// Lets a server and its client talk, and checks what they said and how they ended.
 fn talk(pair: &Pair) -> Result<(), String> {
-    let Pair { name, options, messages, expected } = pair;
+    let &Pair { name, options, messages, expected } = pair;
     let start = |side: &'static str, address: &str, arguments: &[&str]| {
         let mut command = Command::new(program(&format!("{name}-{side}")));
         command.arg(address).args(arguments);
