@@ -22,10 +22,11 @@
 use std::env;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -422,4 +423,31 @@ pub fn tcp(peer: SocketAddr) -> TcpStream {
     stream.set_write_timeout(Some(DEADLINE)).expect("it is above zero");
     stream.set_nodelay(true).expect("it is a TCP socket");
     stream
+}
+
+/// A loopback address where nobody listens, and that nobody is given who asks for any free port:
+/// the kernels give those out from 32,768 on, or from higher up. It stays free until it is used.
+///
+/// # Panics
+///
+/// When nothing is free.
+///
+/// # Examples
+///
+/// ```
+/// let address = tests::unused_address();
+/// assert!(std::net::TcpStream::connect(address).is_err());
+/// ```
+pub fn unused_address() -> SocketAddr {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    // Test processes that run at the same time begin at different places.
+    let start = std::process::id().wrapping_mul(31);
+    let candidate = || {
+        let port = start.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % 12_000 + 20_000;
+        SocketAddr::from(([127, 0, 0, 1], port as u16))
+    };
+    let is_free = |address: &SocketAddr| {
+        UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok()
+    };
+    (0..12_000).map(|_| candidate()).find(is_free).expect("a port is free")
 }
