@@ -58,8 +58,11 @@ fn run(options: &Options) -> Result<(), Error> {
     // Not in a scope: that would wait for the end of standard input after that of the answer.
     let sender = thread::Builder::new().spawn(move || {
         let sent = send(&sending, &messages);
-        // The server may wait for the end before it answers. Our other half stays open.
-        let _ = sending.shutdown(Shutdown::Write);
+        // A server may wait for the end of a stream, but a proxy may take half a close for a whole
+        // one: messages are answered without it.
+        if piped {
+            let _ = sending.shutdown(Shutdown::Write);
+        }
         sent
     });
     let sender = sender.map_err(cannot)?;

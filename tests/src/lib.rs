@@ -27,7 +27,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -184,6 +184,17 @@ impl Process {
         self.stdin = None;
     }
 
+    /// Ends it, and waits until all its output was read.
+    ///
+    /// # Panics
+    ///
+    /// When its output does not end by the [`DEADLINE`]: it has left a child that holds the pipe.
+    pub fn kill(&mut self) {
+        // It may have ended, and then there is nothing to kill.
+        let _ = self.child.kill();
+        self.exit_code();
+    }
+
     /// Waits until it has ended and all its output was read; returns the exit code, -1 for a signal.
     ///
     /// # Panics
@@ -230,8 +241,9 @@ impl Drop for Process {
 struct Heard(Mutex<(Vec<u8>, bool)>, Condvar);
 
 impl Heard {
-    fn state(&self) -> std::sync::MutexGuard<'_, (Vec<u8>, bool)> {
-        self.0.lock().expect("nobody panics with the lock")
+    fn state(&self) -> MutexGuard<'_, (Vec<u8>, bool)> {
+        // A wait that fails does so with the lock; what was heard is still right.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait_for(&self, text: &str) -> Option<String> {
@@ -247,7 +259,7 @@ impl Heard {
             }
             let left = DEADLINE.saturating_sub(start.elapsed());
             assert!(!left.is_zero(), "no {text:?} in time; so far:\n{heard}");
-            state = self.1.wait_timeout(state, left).expect("nobody panics with it").0;
+            state = self.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }

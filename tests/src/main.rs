@@ -15,6 +15,7 @@ use tests::{Process, Server, program};
 struct Pair {
     name: &'static str,
     options: &'static [&'static str],
+    /// With a timeout so long that a busy machine does not make a client ask twice.
     messages: &'static [&'static str],
     /// What each line of the client begins with; sorted, for answers may overtake each other.
     expected: &'static [&'static str],
@@ -30,7 +31,7 @@ const PAIRS: [Pair; 4] = [
     Pair {
         name: "udp-echo",
         options: &["--count", "2"],
-        messages: &["hello", "world"],
+        messages: &["--timeout", "30", "hello", "world"],
         expected: &["HELLO", "WORLD"],
     },
     Pair {
@@ -42,7 +43,7 @@ const PAIRS: [Pair; 4] = [
     Pair {
         name: "udp-threaded",
         options: &["--count", "4", "--workers", "4", "--delay", "0.5"],
-        messages: &["one", "two", "three", "four"],
+        messages: &["--timeout", "30", "one", "two", "three", "four"],
         expected: &["FOUR", "ONE", "THREE", "TWO"],
     },
 ];
