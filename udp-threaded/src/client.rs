@@ -110,7 +110,7 @@ impl Client {
             }
             wait = wait.saturating_mul(2);
         }
-        let what = format_args!("no answer from {address} after {attempts} attempts");
+        let what = format!("no answer from {address} after {attempts} attempts");
         result.map_err(|why: io::Error| Error::failed(what, &why))
     }
 }
