@@ -37,8 +37,8 @@ const PAIRS: [Pair; 4] = [
     Pair {
         name: "tcp-threaded",
         options: &["--count", "1"],
-        messages: &["hello", "world"],
-        expected: &["HELLO", "WORLD"],
+        messages: &["hello world"],
+        expected: &["HELLO WORLD"],
     },
     Pair {
         name: "udp-threaded",
