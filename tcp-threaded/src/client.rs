@@ -58,8 +58,7 @@ fn run(options: &Options) -> Result<(), Error> {
     // Not in a scope: that would wait for the end of standard input after that of the answer.
     let sender = thread::Builder::new().spawn(move || {
         let sent = send(&sending, &messages);
-        // A server may wait for the end of a stream, but a proxy may take half a close for a whole
-        // one: messages are answered without it.
+        // Only here must the server know the end: a proxy may take half a close for a whole one.
         if piped {
             let _ = sending.shutdown(Shutdown::Write);
         }
@@ -110,13 +109,7 @@ fn send(mut stream: &TcpStream, messages: &[Vec<u8>]) -> io::Result<()> {
             stream.write_all(message)?;
             continue;
         }
-        loop {
-            let length = match io::stdin().read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => length,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
+        while let length @ 1.. = io::stdin().read(&mut buffer)? {
             SENT.fetch_add(length, SeqCst);
             stream.write_all(&buffer[..length])?;
         }

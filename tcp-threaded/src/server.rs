@@ -5,10 +5,9 @@
 //! cargo run -p tcp-threaded --bin tcp-threaded-client -- :8888 hi    # another
 //! ```
 //!
-//! A connection is a stream: a read is not a write of the other side, but what has come so far;
-//! 0 bytes is its end. N workers accept on one listener: the kernel wakes one of them for each
-//! connection. No dispatcher, no queue, no lock. When all are busy, connections wait in the
-//! listener's backlog.
+//! A connection is a stream: a read is what has come so far, not a write of the other side. N workers
+//! accept on one listener: the kernel wakes one of them for each connection. No dispatcher, no
+//! queue, no lock. When all are busy, connections wait in the listener's backlog.
 //!
 //! Before real use:
 //! - Each open connection holds a worker until it ends or is idle for too long; a client that keeps
@@ -79,8 +78,7 @@ fn run(options: &Options) -> Result<(), Error> {
             });
             // The machine's: it gives no more threads. Serve with those that run.
             if let Err(error) = started {
-                let running = worker - 1;
-                server.log.warning(format_args!("{running} of {workers} workers: {error}"));
+                server.log.warning(format_args!("{} of {workers} workers: {error}", worker - 1));
                 break;
             }
         }
@@ -95,9 +93,8 @@ impl Server {
             let (stream, client) = self.accept();
             self.log.line(format_args!("{client} connected (worker {worker})"));
             let served = catch_unwind(AssertUnwindSafe(|| {
-                // A client that says nothing would hold this worker for ever,
+                // A client that says nothing, or never reads, would hold this worker for ever.
                 stream.set_read_timeout(self.idle_timeout)?;
-                // and so would one that sends and never reads.
                 stream.set_write_timeout(self.idle_timeout)?;
                 // Nagle's algorithm holds back a small write until the client's delayed ACK: 40 ms.
                 stream.set_nodelay(true)?;
@@ -134,7 +131,7 @@ impl Server {
         let (mut buffer, mut total) = (vec![0; 4096], 0);
         loop {
             let request = match stream.read(&mut buffer) {
-                // The client has closed its half, and may still be reading.
+                // The end: the client has closed its half, and may still be reading.
                 Ok(0) => break,
                 Ok(length) => &mut buffer[..length],
                 // A stop and continue's (Ctrl-Z, `fg`): a read with a timeout does not resume.

@@ -15,7 +15,7 @@
 
 use common::{Address, Error, Options};
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{ToSocketAddrs, UdpSocket};
 use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -120,10 +120,7 @@ fn connect(address: &Address) -> io::Result<Vec<UdpSocket>> {
     let mut result = Err(io::Error::other("the name has no address"));
     let mut sockets = Vec::new();
     for peer in address.to_socket_addrs()? {
-        let any: SocketAddr = match peer {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
+        let any = if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         result = UdpSocket::bind(any).and_then(|socket| {
             socket.connect(peer)?;
             sockets.push(socket);

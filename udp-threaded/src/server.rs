@@ -84,8 +84,7 @@ fn run(options: &Options) -> Result<(), Error> {
             });
             // The machine's: it gives no more threads. Serve with those that run.
             if let Err(error) = started {
-                let running = worker - 1;
-                server.log.warning(format_args!("{running} of {workers} workers: {error}"));
+                server.log.warning(format_args!("{} of {workers} workers: {error}", worker - 1));
                 break;
             }
         }
