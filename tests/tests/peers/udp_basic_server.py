@@ -1,0 +1,12 @@
+"""Receives datagrams and shows them: their bytes as hexadecimal digits, and who sent them."""
+
+import socket
+import sys
+
+host, port = sys.argv[1].split(":")
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind((host, int(port)))
+print("listening on %s:%d" % server.getsockname(), flush=True)
+while True:
+    data, client = server.recvfrom(65535)
+    print(data.hex(), "from %s:%d" % client, flush=True)
