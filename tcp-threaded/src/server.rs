@@ -6,14 +6,13 @@
 //! ```
 //!
 //! A connection is a stream: a read is what has come so far, not a write of the other side. N workers
-//! accept on one listener: the kernel wakes one of them for each connection. No dispatcher, no
+//! accept on one listener, and the kernel wakes one of them for each connection: no dispatcher, no
 //! queue, no lock. When all are busy, connections wait in the listener's backlog.
 //!
 //! Before real use:
-//! - Each open connection holds a worker until it ends or is idle for too long; a client that keeps
-//!   sending a byte now and then is not idle. Mind who can reach the port. The default is loopback.
-//! - On Linux a worker that waits in `accept` already holds a file descriptor: keep `--workers`
-//!   below `ulimit -n`.
+//! - An open connection holds a worker until it ends or is idle for too long; a byte now and then is
+//!   not idle. Mind who can reach the port. The default is loopback.
+//! - On Linux a worker that waits in `accept` holds a descriptor: keep `--workers` below `ulimit -n`.
 //!
 //! In Python: `socketserver.ThreadingTCPServer`, with its threads bounded. See also: `client.rs`;
 //! `udp-threaded`, the same for datagrams.
@@ -32,20 +31,14 @@ Usage: tcp-threaded-server [--workers N] [--idle-timeout S] [--count N] [--quiet
 Answers what comes over each connection with the same bytes in upper case.
 
   ADDR              where to listen: HOST:PORT, HOST, :PORT or PORT (default 127.0.0.1:8888)
-  --workers N       how many connections at a time (default 256)
+  --workers N       how many connections at a time (default 256, at most 10000)
   --idle-timeout S  end a connection after S seconds without progress (default 60; 0: never)
   --count N         stop after N connections
   --quiet           print only where it listens, and the machine's trouble
 ";
 
-/// The most bytes to read at once.
-const MAX_READ: usize = 64 << 10;
-
 /// How long to wait before trying again when the machine is in trouble.
 const PAUSE: Duration = Duration::from_millis(250);
-
-/// Bytes of memory without which no further worker is started.
-const HEADROOM: usize = 16 << 20;
 
 struct Server {
     listener: TcpListener,
@@ -60,27 +53,31 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<(), Error> {
     let address = options.address()?;
-    let workers = options.count("--workers")?.unwrap_or(256);
+    // Linux gives a process 65,530 mappings of memory; a thread takes four.
+    let workers = options.count("--workers")?.unwrap_or(256).min(10_000);
     let idle_timeout = Some(options.seconds("--idle-timeout", 60)?).filter(|time| !time.is_zero());
     let tickets = Tickets::new(options.count("--count")?);
-    let log = options.log();
     let (listener, local) = TcpListener::bind(&address)
         .and_then(|listener| listener.local_addr().map(|local| (listener, local)))
         .map_err(|why| Error::failed(format_args!("cannot bind {address}"), &why))?;
-    log.listening(local);
-    let server = &Server { listener, idle_timeout, tickets, log };
+    let server = &Server { listener, idle_timeout, tickets, log: options.log() };
+    server.log.listening(local);
+    let main = &thread::current();
     thread::scope(|scope| {
         for worker in 2..=workers {
-            // A thread that starts but finds no memory for itself would abort the process.
-            let started = Vec::<u8>::new().try_reserve_exact(HEADROOM).map_err(io::Error::other);
-            let started = started.and_then(|()| {
-                thread::Builder::new().spawn_scoped(scope, move || server.serve(worker))
-            });
-            // The machine's: it gives no more threads. Serve with those that run.
+            // A thread that starts without memory aborts the process: look before, and wait behind.
+            let room = Vec::<u8>::new().try_reserve_exact(16 << 20).map_err(io::Error::other);
+            let work = move || {
+                main.unpark();
+                server.serve(worker);
+            };
+            let started = room.and_then(|()| thread::Builder::new().spawn_scoped(scope, work));
+            // The machine's: no more threads. Serve with those that run.
             if let Err(error) = started {
                 server.log.warning(format_args!("{} of {workers} workers: {error}", worker - 1));
                 break;
             }
+            thread::park();
         }
         server.serve(1);
     });
@@ -93,7 +90,7 @@ impl Server {
             let (stream, client) = self.accept();
             self.log.line(format_args!("{client} connected (worker {worker})"));
             let served = catch_unwind(AssertUnwindSafe(|| {
-                // A client that says nothing, or never reads, would hold this worker for ever.
+                // Or a client that says nothing, or never reads, holds this worker for ever.
                 stream.set_read_timeout(self.idle_timeout)?;
                 stream.set_write_timeout(self.idle_timeout)?;
                 // Nagle's algorithm holds back a small write until the client's delayed ACK: 40 ms.
@@ -102,14 +99,13 @@ impl Server {
             }));
             // A handler that panics loses its connection, not the worker.
             let served = served.unwrap_or_else(|_| Err(io::Error::other("the handler panicked")));
-            // The client's: it is gone, silent, or does not read.
+            // The client's: it has left, or is silent.
             if let Err(error) = served {
                 self.log.client(client, &error);
             }
         }
     }
 
-    /// Waits for a connection.
     fn accept(&self) -> (TcpStream, SocketAddr) {
         let mut trouble = None;
         loop {
@@ -128,7 +124,7 @@ impl Server {
 
     /// The function to replace.
     fn handle(&self, mut stream: &TcpStream, client: SocketAddr) -> io::Result<()> {
-        let (mut buffer, mut total) = (vec![0; 4096], 0);
+        let (mut buffer, mut total) = (vec![0; 1024], 0);
         loop {
             let request = match stream.read(&mut buffer) {
                 // The end: the client has closed its half, and may still be reading.
@@ -143,8 +139,8 @@ impl Server {
             request.make_ascii_uppercase();
             // All of it: a `write` may take less than it is given.
             stream.write_all(request)?;
-            // An idle connection costs a page of memory, a busy one has few system calls.
-            if request.len() == buffer.len() && buffer.len() < MAX_READ {
+            // Small for the many that are idle, up to 64 KiB for the few that send a lot.
+            if request.len() == buffer.len() && buffer.len() < 64 << 10 {
                 buffer.resize(2 * buffer.len(), 0);
             }
         }

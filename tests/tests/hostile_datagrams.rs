@@ -197,6 +197,7 @@ print('sent')
     /// Says so aloud, past the test runner, which captures what a test prints; in CI it is a failure.
     fn not_run(wanted: &str, why: &str) -> bool {
         let test = thread::current().name().unwrap_or_default().to_string();
+        let why = why.trim().replace('\n', "; ");
         let report = format!("NOT RUN: {test}: needs {wanted}: {why}\n");
         assert!(env::var_os("CI").is_none(), "{report}");
         std::io::stderr().write_all(report.as_bytes()).unwrap();

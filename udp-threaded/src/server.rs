@@ -36,7 +36,7 @@ Usage: udp-threaded-server [--workers N] [--delay S] [--count N] [--quiet] [ADDR
 Answers each datagram with its bytes in upper case, several at a time.
 
   ADDR         where to listen: HOST:PORT, HOST, :PORT or PORT (default 127.0.0.1:8888)
-  --workers N  how many at a time (default: as many as cores, at least 2)
+  --workers N  how many at a time (default: one for each core, at least 2; at most 10000)
   --delay S    seconds each answer takes, as if it were work (default 0)
   --count N    stop after N datagrams
   --quiet      print only where it listens, and the machine's trouble
@@ -47,9 +47,6 @@ const MAX_DATAGRAM: usize = 65_535;
 
 /// How long to wait before trying again when the machine is in trouble.
 const PAUSE: Duration = Duration::from_millis(250);
-
-/// Bytes of memory without which no further worker is started.
-const HEADROOM: usize = 16 << 20;
 
 struct Server {
     socket: UdpSocket,
@@ -66,27 +63,31 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<(), Error> {
     let address = options.address()?;
     let cores = thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
-    let workers = options.count("--workers")?.unwrap_or(cores);
+    // Linux gives a process 65,530 mappings of memory; a thread takes four.
+    let workers = options.count("--workers")?.unwrap_or(cores).min(10_000);
     let delay = options.seconds("--delay", 0)?;
     let tickets = Tickets::new(options.count("--count")?);
-    let log = options.log();
     let (socket, local) = UdpSocket::bind(&address)
         .and_then(|socket| socket.local_addr().map(|local| (socket, local)))
         .map_err(|why| Error::failed(format_args!("cannot bind {address}"), &why))?;
-    log.listening(local);
-    let server = &Server { socket, port: local.port(), delay, tickets, log };
+    let server = &Server { socket, port: local.port(), delay, tickets, log: options.log() };
+    server.log.listening(local);
+    let main = &thread::current();
     thread::scope(|scope| {
         for worker in 2..=workers {
-            // A thread that starts but finds no memory for itself would abort the process.
-            let started = Vec::<u8>::new().try_reserve_exact(HEADROOM).map_err(io::Error::other);
-            let started = started.and_then(|()| {
-                thread::Builder::new().spawn_scoped(scope, move || server.serve(worker))
-            });
-            // The machine's: it gives no more threads. Serve with those that run.
+            // A thread that starts without memory aborts the process: look before, and wait behind.
+            let room = Vec::<u8>::new().try_reserve_exact(16 << 20).map_err(io::Error::other);
+            let work = move || {
+                main.unpark();
+                server.serve(worker);
+            };
+            let started = room.and_then(|()| thread::Builder::new().spawn_scoped(scope, work));
+            // The machine's: no more threads. Serve with those that run.
             if let Err(error) = started {
                 server.log.warning(format_args!("{} of {workers} workers: {error}", worker - 1));
                 break;
             }
+            thread::park();
         }
         server.serve(1);
     });
