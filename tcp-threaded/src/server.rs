@@ -66,7 +66,7 @@ fn run(options: &Options) -> Result<(), Error> {
     thread::scope(|scope| {
         for worker in 2..=workers {
             // A thread that starts without memory aborts the process: look before, and wait behind.
-            let room = Vec::<u8>::new().try_reserve_exact(16 << 20).map_err(io::Error::other);
+            let room = Vec::<u8>::new().try_reserve_exact(64 << 20).map_err(io::Error::other);
             let work = move || {
                 main.unpark();
                 server.serve(worker);
