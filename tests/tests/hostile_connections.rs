@@ -1,0 +1,837 @@
+//! Hostile and odd connections do not stop, fool or tie up the TCP server, nor odd servers the TCP
+//! client. Nor does a machine that is out of descriptors or threads, nor one that is stopped and
+//! continued.
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+use support::client;
+use tests::{DEADLINE, Process, Server, program, tcp};
+
+const SERVER: &str = "tcp-threaded-server";
+const CLIENT: &str = "tcp-threaded-client";
+
+fn exchange(mut stream: &TcpStream, request: &[u8]) -> Vec<u8> {
+    stream.write_all(request).unwrap();
+    let mut answer = vec![0; request.len()];
+    stream.read_exact(&mut answer).unwrap();
+    answer
+}
+
+/// Leaves with the answer unread: the kernel sends a reset instead of an end.
+fn reset(mut stream: TcpStream) {
+    stream.write_all(b"reset").unwrap();
+    assert!(stream.peek(&mut [0]).unwrap() > 0);
+}
+
+/// Bytes of which no two places look alike soon.
+fn letters(from: usize, length: usize) -> Vec<u8> {
+    (from..from + length).map(|i| b'a' + ((i ^ (i >> 7) ^ (i >> 13)) % 26) as u8).collect()
+}
+
+/// A server that is played by a test, for one connection.
+fn played(play: impl FnOnce(TcpStream) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        play(stream);
+    });
+    address
+}
+
+fn ask(arguments: &[&str]) -> Process {
+    Process::spawn(Command::new(program(CLIENT)).args(arguments))
+}
+
+#[test]
+fn a_reset_a_half_close_and_a_close_with_data_unread_leave_the_worker_free() {
+    let mut server = Server::start(SERVER, &["--workers", "1", "--count", "5"]);
+    let first = tcp(server.address());
+    let mut expected = first.local_addr().unwrap().to_string();
+    reset(first);
+    // In the middle of a stream, with some of it on the way in both directions.
+    let mut second = tcp(server.address());
+    expected += &format!(" {}", second.local_addr().unwrap());
+    let mut rest = second.try_clone().unwrap();
+    let writer = thread::spawn(move || while rest.write_all(&[b'x'; 65_536]).is_ok() {});
+    second.read_exact(&mut [0; 100_000]).unwrap();
+    second.set_nonblocking(true).unwrap();
+    second.shutdown(Shutdown::Both).unwrap();
+    writer.join().unwrap();
+    drop(second);
+    // Closed halves: with nothing sent, and with everything answered.
+    for request in [&b""[..], &letters(0, 100_000)] {
+        let mut stream = tcp(server.address());
+        stream.write_all(request).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(answer == request.to_ascii_uppercase());
+    }
+    assert_eq!(exchange(&tcp(server.address()), b"after"), b"AFTER");
+    assert_eq!(server.process().exit_code(), 0);
+    let errors = server.stderr();
+    let mut told = errors.lines();
+    for client in expected.split(' ') {
+        let line = told.next().unwrap();
+        assert!(line.starts_with(&format!("{SERVER}: {client}: ")), "{line}");
+    }
+    assert_eq!(told.next(), None);
+}
+
+#[test]
+fn silent_clients_that_hold_all_workers_are_ended_and_a_newcomer_is_served() {
+    let options = ["--workers", "2", "--idle-timeout", "0.5", "--count", "3"];
+    let mut server = Server::start(SERVER, &options);
+    let silent = [tcp(server.address()), tcp(server.address())];
+    assert_eq!(exchange(&tcp(server.address()), b"newcomer"), b"NEWCOMER");
+    for mut stream in &silent {
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    }
+    assert_eq!(server.process().exit_code(), 0);
+    assert_eq!(server.stderr().lines().count(), 2);
+    for stream in &silent {
+        let line = format!("{SERVER}: {}: timed out\n", stream.local_addr().unwrap());
+        assert!(server.stderr().contains(&line), "{}", server.stderr());
+    }
+}
+
+#[test]
+fn a_client_that_reads_in_tiny_steps_gets_every_byte() {
+    let server = Server::start(SERVER, &["--idle-timeout", "10", "--quiet"]);
+    let request = letters(7, 300_000);
+    let stream = tcp(server.address());
+    let answer = thread::scope(|scope| {
+        scope.spawn(|| {
+            (&stream).write_all(&request).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut answer = Vec::<u8>::new();
+        let mut step = [0; 100];
+        while let length @ 1.. = (&stream).read(&mut step).unwrap() {
+            answer.extend(&step[..length]);
+        }
+        answer
+    });
+    assert!(answer == request.to_ascii_uppercase());
+}
+
+#[test]
+fn an_answer_that_ends_early_is_told_also_when_standard_input_goes_through() {
+    let address = played(|mut stream| {
+        stream.read_exact(&mut [0; 6]).unwrap();
+        stream.write_all(b"HEL").unwrap();
+    });
+    let mut client = ask(&[&address, "-"]);
+    client.write(b"hello\n");
+    // Standard input is still open.
+    let error = client.wait_for_error("").unwrap();
+    let expected = format!("3 of 6 bytes came from {address}: the connection was closed");
+    assert_eq!(error, format!("{CLIENT}: {expected}"));
+    assert_eq!(client.exit_code(), 1);
+    assert_eq!(client.stdout(), "HEL");
+}
+
+#[test]
+fn a_server_that_resets_the_connection_is_told_with_the_bytes_that_came() {
+    for arguments in [&["hello"][..], &["-"]] {
+        let address = played(|stream| assert!(stream.peek(&mut [0]).unwrap() > 0));
+        let mut client = ask(&[&[&*address], arguments].concat());
+        if arguments == ["-"] {
+            client.write(b"hello");
+        }
+        let error = client.wait_for_error("").unwrap();
+        let expected = format!("{CLIENT}: 0 of 5 bytes came from {address}: Connection reset");
+        assert!(error.starts_with(&expected), "{error}");
+        assert_eq!(client.exit_code(), 1);
+        assert_eq!(client.stdout(), "");
+    }
+}
+
+#[test]
+fn a_server_that_never_answers_is_given_up_after_the_timeout() {
+    for arguments in [&["hello"][..], &["-"]] {
+        let address = played(|mut stream| {
+            // Until the client has left.
+            let _ = stream.read_to_end(&mut Vec::new());
+            thread::sleep(DEADLINE);
+        });
+        let start = std::time::Instant::now();
+        let mut client = ask(&[&["--timeout", "0.3", &*address], arguments].concat());
+        if arguments == ["-"] {
+            client.write(b"hello");
+        }
+        let error = client.wait_for_error("").unwrap();
+        let expected = format!("{CLIENT}: 0 of 5 bytes came from {address}: timed out");
+        assert_eq!(error, expected);
+        assert_eq!(client.exit_code(), 1);
+        assert!(start.elapsed() >= Duration::from_millis(300));
+    }
+}
+
+#[test]
+fn a_client_ends_by_counting_when_the_server_does_not_close() {
+    for arguments in [&["hello"][..], &["-"]] {
+        let address = played(|mut stream| {
+            stream.read_exact(&mut [0; 5]).unwrap();
+            stream.write_all(b"HELLO").unwrap();
+            thread::sleep(DEADLINE);
+        });
+        let address = [&["--timeout", "1", &*address], arguments].concat();
+        client(CLIENT).args(&address).write_stdin("hello").assert().success().stderr("");
+    }
+}
+
+#[test]
+fn messages_are_answered_by_a_server_that_takes_half_a_close_for_a_whole_one() {
+    let address = played(|mut stream| {
+        stream.read_exact(&mut [0; 5]).unwrap();
+        // A client that had closed its half would be seen here.
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let more = stream.read(&mut [0]);
+        if more.is_err() {
+            stream.write_all(b"HELLO").unwrap();
+        }
+    });
+    client(CLIENT).args([&address, "hello"]).assert().success().stdout("HELLO\n");
+}
+
+#[test]
+fn an_answer_may_come_byte_by_byte_and_in_one_with_the_next() {
+    let address = played(|mut stream| {
+        stream.read_exact(&mut [0; 11]).unwrap();
+        for byte in b"ONE" {
+            stream.write_all(&[*byte]).unwrap();
+        }
+        stream.write_all(b"TWOTHREE").unwrap();
+    });
+    client(CLIENT)
+        .args([&address, "one", "two", "three"])
+        .assert()
+        .success()
+        .stdout("ONE\nTWO\nTHREE\n")
+        .stderr("");
+}
+
+#[test]
+fn standard_input_may_be_idle_for_longer_than_the_timeout() {
+    let server = Server::start(SERVER, &["--count", "1"]);
+    let mut client = ask(&["--timeout", "0.2", &server.address().to_string(), "-"]);
+    client.write(b"one\n");
+    assert_eq!(client.wait_for("ONE").as_deref(), Some("ONE"));
+    thread::sleep(Duration::from_millis(700)); // what is tested: nothing happens
+    client.write(b"two\n");
+    assert_eq!(client.wait_for("TWO").as_deref(), Some("TWO"));
+    assert_eq!(client.exit_code(), 0);
+    assert_eq!(client.stderr(), "");
+    assert_eq!(server.finish(), 0);
+}
+
+#[test]
+fn the_timeout_counts_from_what_was_sent_last() {
+    let second = Duration::from_secs(1);
+    let address = played(move |mut stream| {
+        stream.read_exact(&mut [0; 4]).unwrap();
+        stream.write_all(b"ONE\n").unwrap();
+        stream.read_exact(&mut [0; 4]).unwrap();
+        thread::sleep(second); // later than the timeout, but in time for what was asked
+        stream.write_all(b"TWO\n").unwrap();
+    });
+    let mut client = ask(&["--timeout", "1.5", &address, "-"]);
+    client.write(b"one\n");
+    assert_eq!(client.wait_for("ONE").as_deref(), Some("ONE"));
+    thread::sleep(second);
+    client.write(b"two\n");
+    assert_eq!(client.wait_for("TWO").as_deref(), Some("TWO"));
+    assert_eq!(client.exit_code(), 0);
+    assert_eq!(client.stderr(), "");
+}
+
+#[cfg(target_os = "linux")]
+mod on_linux {
+    use super::*;
+    use std::fs;
+    use std::net::{SocketAddr, UdpSocket};
+    use std::path::PathBuf;
+    use std::process::{Child, Output, Stdio};
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::thread::sleep;
+    use std::time::Instant;
+    use std::{env, process};
+    use tests::udp;
+
+    /// A process's own figures: `Threads`, `VmHWM` (the most memory it has had, in KiB).
+    fn status(process: u32, field: &str) -> usize {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap().split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    fn descriptors(process: u32) -> usize {
+        fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
+    }
+
+    /// Processor time that a process has used, in hundredths of a second: fields 14 and 15, and the
+    /// name before them, in parentheses, may hold anything.
+    fn ticks(process: u32) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11);
+        fields.take(2).map(|field| field.parse::<u64>().unwrap()).sum()
+    }
+
+    /// A second goes by, and the process has hardly anything to do.
+    fn assert_idle(process: u32) {
+        let before = ticks(process);
+        sleep(Duration::from_secs(1)); // what is tested: nothing happens
+        let busy = ticks(process) - before;
+        assert!(busy < 25, "{busy} hundredths of a second");
+    }
+
+    fn signal(name: &str, process: u32) {
+        let status = Command::new("kill").args([name, &process.to_string()]).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits until a process is stopped: until then a signal is only under way.
+    fn stop_and_continue(process: u32) {
+        signal("-STOP", process);
+        let start = Instant::now();
+        let stat = || fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        while !stat().rsplit_once(')').unwrap().1.starts_with(" T") {
+            assert!(start.elapsed() < DEADLINE);
+            sleep(Duration::from_millis(1));
+        }
+        signal("-CONT", process);
+    }
+
+    /// A program under a limit of the shell's, in the same process.
+    fn limited(limit: &str, program: &PathBuf) -> Command {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit {limit}; exec \"$0\" \"$@\"")]).arg(program);
+        shell
+    }
+
+    /// What a command says, or why it says nothing.
+    fn said(command: &mut Command) -> String {
+        let both = |output: Output| [output.stdout, output.stderr].concat();
+        let said = command.output().map_or_else(|why| why.to_string().into_bytes(), both);
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    /// Says so aloud, past the test runner, which captures what a test prints; in CI it is a failure.
+    fn not_run(wanted: &str, why: &str) -> bool {
+        let test = thread::current().name().unwrap_or_default().to_string();
+        let report = format!("NOT RUN: {test}: needs {wanted}: {why}\n");
+        assert!(env::var_os("CI").is_none(), "{report}");
+        std::io::stderr().write_all(report.as_bytes()).unwrap();
+        false
+    }
+
+    /// A place of this test's own for a file.
+    fn temporary(name: &str) -> PathBuf {
+        env::temp_dir().join(format!("{name}-{}", process::id()))
+    }
+
+    fn strace(arguments: &[&str]) -> Command {
+        let mut command = Command::new("strace");
+        // The program is our child, and strace its child: who ends the one ends both.
+        command.args(["-D", "-f", "-qq", "-e", "signal=none"]).args(arguments);
+        command
+    }
+
+    /// Whether strace is here and may trace; it must where `CI` is set.
+    fn can_trace() -> bool {
+        let says = said(
+            strace(&["-o", "/dev/null", "-e", "inject=recvfrom:error=EINTR"])
+                .args(["echo", "traced"]),
+        );
+        says == "traced\n" || not_run("strace", &says)
+    }
+
+    /// A server whose `accept` fails as `inject` says.
+    fn accept_fails(inject: &str, options: &[&str]) -> Server {
+        let inject = format!("inject=accept4:{inject}");
+        let mut command = strace(&["-o", "/dev/null", "-e", &inject]);
+        Server::spawn(command.arg(program(SERVER)).arg(":0").args(options))
+    }
+
+    #[test]
+    fn a_client_that_left_before_it_was_accepted_is_no_trouble() {
+        if !can_trace() {
+            return;
+        }
+        let options = ["--workers", "1", "--count", "2"];
+        let mut server = accept_fails("error=ECONNABORTED:when=1..5", &options);
+        for _ in 0..2 {
+            assert_eq!(exchange(&tcp(server.address()), b"next"), b"NEXT");
+        }
+        assert_eq!(server.process().exit_code(), 0);
+        assert_eq!(server.stderr(), "");
+    }
+
+    #[test]
+    fn trouble_of_the_machine_is_reported_once_for_as_long_as_it_lasts() {
+        if !can_trace() {
+            return;
+        }
+        let options = ["--workers", "1", "--quiet", "--count", "2"];
+        let line = format!("{SERVER}: accept: Too many open files (os error 24)\n");
+        // For three tries, and then no more; for every second try, so before each connection.
+        for (when, times) in [("1..3", 1), ("1+2", 2)] {
+            let mut server = accept_fails(&format!("error=EMFILE:when={when}"), &options);
+            for _ in 0..2 {
+                assert_eq!(exchange(&tcp(server.address()), b"next"), b"NEXT");
+            }
+            assert_eq!(server.process().exit_code(), 0);
+            assert_eq!(server.stderr(), line.repeat(times), "{when}");
+        }
+    }
+
+    #[test]
+    fn a_server_without_free_descriptors_waits_without_a_client() {
+        let mut command = limited("-n 40", &program(SERVER));
+        let mut server = Server::spawn(command.args([":0", "--quiet"]));
+        let line = format!("{SERVER}: accept: Too many open files (os error 24)");
+        assert_eq!(server.wait_for_error("").as_deref(), Some(&*line));
+        assert_idle(server.id());
+        assert_eq!(exchange(&tcp(server.address()), b"hello"), b"HELLO");
+        server.process().kill();
+        assert_eq!(server.stderr(), format!("{line}\n"));
+    }
+
+    #[test]
+    fn a_server_without_free_descriptors_serves_who_is_there_and_then_who_waits() {
+        let mut command = limited("-n 40", &program(SERVER));
+        let mut server = Server::spawn(command.args([":0", "--quiet"]));
+        let mut open: Vec<TcpStream> = (0..60).map(|_| tcp(server.address())).collect();
+        for mut stream in &open {
+            stream.write_all(b"hello").unwrap();
+        }
+        // Connections are accepted in the order in which they came.
+        let mut waiting = open.split_off(20);
+        for mut stream in &open {
+            stream.read_exact(&mut [0; 5]).unwrap();
+        }
+        assert!(server.wait_for_error("").is_some());
+        // 60 do not fit into 40 descriptors.
+        let last = waiting.last().unwrap();
+        last.set_nonblocking(true).unwrap();
+        assert_eq!(last.peek(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        last.set_nonblocking(false).unwrap();
+        assert_idle(server.id());
+        for stream in &open {
+            assert_eq!(exchange(stream, b"all along"), b"ALL ALONG");
+        }
+        assert_eq!(
+            last.set_nonblocking(true).and_then(|()| last.peek(&mut [0])).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        last.set_nonblocking(false).unwrap();
+        // Room for who comes first, and then for all.
+        open.extend(waiting.drain(..10));
+        drop(open);
+        for mut stream in &waiting {
+            stream.read_exact(&mut [0; 5]).unwrap();
+            assert_eq!(exchange(stream, b"newcomer"), b"NEWCOMER");
+        }
+        server.process().kill();
+        let line = format!("{SERVER}: accept: Too many open files (os error 24)\n");
+        assert_eq!(server.stderr(), line);
+    }
+
+    /// Asks either server.
+    fn ask_any(name: &str, address: SocketAddr) {
+        if name.starts_with("tcp") {
+            assert_eq!(exchange(&tcp(address), b"hello"), b"HELLO");
+        } else {
+            let socket = udp(address);
+            let mut answer = [0; 9];
+            socket.send(b"hello").unwrap();
+            let length = socket.recv(&mut answer).unwrap();
+            assert_eq!(&answer[..length], b"HELLO");
+        }
+    }
+
+    /// A server that is asked for more workers than it gets: it says how many, and serves.
+    fn serves_with_fewer(name: &str, command: &mut Command) {
+        let mut server = Server::spawn(command.args([":0", "--quiet", "--workers", "100000"]));
+        let line = server.wait_for_error("").unwrap();
+        let of = line.strip_prefix(&format!("{name}: ")).and_then(|line| line.split_once(' '));
+        let (workers, rest) = of.unwrap();
+        assert!((1..100_000).contains(&workers.parse::<usize>().unwrap()), "{line}");
+        assert!(rest.starts_with("of 100000 workers: "), "{line}");
+        for _ in 0..20 {
+            ask_any(name, server.address());
+        }
+        server.process().kill();
+        assert_eq!(server.stderr(), format!("{line}\n"));
+    }
+
+    #[test]
+    fn a_server_that_gets_too_little_memory_for_its_workers_serves_with_fewer() {
+        for name in [SERVER, "udp-threaded-server"] {
+            for kibibytes in [8_000, 20_000, 40_000, 150_000, 200_000, 600_000] {
+                let limit = format!("-v {kibibytes}");
+                serves_with_fewer(name, &mut limited(&limit, &program(name)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_gets_too_few_threads_serves_with_fewer() {
+        for name in [SERVER, "udp-threaded-server"] {
+            if said(Command::new("id").arg("-u")) != "0\n" {
+                serves_with_fewer(name, &mut limited("-u 20", &program(name)));
+                continue;
+            }
+            // The limit does not hold for root: become somebody whom nothing else belongs to, and
+            // who may read the program.
+            let says = said(Command::new("setpriv").arg("--version"));
+            if !says.starts_with("setpriv ") && !not_run("setpriv", &says) {
+                return;
+            }
+            let copy = temporary(name);
+            // By another process: a file that a child of ours has open for writing cannot be run.
+            assert_eq!(
+                said(Command::new("install").args(["-m", "755"]).arg(program(name)).arg(&copy)),
+                ""
+            );
+            let mut command = limited("-u 20", &"setpriv".into());
+            command.args(["--reuid", "54321", "--regid", "54321", "--clear-groups"]);
+            serves_with_fewer(name, command.arg(&copy));
+            fs::remove_file(copy).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_server_is_asked_for_more_workers_than_the_machine_has_mappings() {
+        for name in [SERVER, "udp-threaded-server"] {
+            serves_with_fewer(name, &mut Command::new(program(name)));
+        }
+    }
+
+    #[test]
+    fn ten_thousand_connections_come_and_go_and_leave_nothing_behind() {
+        let server = Server::start(SERVER, &["--workers", "64", "--quiet"]);
+        let (process, address) = (server.id(), server.address());
+        exchange(&tcp(address), b"before");
+        let start = Instant::now();
+        // The last of the workers may not have started yet.
+        while status(process, "Threads") != 64 || descriptors(process) != 4 {
+            assert!(start.elapsed() < DEADLINE);
+            sleep(Duration::from_millis(1));
+        }
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for number in 0..1_250 {
+                        let mut stream = tcp(address);
+                        match number % 4 {
+                            0 => drop(stream),
+                            1 => reset(stream),
+                            2 => assert_eq!(exchange(&stream, b"x"), b"X"),
+                            _ => {
+                                stream.write_all(b"x").unwrap();
+                                stream.shutdown(Shutdown::Write).unwrap();
+                                assert_eq!(stream.read(&mut [0; 2]).unwrap(), 1);
+                                assert_eq!(stream.read(&mut [0; 2]).unwrap(), 0);
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        // Those who left last may still be being seen off.
+        let start = Instant::now();
+        while descriptors(process) != 4 {
+            assert!(start.elapsed() < DEADLINE, "{} are left", descriptors(process));
+            sleep(Duration::from_millis(1));
+        }
+        assert_eq!(status(process, "Threads"), 64);
+        assert_eq!(exchange(&tcp(address), b"after"), b"AFTER");
+        assert_idle(process);
+    }
+
+    /// Whether this process and its children may have so many descriptors.
+    fn can_open(wanted: usize) -> bool {
+        let limits = fs::read_to_string("/proc/self/limits").unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        let mut limits =
+            line.split_whitespace().skip(3).map(|limit| limit.parse().unwrap_or(usize::MAX));
+        let (soft, hard) = (limits.next().unwrap(), limits.next().unwrap());
+        if soft >= wanted {
+            return true;
+        }
+        let raised = format!("--nofile={}", hard.min(2 * wanted));
+        let process = process::id().to_string();
+        let says = said(Command::new("prlimit").args(["--pid", &process, &raised]));
+        (hard >= wanted && says.is_empty())
+            || not_run("more descriptors", &format!("{hard} {says}"))
+    }
+
+    #[test]
+    fn a_thousand_connections_at_the_same_time_get_each_its_own_mebibyte() {
+        const CONNECTIONS: usize = 1_000;
+        const THREADS: usize = 4;
+        const CHUNK: usize = 64 << 10;
+        if !can_open(CONNECTIONS + 500) {
+            return;
+        }
+        let server = Server::start(SERVER, &["--workers", "1000", "--quiet"]);
+        let address = server.address();
+        let all_open = Barrier::new(THREADS);
+        let request = letters(0, 2 << 20);
+        let answer = request.to_ascii_uppercase();
+        thread::scope(|scope| {
+            for first in 0..THREADS {
+                let (all_open, request, answer) = (&all_open, &request, &answer);
+                scope.spawn(move || {
+                    let numbers = (first..CONNECTIONS).step_by(THREADS);
+                    let streams: Vec<_> = numbers.map(|number| (number, tcp(address))).collect();
+                    for (number, stream) in &streams {
+                        assert_eq!(
+                            exchange(stream, &request[*number..][..1]),
+                            &answer[*number..][..1]
+                        );
+                    }
+                    all_open.wait();
+                    let mut came = vec![0; CHUNK];
+                    for chunk in 0..(1 << 20) / CHUNK {
+                        for (number, stream) in &streams {
+                            let place = chunk * CHUNK + number * 997;
+                            let mut stream = stream;
+                            stream.write_all(&request[place..][..CHUNK]).unwrap();
+                            stream.read_exact(&mut came).unwrap();
+                            assert!(came == answer[place..][..CHUNK], "client {number}");
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_client_that_sends_64_mebibytes_and_reads_nothing_costs_neither_memory_nor_a_worker() {
+        let options = ["--workers", "2", "--idle-timeout", "1", "--count", "4"];
+        let mut server = Server::start(SERVER, &[&options[..], &["--quiet"]].concat());
+        let before = status(server.id(), "VmHWM");
+        let greedy = tcp(server.address());
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let sent = (0..64).try_for_each(|_| (&greedy).write_all(&[b'x'; 1 << 20]));
+                assert!(sent.is_err(), "all of it was taken");
+                ended.store(true, Ordering::SeqCst);
+            });
+            let other = tcp(server.address());
+            while !ended.load(Ordering::SeqCst) {
+                assert_eq!(exchange(&other, b"other"), b"OTHER");
+            }
+        });
+        // Both workers are free for two who stay.
+        let two = [tcp(server.address()), tcp(server.address())];
+        for stream in &two {
+            assert_eq!(exchange(stream, b"later"), b"LATER");
+        }
+        let grown = status(server.id(), "VmHWM") - before;
+        assert!(grown < 4_096, "{grown} KiB");
+        drop(two);
+        assert_eq!(server.process().exit_code(), 0);
+    }
+
+    #[test]
+    fn sixty_four_mebibytes_go_through_both_sides_with_flat_memory() {
+        let server = Server::start(SERVER, &["--quiet", "--count", "1"]);
+        let mut command = Command::new(program(CLIENT));
+        command.args([&server.address().to_string(), "-"]);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Killed(child);
+        let (request, mut came) = (letters(0, 1 << 20), vec![0; 1 << 20]);
+        let answer = request.to_ascii_uppercase();
+        let (mut input, mut output) =
+            (child.0.stdin.take().unwrap(), child.0.stdout.take().unwrap());
+        let writer = thread::spawn(move || {
+            (0..64).for_each(|_| input.write_all(&request).unwrap());
+            input
+        });
+        for number in 0..64 {
+            output.read_exact(&mut came).unwrap();
+            assert!(came == answer, "block {number}");
+        }
+        for process in [server.id(), child.0.id()] {
+            let memory = status(process, "VmHWM");
+            assert!(memory < 16_384, "{memory} KiB");
+        }
+        drop(writer.join().unwrap());
+        assert_eq!(output.read(&mut [0]).unwrap(), 0);
+        assert!(child.0.wait().unwrap().success());
+        assert_eq!(server.finish(), 0);
+    }
+
+    struct Killed(Child);
+
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            // It may have ended, and then there is nothing to kill.
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_stopped_and_continued_while_it_reads_loses_no_connection() {
+        let mut server = Server::start(SERVER, &["--count", "1"]);
+        let stream = tcp(server.address());
+        for _ in 0..5 {
+            assert_eq!(exchange(&stream, b"hello"), b"HELLO");
+            stop_and_continue(server.id());
+        }
+        assert_eq!(exchange(&stream, b"after"), b"AFTER");
+        drop(stream);
+        assert_eq!(server.process().exit_code(), 0);
+        assert_eq!(server.stderr(), "");
+    }
+
+    /// A `write` with a timeout that is stopped and continued has taken a part.
+    #[test]
+    fn a_server_that_is_stopped_and_continued_while_it_writes_loses_no_byte() {
+        let mut server = Server::start(SERVER, &["--count", "1", "--quiet"]);
+        let request = letters(3, 12 << 20);
+        let stream = tcp(server.address());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                (&stream).write_all(&request).unwrap();
+                stream.shutdown(Shutdown::Write).unwrap();
+            });
+            let mut answer = vec![0; 100_000];
+            let mut filled = 0;
+            for _ in 0..20 {
+                (&stream).read_exact(&mut answer[filled..filled + 5_000]).unwrap();
+                filled += 5_000;
+                stop_and_continue(server.id());
+            }
+            (&stream).read_to_end(&mut answer).unwrap();
+            assert!(answer == request.to_ascii_uppercase(), "{} of them", answer.len());
+        });
+        assert_eq!(server.process().exit_code(), 0);
+        assert_eq!(server.stderr(), "");
+    }
+
+    #[test]
+    fn a_tcp_client_that_is_stopped_and_continued_goes_on_waiting() {
+        let (client, received) = (AtomicUsize::new(0), Barrier::new(2));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.read_exact(&mut [0; 5]).unwrap();
+                received.wait();
+                for _ in 0..3 {
+                    stop_and_continue(client.load(Ordering::SeqCst) as u32);
+                }
+                stream.write_all(b"HEL").unwrap();
+                stop_and_continue(client.load(Ordering::SeqCst) as u32);
+                stream.write_all(b"LO").unwrap();
+            });
+            let mut asking = ask(&["--timeout", "30", &address, "hello"]);
+            client.store(asking.id() as usize, Ordering::SeqCst);
+            received.wait();
+            assert_eq!(asking.exit_code(), 0);
+            assert_eq!(asking.stdout(), "HELLO\n");
+            assert_eq!(asking.stderr(), "");
+        });
+    }
+
+    #[test]
+    fn udp_clients_that_are_stopped_and_continued_go_on_waiting_and_do_not_ask_again() {
+        for name in ["udp-echo-client", "udp-threaded-client"] {
+            let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+            server.set_read_timeout(Some(DEADLINE)).unwrap();
+            let address = server.local_addr().unwrap().to_string();
+            let mut command = Command::new(program(name));
+            let mut asking = Process::spawn(command.args(["--timeout", "30", &address, "hello"]));
+            let (_, client) = server.recv_from(&mut [0; 9]).unwrap();
+            for _ in 0..5 {
+                stop_and_continue(asking.id());
+            }
+            server.send_to(b"HELLO", client).unwrap();
+            assert_eq!(asking.exit_code(), 0, "{name}");
+            assert_eq!(asking.stdout(), "HELLO\n", "{name}");
+            server.set_nonblocking(true).unwrap();
+            let more = server.recv_from(&mut [0; 9]).unwrap_err();
+            assert_eq!(more.kind(), ErrorKind::WouldBlock, "{name}");
+        }
+    }
+
+    #[test]
+    fn both_sides_send_small_writes_at_once() {
+        if !can_trace() {
+            return;
+        }
+        let (at_server, at_client) =
+            (temporary("setsockopt-server"), temporary("setsockopt-client"));
+        let traced = |file: &PathBuf, name: &str| {
+            let mut command = strace(&["-e", "trace=setsockopt", "-o", file.to_str().unwrap()]);
+            command.arg(program(name));
+            command
+        };
+        let server = Server::spawn(traced(&at_server, SERVER).args([":0", "--count", "1"]));
+        let address = server.address().to_string();
+        assert_eq!(
+            Process::spawn(traced(&at_client, CLIENT).args([&address, "hello"])).finish(),
+            0
+        );
+        assert_eq!(server.finish(), 0);
+        for file in [at_server, at_client] {
+            let start = Instant::now();
+            let mut calls = String::new();
+            while !calls.contains("exited with 0") {
+                assert!(start.elapsed() < DEADLINE, "{calls}");
+                sleep(Duration::from_millis(1));
+                calls = fs::read_to_string(&file).unwrap();
+            }
+            assert!(calls.contains("SOL_TCP, TCP_NODELAY, [1], 4) = 0"), "{calls}");
+            fs::remove_file(file).unwrap();
+        }
+    }
+
+    /// What a terminal's or a debugger's signal does to a read of standard input.
+    #[test]
+    fn an_interrupted_read_of_standard_input_is_not_its_end() {
+        if !can_trace() {
+            return;
+        }
+        let server = Server::start(SERVER, &["--quiet"]);
+        // Each thread counts its own calls; the main one reads the libraries, but not so often.
+        let mut command = strace(&["-o", "/dev/null", "-e", "inject=read:error=EINTR:when=20+2"]);
+        command.arg(program(CLIENT)).args([&server.address().to_string(), "-"]);
+        let mut asking = Process::spawn(&mut command);
+        for number in 0..30 {
+            let line = format!("line {number}");
+            asking.write(format!("{line}\n").as_bytes());
+            assert_eq!(asking.wait_for(&line.to_uppercase()), Some(line.to_uppercase()));
+        }
+        assert_eq!(asking.exit_code(), 0);
+        assert_eq!(asking.stderr(), "");
+    }
+
+    #[test]
+    fn standard_input_that_cannot_be_read_is_an_error() {
+        let server = Server::start(SERVER, &["--quiet"]);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec \"$0\" \"$@\" </"]).arg(program(CLIENT));
+        let mut asking = Process::spawn(shell.args([&server.address().to_string(), "-"]));
+        assert_eq!(asking.exit_code(), 1);
+        let error = "standard input: Is a directory (os error 21)";
+        assert_eq!(asking.stderr(), format!("{CLIENT}: {error}\n"));
+    }
+}
