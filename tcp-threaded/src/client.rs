@@ -17,6 +17,7 @@ use common::{Address, Error, Options, timed_out};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -33,6 +34,9 @@ Sends messages over one connection and prints the answers.
 
 /// How many bytes have been sent, or are about to be.
 static SENT: AtomicUsize = AtomicUsize::new(0);
+
+/// Why standard input could not be read.
+static UNREAD: OnceLock<io::Error> = OnceLock::new();
 
 struct Client {
     address: Address,
@@ -56,15 +60,7 @@ fn run(options: &Options) -> Result<(), Error> {
     let stream = connect(&address, timeout).map_err(cannot)?;
     let sending = stream.try_clone().map_err(cannot)?;
     // Not in a scope: that would wait for the end of standard input after that of the answer.
-    let sender = thread::Builder::new().spawn(move || {
-        let sent = send(&sending, &messages);
-        // Only here must the server know the end: a proxy may take half a close for a whole one.
-        if piped {
-            let _ = sending.shutdown(Shutdown::Write);
-        }
-        sent
-    });
-    let sender = sender.map_err(cannot)?;
+    let sender = thread::Builder::new().spawn(move || send(&sending, &messages)).map_err(cannot)?;
     let mut client = Client { address, stream, sender, received: 0 };
     if piped {
         let mut buffer = vec![0; 64 << 10];
@@ -80,10 +76,7 @@ fn run(options: &Options) -> Result<(), Error> {
             common::print(&answer)?;
         }
     }
-    match client.sender.is_finished().then(|| client.sender.join()) {
-        Some(Ok(Err(why))) => Err(Error::failed("standard input", &why)),
-        _ => Ok(()),
-    }
+    UNREAD.get().map_or(Ok(()), |why| Err(Error::failed("standard input", why)))
 }
 
 /// Connects to the first of the name's addresses that answers.
@@ -102,6 +95,7 @@ fn connect(address: &Address, timeout: Duration) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// Sends the messages. When the connection is lost, the receiving side says so.
 fn send(mut stream: &TcpStream, messages: &[Vec<u8>]) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     for message in messages {
@@ -109,10 +103,24 @@ fn send(mut stream: &TcpStream, messages: &[Vec<u8>]) -> io::Result<()> {
             stream.write_all(message)?;
             continue;
         }
-        while let length @ 1.. = io::stdin().read(&mut buffer)? {
-            SENT.fetch_add(length, SeqCst);
-            stream.write_all(&buffer[..length])?;
+        loop {
+            match io::stdin().read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => {
+                    SENT.fetch_add(length, SeqCst);
+                    stream.write_all(&buffer[..length])?;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let _ = UNREAD.set(error);
+                    break;
+                }
+            }
         }
+    }
+    // Only standard input has an end to tell: a proxy may take half a close for a whole one.
+    if messages.iter().any(|message| message == b"-") {
+        stream.shutdown(Shutdown::Write)?;
     }
     Ok(())
 }

@@ -343,7 +343,7 @@ mod on_linux {
     fn strace(arguments: &[&str]) -> Command {
         let mut command = Command::new("strace");
         // The program is our child, and strace its child: who ends the one ends both.
-        command.args(["-D", "-f", "-qq", "-e", "signal=none"]).args(arguments);
+        command.args(["-D", "-f", "-q", "-e", "signal=none"]).args(arguments);
         command
     }
 
@@ -423,18 +423,17 @@ mod on_linux {
         assert!(server.wait_for_error("").is_some());
         // 60 do not fit into 40 descriptors.
         let last = waiting.last().unwrap();
-        last.set_nonblocking(true).unwrap();
-        assert_eq!(last.peek(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        last.set_nonblocking(false).unwrap();
+        let assert_waits = || {
+            last.set_nonblocking(true).unwrap();
+            assert_eq!(last.peek(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+            last.set_nonblocking(false).unwrap();
+        };
+        assert_waits();
         assert_idle(server.id());
         for stream in &open {
             assert_eq!(exchange(stream, b"all along"), b"ALL ALONG");
         }
-        assert_eq!(
-            last.set_nonblocking(true).and_then(|()| last.peek(&mut [0])).unwrap_err().kind(),
-            ErrorKind::WouldBlock
-        );
-        last.set_nonblocking(false).unwrap();
+        assert_waits();
         // Room for who comes first, and then for all.
         open.extend(waiting.drain(..10));
         drop(open);
@@ -466,8 +465,8 @@ mod on_linux {
         let line = server.wait_for_error("").unwrap();
         let of = line.strip_prefix(&format!("{name}: ")).and_then(|line| line.split_once(' '));
         let (workers, rest) = of.unwrap();
-        assert!((1..100_000).contains(&workers.parse::<usize>().unwrap()), "{line}");
-        assert!(rest.starts_with("of 100000 workers: "), "{line}");
+        assert!((1..10_000).contains(&workers.parse::<usize>().unwrap()), "{line}");
+        assert!(rest.starts_with("of 10000 workers: "), "{line}");
         for _ in 0..20 {
             ask_any(name, server.address());
         }
@@ -478,7 +477,7 @@ mod on_linux {
     #[test]
     fn a_server_that_gets_too_little_memory_for_its_workers_serves_with_fewer() {
         for name in [SERVER, "udp-threaded-server"] {
-            for kibibytes in [8_000, 20_000, 40_000, 150_000, 200_000, 600_000] {
+            for kibibytes in [8_000, 100_000, 200_000, 600_000, 1_500_000] {
                 let limit = format!("-v {kibibytes}");
                 serves_with_fewer(name, &mut limited(&limit, &program(name)));
             }
@@ -487,34 +486,47 @@ mod on_linux {
 
     #[test]
     fn a_server_that_gets_too_few_threads_serves_with_fewer() {
+        let says = said(Command::new("prlimit").args(["--nproc=20", "echo", "limited"]));
+        if says != "limited\n" {
+            not_run("prlimit", &says);
+            return;
+        }
         for name in [SERVER, "udp-threaded-server"] {
+            let mut command = Command::new("prlimit");
+            command.arg("--nproc=20");
             if said(Command::new("id").arg("-u")) != "0\n" {
-                serves_with_fewer(name, &mut limited("-u 20", &program(name)));
+                serves_with_fewer(name, command.arg(program(name)));
                 continue;
             }
             // The limit does not hold for root: become somebody whom nothing else belongs to, and
             // who may read the program.
-            let says = said(Command::new("setpriv").arg("--version"));
-            if !says.starts_with("setpriv ") && !not_run("setpriv", &says) {
-                return;
-            }
             let copy = temporary(name);
             // By another process: a file that a child of ours has open for writing cannot be run.
-            assert_eq!(
-                said(Command::new("install").args(["-m", "755"]).arg(program(name)).arg(&copy)),
-                ""
-            );
-            let mut command = limited("-u 20", &"setpriv".into());
-            command.args(["--reuid", "54321", "--regid", "54321", "--clear-groups"]);
+            let mut install = Command::new("install");
+            assert_eq!(said(install.args(["-m", "755"]).arg(program(name)).arg(&copy)), "");
+            command.args(["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups"]);
             serves_with_fewer(name, command.arg(&copy));
             fs::remove_file(copy).unwrap();
         }
     }
 
     #[test]
-    fn a_server_is_asked_for_more_workers_than_the_machine_has_mappings() {
+    fn a_server_that_is_asked_for_too_many_workers_starts_as_many_as_any_machine_has_room_for() {
         for name in [SERVER, "udp-threaded-server"] {
-            serves_with_fewer(name, &mut Command::new(program(name)));
+            let mut server = Server::start(name, &["--quiet", "--workers", "100000"]);
+            let start = Instant::now();
+            // Or the machine gives fewer, and then it says so.
+            while status(server.id(), "Threads") < 10_000 && server.stderr().is_empty() {
+                assert!(start.elapsed() < DEADLINE);
+                sleep(Duration::from_millis(5));
+            }
+            for _ in 0..20 {
+                ask_any(name, server.address());
+            }
+            server.process().kill();
+            let error = server.stderr();
+            assert!(error.is_empty() || error.contains(" of 10000 workers: "), "{error}");
+            assert!(error.lines().count() <= 1, "{error}");
         }
     }
 
@@ -522,13 +534,13 @@ mod on_linux {
     fn ten_thousand_connections_come_and_go_and_leave_nothing_behind() {
         let server = Server::start(SERVER, &["--workers", "64", "--quiet"]);
         let (process, address) = (server.id(), server.address());
-        exchange(&tcp(address), b"before");
         let start = Instant::now();
         // The last of the workers may not have started yet.
-        while status(process, "Threads") != 64 || descriptors(process) != 4 {
+        while status(process, "Threads") != 64 {
             assert!(start.elapsed() < DEADLINE);
             sleep(Duration::from_millis(1));
         }
+        let before = descriptors(process);
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
@@ -551,7 +563,7 @@ mod on_linux {
         });
         // Those who left last may still be being seen off.
         let start = Instant::now();
-        while descriptors(process) != 4 {
+        while descriptors(process) != before {
             assert!(start.elapsed() < DEADLINE, "{} are left", descriptors(process));
             sleep(Duration::from_millis(1));
         }
@@ -802,26 +814,6 @@ mod on_linux {
             assert!(calls.contains("SOL_TCP, TCP_NODELAY, [1], 4) = 0"), "{calls}");
             fs::remove_file(file).unwrap();
         }
-    }
-
-    /// What a terminal's or a debugger's signal does to a read of standard input.
-    #[test]
-    fn an_interrupted_read_of_standard_input_is_not_its_end() {
-        if !can_trace() {
-            return;
-        }
-        let server = Server::start(SERVER, &["--quiet"]);
-        // Each thread counts its own calls; the main one reads the libraries, but not so often.
-        let mut command = strace(&["-o", "/dev/null", "-e", "inject=read:error=EINTR:when=20+2"]);
-        command.arg(program(CLIENT)).args([&server.address().to_string(), "-"]);
-        let mut asking = Process::spawn(&mut command);
-        for number in 0..30 {
-            let line = format!("line {number}");
-            asking.write(format!("{line}\n").as_bytes());
-            assert_eq!(asking.wait_for(&line.to_uppercase()), Some(line.to_uppercase()));
-        }
-        assert_eq!(asking.exit_code(), 0);
-        assert_eq!(asking.stderr(), "");
     }
 
     #[test]

@@ -223,9 +223,12 @@ fn udp(server: SocketAddr) -> UdpSocket {
     socket
 }
 
+/// Connected, and answered once: opening many must not fill the backlog.
 fn tcp(server: SocketAddr) -> TcpStream {
-    let stream = tests::tcp(server);
+    let mut stream = tests::tcp(server);
     stream.set_read_timeout(Some(LONG_PATIENCE)).expect("it is above zero");
+    let answered = stream.write_all(b".").and_then(|()| stream.read_exact(&mut [0]));
+    answered.expect("the server answers");
     stream
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 use tests::Server;
@@ -52,7 +53,7 @@ impl Contender {
         let path = self.path();
         match self.kind {
             Kind::Ours => Ok(()),
-            Kind::Python => run(Command::new("python3").arg("--version")),
+            Kind::Python => python().map(drop),
             Kind::C | Kind::Floor => {
                 let mut cc = Command::new("cc");
                 // The best that -O2 gives depends on the compiler's age: some use vectors, as Rust
@@ -61,11 +62,12 @@ impl Contender {
                 if self.kind == Kind::C {
                     cc.arg("-DUPPER");
                 }
-                run(cc.arg("-o").arg(path).arg(self.source()))
+                run(cc.arg("-o").arg(path).arg(self.source())).map(drop)
             }
             Kind::Rust => {
                 let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or("rustc".into()));
                 run(rustc.args(["-O", "--edition=2021", "-o"]).arg(path).arg(self.source()))
+                    .map(drop)
             }
         }
     }
@@ -78,7 +80,7 @@ impl Contender {
                 let arguments: Vec<_> = arguments.chain(["--quiet"]).collect();
                 return Server::start(&format!("{}-server", self.program()), &arguments);
             }
-            Kind::Python => Command::new("python3"),
+            Kind::Python => Command::new(python().expect("it was there before")),
             _ => Command::new(self.path()),
         };
         if self.kind == Kind::Python {
@@ -103,11 +105,20 @@ impl Contender {
     }
 }
 
-fn run(command: &mut Command) -> Result<(), String> {
+/// The interpreter itself: `python3` may be a script that takes its time to find it.
+fn python() -> Result<String, String> {
+    static PYTHON: OnceLock<Result<String, String>> = OnceLock::new();
+    let ask = || run(Command::new("python3").args(["-c", "import sys; print(sys.executable)"]));
+    PYTHON.get_or_init(ask).clone()
+}
+
+/// What a command prints, or why it fails.
+fn run(command: &mut Command) -> Result<String, String> {
     let program = command.get_program().to_string_lossy().into_owned();
+    let text = |bytes| String::from_utf8_lossy(bytes).trim().to_string();
     match command.stdin(Stdio::null()).output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr))),
+        Ok(output) if output.status.success() => Ok(text(&output.stdout)),
+        Ok(output) => Err(format!("{program}: {}", text(&output.stderr))),
         Err(why) => Err(format!("{program}: {why}")),
     }
 }
