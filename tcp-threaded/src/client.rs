@@ -98,24 +98,15 @@ fn connect(address: &Address, timeout: Duration) -> io::Result<TcpStream> {
 /// Sends the messages. When the connection is lost, the receiving side says so.
 fn send(mut stream: &TcpStream, messages: &[Vec<u8>]) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
+    let unread = |error| UNREAD.set(error).map_or(0, |()| 0);
     for message in messages {
         if message != b"-" {
             stream.write_all(message)?;
             continue;
         }
-        loop {
-            match io::stdin().read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => {
-                    SENT.fetch_add(length, SeqCst);
-                    stream.write_all(&buffer[..length])?;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    let _ = UNREAD.set(error);
-                    break;
-                }
-            }
+        while let length @ 1.. = io::stdin().read(&mut buffer).unwrap_or_else(unread) {
+            SENT.fetch_add(length, SeqCst);
+            stream.write_all(&buffer[..length])?;
         }
     }
     // Only standard input has an end to tell: a proxy may take half a close for a whole one.
