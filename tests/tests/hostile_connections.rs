@@ -459,7 +459,8 @@ mod on_linux {
         }
     }
 
-    /// A server that is asked for more workers than it gets: it says how many, and serves.
+    /// A server that is asked for more workers than it gets, even than any machine has room for: it
+    /// says how many it has, and serves.
     fn serves_with_fewer(name: &str, command: &mut Command) {
         let mut server = Server::spawn(command.args([":0", "--quiet", "--workers", "100000"]));
         let line = server.wait_for_error("").unwrap();
@@ -507,26 +508,6 @@ mod on_linux {
             command.args(["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups"]);
             serves_with_fewer(name, command.arg(&copy));
             fs::remove_file(copy).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_server_that_is_asked_for_too_many_workers_starts_as_many_as_any_machine_has_room_for() {
-        for name in [SERVER, "udp-threaded-server"] {
-            let mut server = Server::start(name, &["--quiet", "--workers", "100000"]);
-            let start = Instant::now();
-            // Or the machine gives fewer, and then it says so.
-            while status(server.id(), "Threads") < 10_000 && server.stderr().is_empty() {
-                assert!(start.elapsed() < DEADLINE);
-                sleep(Duration::from_millis(5));
-            }
-            for _ in 0..20 {
-                ask_any(name, server.address());
-            }
-            server.process().kill();
-            let error = server.stderr();
-            assert!(error.is_empty() || error.contains(" of 10000 workers: "), "{error}");
-            assert!(error.lines().count() <= 1, "{error}");
         }
     }
 
@@ -819,11 +800,14 @@ mod on_linux {
     #[test]
     fn standard_input_that_cannot_be_read_is_an_error() {
         let server = Server::start(SERVER, &["--quiet"]);
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "exec \"$0\" \"$@\" </"]).arg(program(CLIENT));
-        let mut asking = Process::spawn(shell.args([&server.address().to_string(), "-"]));
-        assert_eq!(asking.exit_code(), 1);
-        let error = "standard input: Is a directory (os error 21)";
-        assert_eq!(asking.stderr(), format!("{CLIENT}: {error}\n"));
+        // Whether the server's end comes before or after the reader's is left to chance.
+        for _ in 0..10 {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "exec \"$0\" \"$@\" </"]).arg(program(CLIENT));
+            let mut asking = Process::spawn(shell.args([&server.address().to_string(), "-"]));
+            assert_eq!(asking.exit_code(), 1);
+            let error = "standard input: Is a directory (os error 21)";
+            assert_eq!(asking.stderr(), format!("{CLIENT}: {error}\n"));
+        }
     }
 }
