@@ -79,14 +79,16 @@ pub fn measure(contender: &Contender, work: Work, time: Duration) -> Sample {
     let started = start.elapsed().as_secs_f64();
     let (address, id) = (server.address(), server.id());
     servers::settle(id);
+    let threads_end =
+        contender.is_threaded() && matches!(work, Work::Datagrams { .. } | Work::Churn);
     // What the server has used when `load` begins and ends.
     let observe = |load: &mut dyn FnMut() -> Sample| {
         let (before, own_before) = (servers::settle(id), servers::cpu(std::process::id()));
         let mut sample = load();
         let own_after = servers::cpu(std::process::id());
         let after = servers::settle(id);
-        sample.cpu = before.zip(after).map(|(before, after)| after.since(before));
-        sample.own_cpu = own_before.zip(own_after).map(|(before, after)| after.since(before));
+        sample.cpu = before.zip(after).map(|(before, after)| after.since(before, threads_end));
+        sample.own_cpu = own_before.zip(own_after).map(|(before, after)| after.since(before, true));
         sample
     };
     let (warm_up, is_upper) = (time / 5, contender.is_upper());

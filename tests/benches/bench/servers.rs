@@ -48,6 +48,11 @@ impl Contender {
         self.kind != Kind::Floor
     }
 
+    /// Whether it has a thread for each request or connection.
+    pub fn is_threaded(&self) -> bool {
+        self.command.starts_with("thread") || self.command.starts_with("tcp.c")
+    }
+
     /// Has it built, if it is not; says why that cannot be.
     pub fn build(&self) -> Result<(), String> {
         let path = self.path();
@@ -149,11 +154,9 @@ pub fn cpu(id: u32) -> Option<Cpu> {
 }
 
 impl Cpu {
-    /// Seconds used since `before`: the fine figure, unless threads that have ended are missing.
-    pub fn since(self, before: Cpu) -> f64 {
-        let (living, all) = (self.living - before.living, self.all - before.all);
-        let two_ticks_each = 0.02 + 1e-6;
-        if all - living > two_ticks_each { all } else { living }
+    /// Seconds used since `before`: the fine figure, unless threads have ended since.
+    pub fn since(self, before: Cpu, threads_end: bool) -> f64 {
+        if threads_end { self.all - before.all } else { self.living - before.living }
     }
 }
 
