@@ -261,8 +261,8 @@ mod on_linux {
     use std::net::{SocketAddr, UdpSocket};
     use std::path::PathBuf;
     use std::process::{Child, Output, Stdio};
-    use std::sync::Barrier;
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
     use std::thread::sleep;
     use std::time::Instant;
     use std::{env, process};
@@ -580,27 +580,21 @@ mod on_linux {
         }
         let server = Server::start(SERVER, &["--workers", "1000", "--quiet"]);
         let address = server.address();
-        let all_open = Barrier::new(THREADS);
         let request = letters(0, 2 << 20);
         let answer = request.to_ascii_uppercase();
+        let streams: Vec<TcpStream> = (0..CONNECTIONS).map(|_| tcp(address)).collect();
+        // All of them are with a worker now.
+        for stream in &streams {
+            assert_eq!(exchange(stream, b"x"), b"X");
+        }
         thread::scope(|scope| {
-            for first in 0..THREADS {
-                let (all_open, request, answer) = (&all_open, &request, &answer);
+            for streams in streams.chunks(CONNECTIONS / THREADS) {
+                let (request, answer) = (&request, &answer);
                 scope.spawn(move || {
-                    let numbers = (first..CONNECTIONS).step_by(THREADS);
-                    let streams: Vec<_> = numbers.map(|number| (number, tcp(address))).collect();
-                    for (number, stream) in &streams {
-                        assert_eq!(
-                            exchange(stream, &request[*number..][..1]),
-                            &answer[*number..][..1]
-                        );
-                    }
-                    all_open.wait();
                     let mut came = vec![0; CHUNK];
                     for chunk in 0..(1 << 20) / CHUNK {
-                        for (number, stream) in &streams {
+                        for (number, mut stream) in streams.iter().enumerate() {
                             let place = chunk * CHUNK + number * 997;
-                            let mut stream = stream;
                             stream.write_all(&request[place..][..CHUNK]).unwrap();
                             stream.read_exact(&mut came).unwrap();
                             assert!(came == answer[place..][..CHUNK], "client {number}");
@@ -720,28 +714,22 @@ mod on_linux {
 
     #[test]
     fn a_tcp_client_that_is_stopped_and_continued_goes_on_waiting() {
-        let (client, received) = (AtomicUsize::new(0), Barrier::new(2));
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let (mut stream, _) = listener.accept().unwrap();
-                stream.read_exact(&mut [0; 5]).unwrap();
-                received.wait();
-                for _ in 0..3 {
-                    stop_and_continue(client.load(Ordering::SeqCst) as u32);
-                }
-                stream.write_all(b"HEL").unwrap();
-                stop_and_continue(client.load(Ordering::SeqCst) as u32);
-                stream.write_all(b"LO").unwrap();
-            });
-            let mut asking = ask(&["--timeout", "30", &address, "hello"]);
-            client.store(asking.id() as usize, Ordering::SeqCst);
-            received.wait();
-            assert_eq!(asking.exit_code(), 0);
-            assert_eq!(asking.stdout(), "HELLO\n");
-            assert_eq!(asking.stderr(), "");
+        let (is_waiting, client_waits) = mpsc::channel();
+        let (answer, answers) = mpsc::channel::<&[u8]>();
+        let address = played(move |mut stream| {
+            stream.read_exact(&mut [0; 5]).unwrap();
+            is_waiting.send(()).unwrap();
+            answers.iter().for_each(|part| stream.write_all(part).unwrap());
         });
+        let mut asking = ask(&["--timeout", "30", &address, "hello"]);
+        client_waits.recv_timeout(DEADLINE).unwrap();
+        (0..3).for_each(|_| stop_and_continue(asking.id()));
+        answer.send(b"HEL").unwrap();
+        stop_and_continue(asking.id());
+        answer.send(b"LO").unwrap();
+        assert_eq!(asking.exit_code(), 0);
+        assert_eq!(asking.stdout(), "HELLO\n");
+        assert_eq!(asking.stderr(), "");
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub struct Sample {
 }
 
 /// An answer that has not come by then is lost.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// The same for what a full backlog may delay: the kernel tries again after 1, 2, 4 and 8 seconds.
 const LONG_PATIENCE: Duration = Duration::from_secs(20);
 
