@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
@@ -22,10 +22,20 @@ fn exchange(mut stream: &TcpStream, request: &[u8]) -> Vec<u8> {
     answer
 }
 
+/// What a call gives, however often the test itself is stopped and continued, as by a debugger.
+fn resumed<T>(mut call: impl FnMut() -> io::Result<T>) -> T {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result.unwrap(),
+        }
+    }
+}
+
 /// Leaves with the answer unread: the kernel sends a reset instead of an end.
 fn reset(mut stream: TcpStream) {
     stream.write_all(b"reset").unwrap();
-    assert!(stream.peek(&mut [0]).unwrap() > 0);
+    assert!(resumed(|| stream.peek(&mut [0])) > 0);
 }
 
 /// Bytes of which no two places look alike soon.
@@ -93,7 +103,7 @@ fn silent_clients_that_hold_all_workers_are_ended_and_a_newcomer_is_served() {
     let silent = [tcp(server.address()), tcp(server.address())];
     assert_eq!(exchange(&tcp(server.address()), b"newcomer"), b"NEWCOMER");
     for mut stream in &silent {
-        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        assert_eq!(resumed(|| stream.read(&mut [0])), 0);
     }
     assert_eq!(server.process().exit_code(), 0);
     assert_eq!(server.stderr().lines().count(), 2);
@@ -115,7 +125,7 @@ fn a_client_that_reads_in_tiny_steps_gets_every_byte() {
         });
         let mut answer = Vec::<u8>::new();
         let mut step = [0; 100];
-        while let length @ 1.. = (&stream).read(&mut step).unwrap() {
+        while let length @ 1.. = resumed(|| (&stream).read(&mut step)) {
             answer.extend(&step[..length]);
         }
         answer
@@ -142,7 +152,7 @@ fn an_answer_that_ends_early_is_told_also_when_standard_input_goes_through() {
 #[test]
 fn a_server_that_resets_the_connection_is_told_with_the_bytes_that_came() {
     for arguments in [&["hello"][..], &["-"]] {
-        let address = played(|stream| assert!(stream.peek(&mut [0]).unwrap() > 0));
+        let address = played(|stream| assert!(resumed(|| stream.peek(&mut [0])) > 0));
         let mut client = ask(&[&[&*address], arguments].concat());
         if arguments == ["-"] {
             client.write(b"hello");
@@ -195,8 +205,8 @@ fn messages_are_answered_by_a_server_that_takes_half_a_close_for_a_whole_one() {
         stream.read_exact(&mut [0; 5]).unwrap();
         // A client that had closed its half would be seen here.
         stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let more = stream.read(&mut [0]);
-        if more.is_err() {
+        let more = stream.read(&mut [0]).map_err(|error| error.kind());
+        if more != Ok(0) {
             stream.write_all(b"HELLO").unwrap();
         }
     });
@@ -251,6 +261,24 @@ fn the_timeout_counts_from_what_was_sent_last() {
     client.write(b"two\n");
     assert_eq!(client.wait_for("TWO").as_deref(), Some("TWO"));
     assert_eq!(client.exit_code(), 0);
+    assert_eq!(client.stderr(), "");
+}
+
+/// Nothing comes back for longer than the timeout, but more and more is sent.
+#[test]
+fn a_server_may_wait_for_the_end_of_what_is_sent_before_it_answers() {
+    let address = played(|mut stream| {
+        let mut request = Vec::new();
+        stream.read_to_end(&mut request).unwrap();
+        stream.write_all(&request.to_ascii_uppercase()).unwrap();
+    });
+    let mut client = ask(&["--timeout", "1.5", &address, "-"]);
+    for _ in 0..8 {
+        client.write(b"more\n");
+        thread::sleep(Duration::from_millis(300));
+    }
+    assert_eq!(client.exit_code(), 0);
+    assert_eq!(client.stdout(), "MORE\n".repeat(8));
     assert_eq!(client.stderr(), "");
 }
 
@@ -454,7 +482,7 @@ mod on_linux {
             let socket = udp(address);
             let mut answer = [0; 9];
             socket.send(b"hello").unwrap();
-            let length = socket.recv(&mut answer).unwrap();
+            let length = resumed(|| socket.recv(&mut answer));
             assert_eq!(&answer[..length], b"HELLO");
         }
     }
@@ -483,6 +511,70 @@ mod on_linux {
                 serves_with_fewer(name, &mut limited(&limit, &program(name)));
             }
         }
+    }
+
+    /// A thread takes 2 MiB and some KiB, and the KiB may be those that are missing: one of these
+    /// limits leaves just so much.
+    #[test]
+    fn a_worker_for_whose_stack_there_is_just_enough_memory_does_not_abort_the_server() {
+        thread::scope(|scope| {
+            for name in [SERVER, "udp-threaded-server"] {
+                scope.spawn(move || {
+                    for kibibytes in (14_000..16_080).step_by(20) {
+                        let limit = format!("-v {kibibytes}");
+                        serves_with_fewer(name, &mut limited(&limit, &program(name)));
+                    }
+                });
+            }
+        });
+    }
+
+    /// Each has all it needs before there is another: many that start together find less than there
+    /// was when they were asked for.
+    #[test]
+    fn workers_start_one_after_the_other() {
+        if !can_trace() {
+            return;
+        }
+        for name in [SERVER, "udp-threaded-server"] {
+            let file = temporary(name);
+            let slow = "inject=set_robust_list:delay_enter=20000";
+            let mut command = strace(&["-e", "trace=clone,clone3,sigaltstack", "-e", slow, "-o"]);
+            command.arg(&file).arg(program(name)).args([":0", "--workers", "8"]);
+            let server = Server::spawn(&mut command);
+            let start = Instant::now();
+            let mut steps = String::new();
+            while steps.len() < 14 {
+                assert!(start.elapsed() < DEADLINE, "{steps}");
+                sleep(Duration::from_millis(1));
+                let calls = fs::read_to_string(&file).unwrap();
+                let step = |call: &str| match call {
+                    call if call.contains(" clone") && !call.contains("resumed") => Some('c'),
+                    // A thread's own signal stack, the last thing that it needs.
+                    call if call.contains("sigaltstack({ss_sp=0x") => Some('s'),
+                    _ => None,
+                };
+                steps = calls.lines().filter_map(step).skip_while(|step| *step != 'c').collect();
+            }
+            assert_eq!(steps, "cs".repeat(7), "{name}");
+            drop(server);
+            fs::remove_file(file).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_accept_is_given_up_after_the_timeout() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // When the backlog is full, the kernel drops who knocks.
+        let patience = Duration::from_millis(300);
+        let knock = |_| TcpStream::connect_timeout(&address, patience).ok();
+        let backlog: Vec<TcpStream> = (0..1_000).map_while(knock).collect();
+        assert!(backlog.len() < 1_000);
+        let mut client = ask(&["--timeout", "0.3", &address.to_string()]);
+        assert_eq!(client.exit_code(), 1);
+        let error = format!("{CLIENT}: cannot connect to {address}: timed out\n");
+        assert_eq!(client.stderr(), error);
     }
 
     #[test]
@@ -534,8 +626,8 @@ mod on_linux {
                             _ => {
                                 stream.write_all(b"x").unwrap();
                                 stream.shutdown(Shutdown::Write).unwrap();
-                                assert_eq!(stream.read(&mut [0; 2]).unwrap(), 1);
-                                assert_eq!(stream.read(&mut [0; 2]).unwrap(), 0);
+                                assert_eq!(resumed(|| stream.read(&mut [0; 2])), 1);
+                                assert_eq!(resumed(|| stream.read(&mut [0; 2])), 0);
                             }
                         }
                     }
@@ -740,7 +832,7 @@ mod on_linux {
             let address = server.local_addr().unwrap().to_string();
             let mut command = Command::new(program(name));
             let mut asking = Process::spawn(command.args(["--timeout", "30", &address, "hello"]));
-            let (_, client) = server.recv_from(&mut [0; 9]).unwrap();
+            let (_, client) = resumed(|| server.recv_from(&mut [0; 9]));
             for _ in 0..5 {
                 stop_and_continue(asking.id());
             }

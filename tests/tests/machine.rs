@@ -1,7 +1,7 @@
 //! Neither the machine nor the pipes nor the command line stop a server or make anything panic.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -38,9 +38,19 @@ fn ask(server: &str, address: SocketAddr) {
         if server.starts_with("udp-basic") {
             return;
         }
-        socket.recv(&mut answer).unwrap();
+        resumed(|| socket.recv(&mut answer));
     }
     assert_eq!(&answer, b"HELLO");
+}
+
+/// What a call gives, however often the test itself is stopped and continued, as by a debugger.
+fn resumed<T>(mut call: impl FnMut() -> io::Result<T>) -> T {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result.unwrap(),
+        }
+    }
 }
 
 /// A child without the harness, which holds its pipes open; killed when it is dropped.
@@ -232,7 +242,8 @@ fn a_server_serves_on_when_its_standard_error_is_closed() {
     let address: SocketAddr = first.strip_prefix("listening on ").unwrap().parse().unwrap();
     for _ in 0..2 {
         // Silent, which is something to complain about.
-        assert_eq!(tcp(address).read(&mut [0]).unwrap(), 0);
+        let mut silent = tcp(address);
+        assert_eq!(resumed(|| silent.read(&mut [0])), 0);
     }
     let mut stream = tcp(address);
     stream.write_all(b"hello").unwrap();
@@ -251,7 +262,7 @@ fn a_server_that_was_terminated_is_started_again_on_its_port_at_once() {
     // Who closes first keeps the connection in TIME_WAIT: the server, for these are idle.
     let idle: Vec<TcpStream> = (0..5).map(|_| tcp(address)).collect();
     for mut stream in &idle {
-        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        assert_eq!(resumed(|| stream.read(&mut [0])), 0);
     }
     drop(idle);
     // This one the server leaves half-closed.
@@ -413,62 +424,68 @@ const WRONG_ADDRESSES: [&str; 22] = [
 
 #[test]
 fn every_malformed_command_line_is_one_line_that_names_the_culprit() {
-    for name in servers().chain(clients()) {
-        let mut wrong: Vec<(Vec<OsString>, String)> = Vec::new();
-        let mut case = |arguments: &[&str], culprit: &str| {
-            wrong.push((arguments.iter().map(OsString::from).collect(), culprit.to_string()));
-        };
-        for option in ["--bogus", "--bogus=1", "-x", "-hV", "---", "--=", "-=1", "--\u{1b}[2J"] {
-            let shown = option.as_bytes().escape_ascii();
-            case(&[option], &format!("unknown option \"{shown}\" "));
-            case(&["127.0.0.1:1", option], &format!("unknown option \"{shown}\" "));
+    thread::scope(|scope| {
+        for name in servers().chain(clients()) {
+            scope.spawn(move || assert_malformed(&name));
         }
-        // Another program's.
-        let foreign = if name == "udp-threaded-server" { "--idle-timeout" } else { "--delay" };
-        case(&[foreign, "1"], &format!("unknown option \"{foreign}\" "));
-        for (option, value, why) in wrong_values(&name) {
-            let shown = format!("{option} \"{value}\": {why}");
-            case(&[option, value], &shown);
-            case(&[&format!("{option}={value}")], &shown);
-            case(&[option], &format!("{option} needs a value: {option} "));
+    });
+}
+
+fn assert_malformed(name: &str) {
+    let mut wrong: Vec<(Vec<OsString>, String)> = Vec::new();
+    let mut case = |arguments: &[&str], culprit: &str| {
+        wrong.push((arguments.iter().map(OsString::from).collect(), culprit.to_string()));
+    };
+    for option in ["--bogus", "--bogus=1", "-x", "-hV", "---", "--=", "-=1", "--\u{1b}[2J"] {
+        let shown = option.as_bytes().escape_ascii();
+        case(&[option], &format!("unknown option \"{shown}\" "));
+        case(&["127.0.0.1:1", option], &format!("unknown option \"{shown}\" "));
+    }
+    // Another program's.
+    let foreign = if name == "udp-threaded-server" { "--idle-timeout" } else { "--delay" };
+    case(&[foreign, "1"], &format!("unknown option \"{foreign}\" "));
+    for (option, value, why) in wrong_values(name) {
+        let shown = format!("{option} \"{value}\": {why}");
+        case(&[option, value], &shown);
+        case(&[&format!("{option}={value}")], &shown);
+        case(&[option], &format!("{option} needs a value: {option} "));
+    }
+    if name.ends_with("server") {
+        case(&["--quiet=yes"], "--quiet takes no value");
+        case(&["--quiet="], "--quiet takes no value");
+        case(&["127.0.0.1:0", "more"], "unexpected argument \"more\"");
+        case(&["--", "127.0.0.1:0", "--count"], "unexpected argument \"--count\"");
+        let many: Vec<String> = (0..10_000).map(|number| number.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        case(&many, "unexpected argument \"1\"");
+    }
+    for address in WRONG_ADDRESSES {
+        case(&[address], &format!("ADDR \"{}\": ", address.as_bytes().escape_ascii()));
+    }
+    case(&["--", "--count"], "ADDR \"--count\": ");
+    case(&["-"], "ADDR \"-\": ");
+    let long = "x".repeat(100_000);
+    case(&[&format!("{long}:x")], "\"... (100002 bytes): the port is not a number");
+    case(&[&format!("--{long}")], "\"... (100002 bytes)");
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStringExt;
+        let odd = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+        wrong.push((vec![odd(b"\xff:80")], "ADDR \"\\xff:80\": not UTF-8".into()));
+        wrong.push((vec![odd(b"--\xff")], "unknown option \"--\\xff\"".into()));
+        if let Some((option, ..)) = wrong_values(name).first() {
+            let culprit = format!("{option} \"\\xff\": not a ");
+            wrong.push((vec![option.into(), odd(b"\xff")], culprit));
         }
-        if name.ends_with("server") {
-            case(&["--quiet=yes"], "--quiet takes no value");
-            case(&["--quiet="], "--quiet takes no value");
-            case(&["127.0.0.1:0", "more"], "unexpected argument \"more\"");
-            case(&["--", "127.0.0.1:0", "--count"], "unexpected argument \"--count\"");
-            let many: Vec<String> = (0..10_000).map(|number| number.to_string()).collect();
-            let many: Vec<&str> = many.iter().map(String::as_str).collect();
-            case(&many, "unexpected argument \"1\"");
-        }
-        for address in WRONG_ADDRESSES {
-            case(&[address], &format!("ADDR \"{}\": ", address.as_bytes().escape_ascii()));
-        }
-        case(&["--", "--count"], "ADDR \"--count\": ");
-        case(&["-"], "ADDR \"-\": ");
-        let long = "x".repeat(100_000);
-        case(&[&format!("{long}:x")], "\"... (100002 bytes): the port is not a number");
-        case(&[&format!("--{long}")], "\"... (100002 bytes)");
-        #[cfg(unix)]
-        {
-            use std::os::unix::ffi::OsStringExt;
-            let odd = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
-            wrong.push((vec![odd(b"\xff:80")], "ADDR \"\\xff:80\": not UTF-8".into()));
-            wrong.push((vec![odd(b"--\xff")], "unknown option \"--\\xff\"".into()));
-            if let Some((option, ..)) = wrong_values(&name).first() {
-                let culprit = format!("{option} \"\\xff\": not a ");
-                wrong.push((vec![option.into(), odd(b"\xff")], culprit));
-            }
-        }
-        for (arguments, culprit) in wrong {
-            let (code, output, error) = run(&name, &arguments);
-            let shown = format!("{arguments:.200?}");
-            assert_one_line(&name, &output, &error);
-            assert!(error.contains(&culprit), "{name} {shown:.200}: {error} lacks {culprit}");
-            assert!(error.ends_with(" (see --help)\n"), "{name} {shown:.200}: {error}");
-            assert!(error.len() < 700, "{error}");
-            assert_eq!(code, 2, "{name} {shown:.200}: {error}");
-        }
+    }
+    for (arguments, culprit) in wrong {
+        let (code, output, error) = run(name, &arguments);
+        let shown = format!("{arguments:.200?}");
+        assert_one_line(name, &output, &error);
+        assert!(error.contains(&culprit), "{name} {shown:.200}: {error} lacks {culprit}");
+        assert!(error.ends_with(" (see --help)\n"), "{name} {shown:.200}: {error}");
+        assert!(error.len() < 700, "{error}");
+        assert_eq!(code, 2, "{name} {shown:.200}: {error}");
     }
 }
 
