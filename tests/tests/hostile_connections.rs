@@ -64,11 +64,11 @@ fn ask(arguments: &[&str]) -> Process {
 fn a_reset_a_half_close_and_a_close_with_data_unread_leave_the_worker_free() {
     let mut server = Server::start(SERVER, &["--workers", "1", "--count", "5"]);
     let first = tcp(server.address());
-    let mut expected = first.local_addr().unwrap().to_string();
+    let first_client = first.local_addr().unwrap();
     reset(first);
     // In the middle of a stream, with some of it on the way in both directions.
     let mut second = tcp(server.address());
-    expected += &format!(" {}", second.local_addr().unwrap());
+    let second_client = second.local_addr().unwrap();
     let mut rest = second.try_clone().unwrap();
     let writer = thread::spawn(move || while rest.write_all(&[b'x'; 65_536]).is_ok() {});
     second.read_exact(&mut [0; 100_000]).unwrap();
@@ -89,9 +89,11 @@ fn a_reset_a_half_close_and_a_close_with_data_unread_leave_the_worker_free() {
     assert_eq!(server.process().exit_code(), 0);
     let errors = server.stderr();
     let mut told = errors.lines();
-    for client in expected.split(' ') {
-        let line = told.next().unwrap();
-        assert!(line.starts_with(&format!("{SERVER}: {client}: ")), "{line}");
+    let line = told.next().unwrap();
+    assert!(line.starts_with(&format!("{SERVER}: {first_client}: ")), "{line}");
+    // All that was sent may have been answered before the second was reset: then it ended well.
+    if let Some(line) = told.next() {
+        assert!(line.starts_with(&format!("{SERVER}: {second_client}: ")), "{line}");
     }
     assert_eq!(told.next(), None);
 }
