@@ -70,10 +70,12 @@ fn build() -> PathBuf {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.args(["build", "--quiet", "--workspace", "--exclude", "tests", "--bins"]);
     cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")]);
-    // Cargo tags the directory, and puts what it builds with --target into a folder below.
-    if !root.join("CACHEDIR.TAG").exists() {
-        cargo.arg("--target").arg(name(root).expect("a target has a name"));
-        root = root.parent().expect("a target is in a target directory");
+    // Cargo puts what it builds with --target into a folder of that name below.
+    let target = name(root).expect("a target directory has a name");
+    let above = root.parent().expect("a target directory is in a folder");
+    if above.join("CACHEDIR.TAG").exists() && target.to_string_lossy().matches('-').count() > 1 {
+        cargo.arg("--target").arg(target);
+        root = above;
     }
     cargo.arg("--profile").arg(profile).arg("--target-dir").arg(root);
     let built = cargo.output().expect("cargo runs");

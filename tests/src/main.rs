@@ -60,6 +60,10 @@ fn main() -> ExitCode {
         eprintln!("tests: unknown pair {unknown:?}\n{usage}");
         return ExitCode::from(2);
     }
+    eprintln!("building the examples ...");
+    if panic::catch_unwind(|| program("")).is_err() {
+        return ExitCode::FAILURE;
+    }
     let mut results = Vec::new();
     for pair in PAIRS {
         if asked.is_empty() || asked.iter().any(|asked| asked == pair.name) {

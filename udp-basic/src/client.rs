@@ -51,11 +51,8 @@ fn connect(address: &Address) -> io::Result<Vec<UdpSocket>> {
     let mut sockets = Vec::new();
     for peer in address.to_socket_addrs()? {
         let any = if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        result = UdpSocket::bind(any).and_then(|socket| {
-            socket.connect(peer)?;
-            sockets.push(socket);
-            Ok(())
-        });
+        result = UdpSocket::bind(any)
+            .and_then(|socket| socket.connect(peer).map(|()| sockets.push(socket)));
     }
     if sockets.is_empty() { result.map(|()| sockets) } else { Ok(sockets) }
 }

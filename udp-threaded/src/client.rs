@@ -5,13 +5,12 @@
 //! seq 500 | cargo run -p udp-threaded --bin udp-threaded-client -- :8888 -
 //! ```
 //!
-//! Against `udp-threaded-server --delay 0.5 --workers 8` eight messages take half a second; against
-//! one thread they would take four. At most 64 messages are under way at a time, each on a thread
-//! and a socket of its own: timeout, retry and the choice of the right answer are those of
-//! `udp-echo`'s client, where they are explained. The answers may come in any order.
+//! Each message has a thread and a socket of its own, at most 64 at a time; the answers may come in
+//! any order. Against `udp-threaded-server --delay 0.5 --workers 8` eight messages take half a second,
+//! against one thread four. Timeout, retry and the choice of the right answer are explained in
+//! `udp-echo`'s client, which sends one message at a time.
 //!
-//! In Python: a `threading.Thread` for each message. See also: `server.rs`; `udp-echo`, one message
-//! at a time.
+//! In Python: a `threading.Thread` for each message. See also: `server.rs`.
 
 use common::{Address, Error, Options};
 use std::io::{self, ErrorKind};
@@ -121,11 +120,8 @@ fn connect(address: &Address) -> io::Result<Vec<UdpSocket>> {
     let mut sockets = Vec::new();
     for peer in address.to_socket_addrs()? {
         let any = if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        result = UdpSocket::bind(any).and_then(|socket| {
-            socket.connect(peer)?;
-            sockets.push(socket);
-            Ok(())
-        });
+        result = UdpSocket::bind(any)
+            .and_then(|socket| socket.connect(peer).map(|()| sockets.push(socket)));
     }
     if sockets.is_empty() { result.map(|()| sockets) } else { Ok(sockets) }
 }

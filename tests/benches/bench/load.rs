@@ -11,9 +11,9 @@
 //! - The figure to trust is the server's own CPU time for a request, from `/proc`: the load's time is
 //!   not in it. `busy` says how much of the elapsed time the server computed: where that is far from
 //!   100 % of a core for a server of one thread, it was waiting for the load or for the scheduler.
-//! - The storm too has only so many threads: a hundred that are ready to run would keep the server
-//!   from the processor, which clients on other machines do not. `connect` blocks for a second or
-//!   more when the backlog is full, and that is what is counted.
+//! - The storm too has only so many threads, and each gives way before it opens the next connection:
+//!   clients on other machines would not keep the server from the processor. `connect` blocks for a
+//!   second or more when the backlog is full, and that is what is counted.
 //!
 //! A latency is the time from before the request was sent until its answer was taken: with many
 //! clients that includes the answer's waiting for its turn, for all servers alike.
@@ -404,7 +404,10 @@ fn heard(mut stream: &TcpStream, answer: &[u8]) -> io::Result<bool> {
 fn storm(server: SocketAddr, answer: &[u8], clients: usize) -> Sample {
     let (begin, mut sample) = (Instant::now(), Sample::default());
     let share = |thread: usize| {
-        let open = |_| (Instant::now(), hello(server));
+        let open = |_| {
+            thread::yield_now();
+            (Instant::now(), hello(server))
+        };
         let streams: Vec<_> = (thread..clients).step_by(threads()).map(open).collect();
         let mut sample = Sample::default();
         for (start, stream) in &streams {
