@@ -91,7 +91,7 @@ impl Server {
                 // Forged: to answer our own port number is to be answered, for ever.
                 Ok((_, client)) if client.port() == self.port => {}
                 Ok(received) => return received,
-                // An earlier answer's: its client has left. Windows says so on the next receive.
+                // An earlier answer's: its client has left (on Windows: recvfrom's WSAECONNRESET).
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
                 // A debugger's or a signal's: nothing was received, nothing is lost.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
