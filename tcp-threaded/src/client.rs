@@ -131,7 +131,7 @@ impl Client {
                     self.received += length;
                     return Ok(length);
                 }
-                // A stop and continue's (Ctrl-Z, `fg`): a read with a timeout does not resume.
+                // Stopped and continued (Ctrl-Z, `fg`): a read with a timeout does not resume.
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 // Nothing came for too long, but then nothing is missing, or more has been sent.
                 Err(error) if timed_out(&error) && self.received >= sent => continue,

@@ -5,14 +5,14 @@
 //! cargo run -p tcp-threaded --bin tcp-threaded-client -- :8888 hi    # another
 //! ```
 //!
-//! A connection is a stream: a read is what has come so far, not a write of the other side. N workers
-//! accept on one listener, and the kernel wakes one of them for each connection: no dispatcher, no
-//! queue, no lock. When all are busy, connections wait in the listener's backlog.
+//! A connection is a stream: a read is what has come so far, not a write of the other side. N
+//! workers accept on one listener, and the kernel wakes one of them for each connection: no
+//! dispatcher, no queue, no lock. When all are busy, connections wait in the listener's backlog.
 //!
 //! Before real use:
-//! - An open connection holds a worker until it ends or is idle for too long; a byte now and then is
-//!   not idle. Mind who can reach the port. The default is loopback.
-//! - On Linux a worker that waits in `accept` holds a descriptor: keep `--workers` below `ulimit -n`.
+//! - An open connection holds a worker until it ends or is idle for too long; a byte now and then
+//!   is not idle. Mind who can reach the port. The default is loopback.
+//! - On Linux a worker waiting in `accept` holds a descriptor: keep `--workers` below `ulimit -n`.
 //!
 //! In Python: `socketserver.ThreadingTCPServer`, with its threads bounded. See also: `client.rs`;
 //! `udp-threaded`, the same for datagrams.
@@ -65,14 +65,14 @@ fn run(options: &Options) -> Result<(), Error> {
     let main = &thread::current();
     thread::scope(|scope| {
         for worker in 2..=workers {
-            // A thread that starts without memory aborts the process: look before, and wait behind.
+            // A thread that gets no memory aborts the process: look for 64 MiB, wait until it runs.
             let room = Vec::<u8>::new().try_reserve_exact(64 << 20).map_err(io::Error::other);
             let work = move || {
                 main.unpark();
                 server.serve(worker);
             };
             let started = room.and_then(|()| thread::Builder::new().spawn_scoped(scope, work));
-            // The machine's: no more threads. Serve with those that run.
+            // The machine's error: no more threads. Serve with those that run.
             if let Err(error) = started {
                 server.log.warning(format_args!("{} of {workers} workers: {error}", worker - 1));
                 break;
@@ -99,7 +99,7 @@ impl Server {
             }));
             // A handler that panics loses its connection, not the worker.
             let served = served.unwrap_or_else(|_| Err(io::Error::other("the handler panicked")));
-            // The client's: it has left, or is silent.
+            // The client's error: it has left, or is silent.
             if let Err(error) = served {
                 self.log.client(client, &error);
             }
@@ -111,9 +111,9 @@ impl Server {
         loop {
             match self.listener.accept() {
                 Ok(accepted) => return accepted,
-                // The client's: it left before we came to it. Linux says so later, on a read.
+                // The client's error: it left before we came to it. Linux says so later, on a read.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                // The machine's: out of descriptors, say. Without the pause this loop would spin.
+                // The machine's error: out of descriptors, say. Without the pause this would spin.
                 Err(error) => {
                     trouble.get_or_insert_with(|| self.log.trouble("accept", &error));
                     thread::sleep(PAUSE);
@@ -130,7 +130,7 @@ impl Server {
                 // The end: the client has closed its half, and may still be reading.
                 Ok(0) => break,
                 Ok(length) => &mut buffer[..length],
-                // A stop and continue's (Ctrl-Z, `fg`): a read with a timeout does not resume.
+                // Stopped and continued (Ctrl-Z, `fg`): a read with a timeout does not resume.
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };

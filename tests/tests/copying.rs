@@ -5,6 +5,8 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -42,7 +44,21 @@ fn patch(mut source: String, diff: &str) -> String {
     source
 }
 
-/// Runs a program of the build to its end.
+/// Puts a handler in place of the one in a file, and its imports in place of those there.
+fn replace_handler(mut source: String, code: &str) -> String {
+    let (imports, handler) = code.split_at(code.find("    ///").expect("a handler has a comment"));
+    for import in imports.lines().filter(|line| !line.is_empty()) {
+        let start = import.split_once('{').expect("it imports several").0;
+        let old = source.lines().find(|line| line.starts_with(start)).expect("it is there");
+        source = source.replace(old, import);
+    }
+    let first = handler.lines().next().expect("a handler has a comment");
+    let (before, replaced) = source.split_once(first).expect("it is there");
+    assert_eq!(replaced.matches("fn ").count(), 1, "the handler comes last");
+    format!("{before}{handler}}}\n")
+}
+
+/// Runs a command to its end, with this Cargo.
 fn run(directory: &Path, program: impl AsRef<OsStr>, arguments: &[&str]) {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(directory);
@@ -68,8 +84,8 @@ fn scratch() -> PathBuf {
 }
 
 /// Copies everything, builds it at once, and returns where a binary is:
-/// - `my-server`, which the README makes, with the handler that it replaces;
-/// - in the same project, all eight files as they are in the repository;
+/// - `my-server`, which the README makes, with the first handler that it shows;
+/// - in the same project, all eight files as they are in the repository, and `lines`, the second;
 /// - `without-common`.
 fn copied(name: &str) -> PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
@@ -89,10 +105,7 @@ fn copy() -> PathBuf {
     run(&scratch, "sh", &["-eu", "-c", &block("project")]);
     let file = fs::read_to_string(project.join("src/main.rs")).unwrap();
     assert_eq!(file, read("udp-echo/src/server.rs"));
-    let handler = block("handler");
-    let (before, replaced) = file.split_once(handler.lines().next().unwrap()).expect("it is there");
-    assert!(replaced.matches("fn ").count() == 1, "the handler comes last");
-    fs::write(project.join("src/main.rs"), format!("{before}{handler}}}\n")).unwrap();
+    fs::write(project.join("src/main.rs"), replace_handler(file, &block("handler"))).unwrap();
 
     fs::create_dir(project.join("src/bin")).unwrap();
     for pair in PAIRS {
@@ -101,6 +114,8 @@ fn copy() -> PathBuf {
             fs::write(file, read(format!("{pair}/src/{side}.rs"))).unwrap();
         }
     }
+    let file = replace_handler(read("tcp-threaded/src/server.rs"), &block("lines"));
+    fs::write(project.join("src/bin/lines.rs"), file).unwrap();
 
     run(&scratch, "cargo", &["new", "--quiet", "without-common"]);
     let file = patch(read("udp-echo/src/server.rs"), &block("without common"));
@@ -143,6 +158,19 @@ fn every_file_works_as_it_is_in_a_project_of_its_own() {
 fn to_replace_the_handler_is_all_it_takes_to_make_another_server() {
     let server = start("my-server", &["--count", "1"]);
     assert_eq!(ask("udp-echo-client", &server, &["hello"]), ["olleh"]);
+    assert_eq!(server.finish(), 0);
+}
+
+#[test]
+fn a_handler_may_read_line_by_line() {
+    let server = start("lines", &["--count", "1"]);
+    let mut stream = tests::tcp(server.address());
+    let long = "x".repeat(70_000);
+    stream.write_all(format!("hello\nab\r\n\n{long}\n\u{e9}\nlast").as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "6\n4\n1\n65536\n4465\n3\n4\n");
     assert_eq!(server.finish(), 0);
 }
 

@@ -34,7 +34,7 @@ Receives datagrams and shows them.
   --quiet    print only where it listens, and the machine's trouble
 ";
 
-/// As large as a datagram can be: what does not fit into the buffer is cut off.
+/// As large as a datagram can be: what did not fit into the buffer would be cut off.
 const MAX_DATAGRAM: usize = 65_535;
 
 /// How long to wait before trying again when the machine is in trouble.
@@ -82,9 +82,9 @@ impl Server {
         loop {
             match self.socket.recv_from(buffer) {
                 Ok(received) => return received,
-                // A debugger's or a signal's: nothing was received, nothing is lost.
+                // A signal or a debugger interrupted: nothing was received, nothing is lost.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The machine's: out of memory, say. Without the pause this loop would spin.
+                // The machine's error: out of memory, say. Without the pause this loop would spin.
                 Err(error) => {
                     trouble.get_or_insert_with(|| self.log.trouble("receive", &error));
                     thread::sleep(PAUSE);

@@ -38,7 +38,7 @@ Sends each message as a datagram and prints the answer.
   --attempts N  how often to ask (default 4)
 ";
 
-/// As large as a datagram can be: what does not fit into the buffer is cut off.
+/// As large as a datagram can be: what did not fit into the buffer would be cut off.
 const MAX_DATAGRAM: usize = 65_535;
 
 struct Client {
@@ -118,7 +118,7 @@ fn exchange(socket: &UdpSocket, message: &[u8], wait: Duration) -> io::Result<Ve
                 answer.truncate(length);
                 return Ok(answer);
             }
-            // A stop and continue's (Ctrl-Z, `fg`): a wait with a timeout does not resume.
+            // Stopped and continued (Ctrl-Z, `fg`): a wait with a timeout does not resume.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // Nobody listens, or nobody answers.
             Err(error) => return Err(error),

@@ -17,7 +17,7 @@
 //! - On a host with several addresses bind to one: from `0.0.0.0` an answer may leave from another
 //!   address than was asked, and the client's kernel drops it.
 //!
-//! In Python: `socketserver.UDPServer`. See also: `client.rs`; `udp-threaded`, the same on N threads.
+//! In Python: `socketserver.UDPServer`. See also: `client.rs`; `udp-threaded`, this on N threads.
 
 use common::{Bytes, Error, Log, Options, Tickets};
 use std::io::{self, ErrorKind};
@@ -37,7 +37,7 @@ Answers each datagram with its bytes in upper case, one after the other.
   --quiet    print only where it listens, and the machine's trouble
 ";
 
-/// As large as a datagram can be: what does not fit into the buffer is cut off.
+/// As large as a datagram can be: what did not fit into the buffer would be cut off.
 const MAX_DATAGRAM: usize = 65_535;
 
 /// How long to wait before trying again when the machine is in trouble.
@@ -76,7 +76,7 @@ impl Server {
             // A handler that panics loses its request, not the server.
             let handled = catch_unwind(AssertUnwindSafe(|| self.handle(request, client)))
                 .unwrap_or_else(|_| Err(io::Error::other("the handler panicked")));
-            // The client's: its source port is 0, say, which nobody can answer.
+            // The client's error: its source port is 0, say, which nobody can answer.
             if let Err(error) = handled {
                 self.log.client(client, &error);
             }
@@ -91,11 +91,11 @@ impl Server {
                 // Forged: to answer our own port number is to be answered, for ever.
                 Ok((_, client)) if client.port() == self.port => {}
                 Ok(received) => return received,
-                // An earlier answer's: its client has left (on Windows: recvfrom's WSAECONNRESET).
+                // An earlier answer's error: its client has left (on Windows: WSAECONNRESET).
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-                // A debugger's or a signal's: nothing was received, nothing is lost.
+                // A signal or a debugger interrupted: nothing was received, nothing is lost.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The machine's: out of memory, say. Without the pause this loop would spin.
+                // The machine's error: out of memory, say. Without the pause this loop would spin.
                 Err(error) => {
                     trouble.get_or_insert_with(|| self.log.trouble("receive", &error));
                     thread::sleep(PAUSE);

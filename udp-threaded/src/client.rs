@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Each message has a thread and a socket of its own, at most 64 at a time; the answers may come in
-//! any order. Against `udp-threaded-server --delay 0.5 --workers 8` eight messages take half a second,
-//! against one thread four. Timeout, retry and the choice of the right answer are explained in
+//! any order. Against `udp-threaded-server --delay 0.5 --workers 8` eight messages take half a
+//! second, against one thread four. Timeout, retry and the choice of the right answer are explained in
 //! `udp-echo`'s client, which sends one message at a time.
 //!
 //! In Python: a `threading.Thread` for each message. See also: `server.rs`.
@@ -31,7 +31,7 @@ Sends all messages at once, each as a datagram, and prints the answers as they c
   --attempts N  how often to ask (default 4)
 ";
 
-/// As large as a datagram can be: what does not fit into the buffer is cut off.
+/// As large as a datagram can be: what did not fit into the buffer would be cut off.
 const MAX_DATAGRAM: usize = 65_535;
 
 /// The most messages under way at a time.
@@ -60,7 +60,7 @@ fn run(options: &Options) -> Result<(), Error> {
     thread::scope(|scope| {
         let work = || client.work(&messages);
         for _ in 2..=workers {
-            // The machine's: it gives no more threads. Work with those that run.
+            // The machine's error: it gives no more threads. Work with those that run.
             if thread::Builder::new().spawn_scoped(scope, work).is_err() {
                 break;
             }
@@ -140,7 +140,7 @@ fn exchange(socket: &UdpSocket, message: &[u8], wait: Duration) -> io::Result<Ve
                 answer.truncate(length);
                 return Ok(answer);
             }
-            // A stop and continue's (Ctrl-Z, `fg`): a wait with a timeout does not resume.
+            // Stopped and continued (Ctrl-Z, `fg`): a wait with a timeout does not resume.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // Nobody listens, or nobody answers.
             Err(error) => return Err(error),

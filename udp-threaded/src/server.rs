@@ -1,8 +1,8 @@
 //! Answers each datagram with its bytes in upper case, several at a time.
 //!
 //! ```sh
-//! cargo run -p udp-threaded -- --delay 0.5 --workers 8                               # one terminal
-//! cargo run -p udp-threaded --bin udp-threaded-client -- :8888 a b c d e f g h       # another
+//! cargo run -p udp-threaded -- --delay 0.5 --workers 8                           # one terminal
+//! cargo run -p udp-threaded --bin udp-threaded-client -- :8888 a b c d e f g h   # another
 //! ```
 //!
 //! N workers receive on one socket: the kernel wakes one of them for each datagram. No dispatcher,
@@ -42,7 +42,7 @@ Answers each datagram with its bytes in upper case, several at a time.
   --quiet      print only where it listens, and the machine's trouble
 ";
 
-/// As large as a datagram can be: what does not fit into the buffer is cut off.
+/// As large as a datagram can be: what did not fit into the buffer would be cut off.
 const MAX_DATAGRAM: usize = 65_535;
 
 /// How long to wait before trying again when the machine is in trouble.
@@ -75,14 +75,14 @@ fn run(options: &Options) -> Result<(), Error> {
     let main = &thread::current();
     thread::scope(|scope| {
         for worker in 2..=workers {
-            // A thread that starts without memory aborts the process: look before, and wait behind.
+            // A thread that gets no memory aborts the process: look for 64 MiB, wait until it runs.
             let room = Vec::<u8>::new().try_reserve_exact(64 << 20).map_err(io::Error::other);
             let work = move || {
                 main.unpark();
                 server.serve(worker);
             };
             let started = room.and_then(|()| thread::Builder::new().spawn_scoped(scope, work));
-            // The machine's: no more threads. Serve with those that run.
+            // The machine's error: no more threads. Serve with those that run.
             if let Err(error) = started {
                 server.log.warning(format_args!("{} of {workers} workers: {error}", worker - 1));
                 break;
@@ -104,7 +104,7 @@ impl Server {
             // A handler that panics loses its request, not the worker.
             let handled = catch_unwind(AssertUnwindSafe(|| self.handle(request, client)))
                 .unwrap_or_else(|_| Err(io::Error::other("the handler panicked")));
-            // The client's: its source port is 0, say, which nobody can answer.
+            // The client's error: its source port is 0, say, which nobody can answer.
             if let Err(error) = handled {
                 self.log.client(client, &error);
             }
@@ -119,11 +119,11 @@ impl Server {
                 // Forged: to answer our own port number is to be answered, for ever.
                 Ok((_, client)) if client.port() == self.port => {}
                 Ok(received) => return received,
-                // An earlier answer's: its client has left (on Windows: recvfrom's WSAECONNRESET).
+                // An earlier answer's error: its client has left (on Windows: WSAECONNRESET).
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-                // A debugger's or a signal's: nothing was received, nothing is lost.
+                // A signal or a debugger interrupted: nothing was received, nothing is lost.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The machine's: out of memory, say. Without the pause this loop would spin.
+                // The machine's error: out of memory, say. Without the pause this loop would spin.
                 Err(error) => {
                     trouble.get_or_insert_with(|| self.log.trouble("receive", &error));
                     thread::sleep(PAUSE);
