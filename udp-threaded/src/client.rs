@@ -7,8 +7,8 @@
 //!
 //! Each message has a thread and a socket of its own, at most 64 at a time; the answers may come in
 //! any order. Against `udp-threaded-server --delay 0.5 --workers 8` eight messages take half a
-//! second, against one thread four. Timeout, retry and the choice of the right answer are explained in
-//! `udp-echo`'s client, which sends one message at a time.
+//! second, against one thread four. Timeout, retry and the choice of the right answer are explained
+//! in `udp-echo`'s client, which sends one message at a time.
 //!
 //! In Python: a `threading.Thread` for each message. See also: `server.rs`.
 
