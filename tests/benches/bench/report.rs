@@ -86,7 +86,8 @@ fn grouped(value: f64) -> String {
     text
 }
 
-/// The median of the rounds, and half of the range that they fill.
+/// The median of the rounds, and half of the range that the middle half of them fills: one round in
+/// which the machine did something else shows in neither. With up to three rounds that is all of them.
 struct Figure {
     median: f64,
     spread: f64,
@@ -96,10 +97,11 @@ impl Figure {
     fn of(rounds: impl Iterator<Item = Option<f64>>) -> Option<Figure> {
         let mut values = rounds.collect::<Option<Vec<f64>>>()?;
         values.sort_unstable_by(f64::total_cmp);
-        let (first, last) = (*values.first()?, *values.last()?);
+        let quartile = |quarters| values.get(values.len() * quarters / 4);
+        let (low, high) = (*quartile(1)?, *quartile(3)?);
         let middle = values.len() / 2;
         let median = (values[middle] + values[values.len() - 1 - middle]) / 2.0;
-        Some(Figure { median, spread: (last - first) / 2.0 })
+        Some(Figure { median, spread: (high - low) / 2.0 })
     }
 
     /// `13.2 ± 0.6`: as many decimals as mean something.
