@@ -376,6 +376,24 @@ print('sent')
     }
 
     #[test]
+    fn a_server_that_only_receives_survives_a_signal_and_waits_out_trouble() {
+        if !can_inject() {
+            return;
+        }
+        let trouble = "udp-basic-server: receive: Cannot allocate memory (os error 12)\n";
+        for (error, said, pauses) in [("EINTR", "", 0), ("ENOMEM", trouble, 3)] {
+            let start = Instant::now();
+            let inject = format!("recvfrom:error={error}:when=1..3");
+            let mut server = start_with(&inject, "udp-basic-server", &["--count=1"]);
+            udp(server.address()).send(b"received").unwrap();
+            assert_eq!(server.process().exit_code(), 0);
+            assert_eq!(server.stdout().lines().count(), 2);
+            assert_eq!(server.stderr(), said);
+            assert!(start.elapsed() >= pauses * Duration::from_millis(250));
+        }
+    }
+
+    #[test]
     fn trouble_that_comes_again_is_reported_again() {
         if !can_inject() {
             return;
