@@ -201,12 +201,15 @@ impl Process {
     ///
     /// # Panics
     ///
-    /// When it has not ended by the [`DEADLINE`].
+    /// When it, or its output, has not ended by the [`DEADLINE`].
     pub fn exit_code(&mut self) -> i32 {
         self.close_stdin();
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
+                let left = || DEADLINE.saturating_sub(start.elapsed());
+                let ended = self.output.wait_for_end(left()) && self.error.wait_for_end(left());
+                assert!(ended, "{} has ended, but not its output", self.name);
                 for reader in self.readers.drain(..) {
                     reader.join().expect("a reader does not fail");
                 }
@@ -263,6 +266,12 @@ impl Heard {
             assert!(!left.is_zero(), "no {text:?} in time; so far:\n{heard}");
             state = self.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Waits so long for the end; returns whether it came.
+    fn wait_for_end(&self, limit: Duration) -> bool {
+        let waited = self.1.wait_timeout_while(self.state(), limit, |state| !state.1);
+        waited.unwrap_or_else(PoisonError::into_inner).0.1
     }
 }
 

@@ -49,6 +49,7 @@ fn the_last_of_a_repeated_option_holds() {
     let server = Server::start("udp-echo-server", &["--count", "9", "--count=1"]);
     client("udp-echo-client")
         .args(["--attempts", "1", &server.address().to_string(), "x", "--attempts=4"])
+        .arg("--timeout=30")
         .assert()
         .success()
         .stdout("X\n");
@@ -59,7 +60,7 @@ fn the_last_of_a_repeated_option_holds() {
 fn a_message_may_begin_with_a_dash_behind_two() {
     let server = Server::start("udp-echo-server", &["--count", "3"]);
     client("udp-echo-client")
-        .args([&server.address().to_string(), "a", "--", "--attempts", "-b"])
+        .args(["--timeout=30", &server.address().to_string(), "a", "--", "--attempts", "-b"])
         .assert()
         .success()
         .stdout("A\n--ATTEMPTS\n-B\n");

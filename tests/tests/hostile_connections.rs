@@ -7,9 +7,9 @@ mod support;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use support::client;
+use support::{Killed, client, in_time};
 use tests::{DEADLINE, Process, Server, program, tcp};
 
 const SERVER: &str = "tcp-threaded-server";
@@ -43,16 +43,21 @@ fn letters(from: usize, length: usize) -> Vec<u8> {
 }
 
 /// A server that is played by a test, for one connection.
-fn played(play: impl FnOnce(TcpStream) + Send + 'static) -> String {
+///
+/// The test joins it, for a server that fails fails no test by itself. A stream that `play` returns
+/// stays open until then.
+fn played<T: Send + 'static>(
+    play: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> (String, JoinHandle<T>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    thread::spawn(move || {
+    let server = thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        play(stream);
+        play(stream)
     });
-    address
+    (address, server)
 }
 
 fn ask(arguments: &[&str]) -> Process {
@@ -95,7 +100,7 @@ fn a_reset_a_half_close_and_a_close_with_data_unread_leave_the_worker_free() {
 
 #[test]
 fn silent_clients_that_hold_all_workers_are_ended_and_a_newcomer_is_served() {
-    let options = ["--workers", "2", "--idle-timeout", "0.5", "--count", "3"];
+    let options = ["--workers", "2", "--idle-timeout", "1", "--count", "3"];
     let mut server = Server::start(SERVER, &options);
     let silent = [tcp(server.address()), tcp(server.address())];
     assert_eq!(exchange(&tcp(server.address()), b"newcomer"), b"NEWCOMER");
@@ -132,7 +137,7 @@ fn a_client_that_reads_in_tiny_steps_gets_every_byte() {
 
 #[test]
 fn an_answer_that_ends_early_is_told_also_when_standard_input_goes_through() {
-    let address = played(|mut stream| {
+    let (address, server) = played(|mut stream| {
         stream.read_exact(&mut [0; 6]).unwrap();
         stream.write_all(b"HEL").unwrap();
     });
@@ -144,12 +149,13 @@ fn an_answer_that_ends_early_is_told_also_when_standard_input_goes_through() {
     assert_eq!(error, format!("{CLIENT}: {expected}"));
     assert_eq!(client.exit_code(), 1);
     assert_eq!(client.stdout(), "HEL");
+    server.join().unwrap();
 }
 
 #[test]
 fn a_server_that_resets_the_connection_is_told_with_the_bytes_that_came() {
     for arguments in [&["hello"][..], &["-"]] {
-        let address = played(|stream| assert!(resumed(|| stream.peek(&mut [0])) > 0));
+        let (address, server) = played(|stream| assert!(resumed(|| stream.peek(&mut [0])) > 0));
         let mut client = ask(&[&[&*address], arguments].concat());
         if arguments == ["-"] {
             client.write(b"hello");
@@ -159,16 +165,17 @@ fn a_server_that_resets_the_connection_is_told_with_the_bytes_that_came() {
         assert!(error.starts_with(&expected), "{error}");
         assert_eq!(client.exit_code(), 1);
         assert_eq!(client.stdout(), "");
+        server.join().unwrap();
     }
 }
 
 #[test]
 fn a_server_that_never_answers_is_given_up_after_the_timeout() {
     for arguments in [&["hello"][..], &["-"]] {
-        let address = played(|mut stream| {
+        let (address, server) = played(|mut stream| {
             // Until the client has left.
             let _ = stream.read_to_end(&mut Vec::new());
-            thread::sleep(DEADLINE);
+            stream
         });
         let start = std::time::Instant::now();
         let mut client = ask(&[&["--timeout", "0.3", &*address], arguments].concat());
@@ -180,25 +187,27 @@ fn a_server_that_never_answers_is_given_up_after_the_timeout() {
         assert_eq!(error, expected);
         assert_eq!(client.exit_code(), 1);
         assert!(start.elapsed() >= Duration::from_millis(300));
+        server.join().unwrap();
     }
 }
 
 #[test]
 fn a_client_ends_by_counting_when_the_server_does_not_close() {
     for arguments in [&["hello"][..], &["-"]] {
-        let address = played(|mut stream| {
+        let (address, server) = played(|mut stream| {
             stream.read_exact(&mut [0; 5]).unwrap();
             stream.write_all(b"HELLO").unwrap();
-            thread::sleep(DEADLINE);
+            stream
         });
         let address = [&["--timeout", "1", &*address], arguments].concat();
         client(CLIENT).args(&address).write_stdin("hello").assert().success().stderr("");
+        server.join().unwrap();
     }
 }
 
 #[test]
 fn messages_are_answered_by_a_server_that_takes_half_a_close_for_a_whole_one() {
-    let address = played(|mut stream| {
+    let (address, server) = played(|mut stream| {
         stream.read_exact(&mut [0; 5]).unwrap();
         // A client that had closed its half would be seen here.
         stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -208,11 +217,12 @@ fn messages_are_answered_by_a_server_that_takes_half_a_close_for_a_whole_one() {
         }
     });
     client(CLIENT).args([&address, "hello"]).assert().success().stdout("HELLO\n");
+    server.join().unwrap();
 }
 
 #[test]
 fn an_answer_may_come_byte_by_byte_and_in_one_with_the_next() {
-    let address = played(|mut stream| {
+    let (address, server) = played(|mut stream| {
         stream.read_exact(&mut [0; 11]).unwrap();
         for byte in b"ONE" {
             stream.write_all(&[*byte]).unwrap();
@@ -225,15 +235,16 @@ fn an_answer_may_come_byte_by_byte_and_in_one_with_the_next() {
         .success()
         .stdout("ONE\nTWO\nTHREE\n")
         .stderr("");
+    server.join().unwrap();
 }
 
 #[test]
 fn standard_input_may_be_idle_for_longer_than_the_timeout() {
     let server = Server::start(SERVER, &["--count", "1"]);
-    let mut client = ask(&["--timeout", "0.2", &server.address().to_string(), "-"]);
+    let mut client = ask(&["--timeout", "1", &server.address().to_string(), "-"]);
     client.write(b"one\n");
     assert_eq!(client.wait_for("ONE").as_deref(), Some("ONE"));
-    thread::sleep(Duration::from_millis(700)); // what is tested: nothing happens
+    thread::sleep(Duration::from_millis(1_500)); // what is tested: nothing happens
     client.write(b"two\n");
     assert_eq!(client.wait_for("TWO").as_deref(), Some("TWO"));
     assert_eq!(client.exit_code(), 0);
@@ -243,40 +254,42 @@ fn standard_input_may_be_idle_for_longer_than_the_timeout() {
 
 #[test]
 fn the_timeout_counts_from_what_was_sent_last() {
-    let second = Duration::from_secs(1);
-    let address = played(move |mut stream| {
+    let two_seconds = Duration::from_secs(2);
+    let (address, server) = played(move |mut stream| {
         stream.read_exact(&mut [0; 4]).unwrap();
         stream.write_all(b"ONE\n").unwrap();
         stream.read_exact(&mut [0; 4]).unwrap();
-        thread::sleep(second); // later than the timeout, but in time for what was asked
+        thread::sleep(two_seconds); // later than the timeout, but in time for what was asked
         stream.write_all(b"TWO\n").unwrap();
     });
-    let mut client = ask(&["--timeout", "1.5", &address, "-"]);
+    let mut client = ask(&["--timeout", "3", &address, "-"]);
     client.write(b"one\n");
     assert_eq!(client.wait_for("ONE").as_deref(), Some("ONE"));
-    thread::sleep(second);
+    thread::sleep(two_seconds);
     client.write(b"two\n");
     assert_eq!(client.wait_for("TWO").as_deref(), Some("TWO"));
     assert_eq!(client.exit_code(), 0);
     assert_eq!(client.stderr(), "");
+    server.join().unwrap();
 }
 
 /// Nothing comes back for longer than the timeout, but more and more is sent.
 #[test]
 fn a_server_may_wait_for_the_end_of_what_is_sent_before_it_answers() {
-    let address = played(|mut stream| {
+    let (address, server) = played(|mut stream| {
         let mut request = Vec::new();
         stream.read_to_end(&mut request).unwrap();
         stream.write_all(&request.to_ascii_uppercase()).unwrap();
     });
-    let mut client = ask(&["--timeout", "1.5", &address, "-"]);
+    let mut client = ask(&["--timeout", "3", &address, "-"]);
     for _ in 0..8 {
         client.write(b"more\n");
-        thread::sleep(Duration::from_millis(300));
+        thread::sleep(Duration::from_millis(500));
     }
     assert_eq!(client.exit_code(), 0);
     assert_eq!(client.stdout(), "MORE\n".repeat(8));
     assert_eq!(client.stderr(), "");
+    server.join().unwrap();
 }
 
 #[cfg(target_os = "linux")]
@@ -285,7 +298,7 @@ mod on_linux {
     use std::fs;
     use std::net::{SocketAddr, UdpSocket};
     use std::path::PathBuf;
-    use std::process::{Child, Output, Stdio};
+    use std::process::{Output, Stdio};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
     use std::thread::sleep;
@@ -705,7 +718,7 @@ mod on_linux {
 
     #[test]
     fn a_client_that_sends_64_mebibytes_and_reads_nothing_costs_neither_memory_nor_a_worker() {
-        let options = ["--workers", "2", "--idle-timeout", "1", "--count", "4"];
+        let options = ["--workers", "2", "--idle-timeout", "3", "--count", "4"];
         let mut server = Server::start(SERVER, &[&options[..], &["--quiet"]].concat());
         let before = status(server.id(), "VmHWM");
         let greedy = tcp(server.address());
@@ -747,28 +760,21 @@ mod on_linux {
             (0..64).for_each(|_| input.write_all(&request).unwrap());
             input
         });
-        for number in 0..64 {
-            output.read_exact(&mut came).unwrap();
-            assert!(came == answer, "block {number}");
-        }
+        let mut output = in_time(move || {
+            for number in 0..64 {
+                output.read_exact(&mut came).unwrap();
+                assert!(came == answer, "block {number}");
+            }
+            output
+        });
         for process in [server.id(), child.0.id()] {
             let memory = status(process, "VmHWM");
             assert!(memory < 16_384, "{memory} KiB");
         }
         drop(writer.join().unwrap());
-        assert_eq!(output.read(&mut [0]).unwrap(), 0);
-        assert!(child.0.wait().unwrap().success());
+        assert_eq!(in_time(move || output.read(&mut [0])).unwrap(), 0);
+        assert_eq!(child.exit_code(), 0);
         assert_eq!(server.finish(), 0);
-    }
-
-    struct Killed(Child);
-
-    impl Drop for Killed {
-        fn drop(&mut self) {
-            // It may have ended, and then there is nothing to kill.
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
     }
 
     #[test]
@@ -814,7 +820,7 @@ mod on_linux {
     fn a_tcp_client_that_is_stopped_and_continued_goes_on_waiting() {
         let (is_waiting, client_waits) = mpsc::channel();
         let (answer, answers) = mpsc::channel::<&[u8]>();
-        let address = played(move |mut stream| {
+        let (address, server) = played(move |mut stream| {
             stream.read_exact(&mut [0; 5]).unwrap();
             is_waiting.send(()).unwrap();
             answers.iter().for_each(|part| stream.write_all(part).unwrap());
@@ -825,9 +831,11 @@ mod on_linux {
         answer.send(b"HEL").unwrap();
         stop_and_continue(asking.id());
         answer.send(b"LO").unwrap();
+        drop(answer);
         assert_eq!(asking.exit_code(), 0);
         assert_eq!(asking.stdout(), "HELLO\n");
         assert_eq!(asking.stderr(), "");
+        server.join().unwrap();
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Neither the machine nor the pipes nor the command line stop a server or make anything panic.
 
+mod support;
+
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use std::{iter, thread};
+use support::Killed;
 use tests::{DEADLINE, Process, Server, program, run, tcp, udp};
 
 const PAIRS: [&str; 4] = ["udp-basic", "udp-echo", "tcp-threaded", "udp-threaded"];
@@ -53,34 +56,21 @@ fn resumed<T>(mut call: impl FnMut() -> io::Result<T>) -> T {
     }
 }
 
-/// A child without the harness, which holds its pipes open; killed when it is dropped.
-struct Bare(Child);
-
-impl Bare {
-    fn exit_code(&mut self) -> i32 {
-        let start = Instant::now();
-        while start.elapsed() < DEADLINE {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return status.code().unwrap_or(-1);
-            }
-            thread::sleep(std::time::Duration::from_millis(2));
-        }
-        panic!("it does not end");
-    }
-
-    fn stderr(&mut self) -> String {
-        let mut said = String::new();
-        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        said
-    }
+fn stderr(child: &mut Killed) -> String {
+    let mut said = String::new();
+    child.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    said
 }
 
-impl Drop for Bare {
-    fn drop(&mut self) {
-        // It may have ended, and then there is nothing to kill.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+/// A program that starts when its standard input is closed: so a pipe can be closed before it writes.
+/// Without a shell, on Windows, it starts at once, and may have written by then.
+fn held(name: &str) -> Command {
+    if !cfg!(unix) {
+        return Command::new(program(name));
     }
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "read go; exec \"$0\" \"$@\""]).arg(program(name));
+    shell
 }
 
 #[test]
@@ -129,7 +119,7 @@ fn close_output_after(lines: usize, name: &str) {
     let mut command = Command::new(program(name));
     command.args([":0", "--count", &count.to_string()]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut server = Bare(command.spawn().unwrap());
+    let mut server = Killed(command.spawn().unwrap());
     let mut output = BufReader::new(server.0.stdout.take().unwrap()).lines();
     let first = output.next().unwrap().unwrap();
     let address = first.strip_prefix("listening on ").unwrap().parse().unwrap();
@@ -144,7 +134,7 @@ fn close_output_after(lines: usize, name: &str) {
         ask(name, address);
     }
     assert_eq!(server.exit_code(), 0, "{name}");
-    assert_eq!(server.stderr(), "", "{name}");
+    assert_eq!(stderr(&mut server), "", "{name}");
 }
 
 #[test]
@@ -162,7 +152,7 @@ fn stop_reading_after(lines: usize, name: &str, address: SocketAddr) {
     let mut command = Command::new(program(name));
     command.args([&address.to_string(), "-"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut client = Bare(command.spawn().unwrap());
+    let mut client = Killed(command.spawn().unwrap());
     let mut input = client.0.stdin.take().unwrap();
     // Until it has left.
     let writer = thread::spawn(move || while input.write_all(b"hello\n").is_ok() {});
@@ -173,7 +163,7 @@ fn stop_reading_after(lines: usize, name: &str, address: SocketAddr) {
     }
     drop(output);
     assert_eq!(client.exit_code(), 0, "{name}");
-    assert_eq!(client.stderr(), "", "{name}");
+    assert_eq!(stderr(&mut client), "", "{name}");
     writer.join().unwrap();
 }
 
@@ -191,12 +181,13 @@ fn a_client_stops_quietly_when_its_output_is_closed() {
 fn help_and_version_stop_quietly_when_their_output_is_closed() {
     for name in servers().chain(clients()) {
         for flag in ["--help", "--version"] {
-            let mut command = Command::new(program(&name));
+            let mut command = held(&name);
             command.arg(flag).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let mut child = Bare(command.spawn().unwrap());
+            let mut child = Killed(command.spawn().unwrap());
             drop(child.0.stdout.take());
+            drop(child.0.stdin.take());
             assert_eq!(child.exit_code(), 0);
-            assert_eq!(child.stderr(), "");
+            assert_eq!(stderr(&mut child), "");
         }
     }
 }
@@ -211,7 +202,7 @@ fn a_closed_standard_error_changes_no_exit_code() {
                 "192.0.2.1:0" if name.ends_with("client") => nobody.as_str(),
                 argument => argument,
             };
-            let mut command = Command::new(program(&name));
+            let mut command = held(&name);
             command.arg(argument);
             if name.starts_with("udp") && name.ends_with("client") && code == 1 {
                 if name.starts_with("udp-basic") {
@@ -219,9 +210,10 @@ fn a_closed_standard_error_changes_no_exit_code() {
                 }
                 command.args(["--attempts", "1", "--timeout", "0.2"]);
             }
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let mut child = Bare(command.spawn().unwrap());
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = Killed(command.spawn().unwrap());
             drop(child.0.stderr.take());
+            drop(child.0.stdin.take());
             let mut output = String::new();
             child.0.stdout.take().unwrap().read_to_string(&mut output).unwrap();
             assert_eq!(output, "", "{name} {argument}");
@@ -233,9 +225,9 @@ fn a_closed_standard_error_changes_no_exit_code() {
 #[test]
 fn a_server_serves_on_when_its_standard_error_is_closed() {
     let mut command = Command::new(program("tcp-threaded-server"));
-    command.args([":0", "--workers", "1", "--idle-timeout", "0.2", "--count", "3"]);
+    command.args([":0", "--workers", "1", "--idle-timeout", "1", "--count", "3"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut server = Bare(command.spawn().unwrap());
+    let mut server = Killed(command.spawn().unwrap());
     drop(server.0.stderr.take());
     let mut output = BufReader::new(server.0.stdout.take().unwrap()).lines();
     let first = output.next().unwrap().unwrap();
@@ -257,7 +249,7 @@ fn a_server_serves_on_when_its_standard_error_is_closed() {
 #[test]
 fn a_server_that_was_terminated_is_started_again_on_its_port_at_once() {
     let name = "tcp-threaded-server";
-    let mut server = Server::start(name, &["--idle-timeout", "0.2"]);
+    let mut server = Server::start(name, &["--idle-timeout", "1"]);
     let address = server.address();
     // Who closes first keeps the connection in TIME_WAIT: the server, for these are idle.
     let idle: Vec<TcpStream> = (0..5).map(|_| tcp(address)).collect();
@@ -268,7 +260,7 @@ fn a_server_that_was_terminated_is_started_again_on_its_port_at_once() {
     // This one the server leaves half-closed.
     let _open = tcp(address);
     #[cfg(target_os = "linux")]
-    assert!(time_waits(address.port()) >= 5);
+    wait_for_time_waits(address.port());
     let id = server.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     assert_eq!(server.process().exit_code(), -1);
@@ -277,9 +269,9 @@ fn a_server_that_was_terminated_is_started_again_on_its_port_at_once() {
     assert_eq!(server.finish(), 0);
 }
 
-/// How many connections of a local port of 127.0.0.1 are in TIME_WAIT, as soon as there are five.
+/// Waits until five connections of a local port of 127.0.0.1 are in TIME_WAIT.
 #[cfg(target_os = "linux")]
-fn time_waits(port: u16) -> usize {
+fn wait_for_time_waits(port: u16) {
     let local = format!(" 0100007F:{port:04X} ");
     let start = Instant::now();
     loop {
@@ -287,9 +279,11 @@ fn time_waits(port: u16) -> usize {
         let waiting =
             |line: &&str| line.contains(&local) && line.split_whitespace().nth(3) == Some("06");
         let count = table.lines().filter(waiting).count();
-        if count >= 5 || start.elapsed() > DEADLINE {
-            return count;
+        if count >= 5 {
+            return;
         }
+        assert!(start.elapsed() < DEADLINE, "{count} connections are in TIME_WAIT");
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -307,14 +301,16 @@ mod on_linux {
     /// Asks a server that may not listen yet, and cannot say when it does.
     fn ask_when_it_listens(server: &str, address: SocketAddr) {
         let start = Instant::now();
-        if server.starts_with("tcp") {
-            while TcpStream::connect(address).is_err() && start.elapsed() < DEADLINE {}
-            return;
-        }
-        // On loopback the news that nobody listens is there when `send` returns.
         let socket = udp(address);
-        let heard = || socket.send(b"hello").is_ok() && socket.take_error().unwrap().is_none();
-        while !heard() && start.elapsed() < DEADLINE {}
+        let listens = || match server.starts_with("tcp") {
+            true => TcpStream::connect(address).is_ok(),
+            // On loopback the news that nobody listens is there when `send` returns.
+            false => socket.send(b"hello").is_ok() && socket.take_error().unwrap().is_none(),
+        };
+        while !listens() {
+            assert!(start.elapsed() < DEADLINE, "{server} does not listen");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
-use support::client;
+use std::time::Duration;
+use support::{Killed, client, in_time};
 use tests::{Process, Server, program, tcp};
 
 fn exchange(mut stream: &TcpStream, request: &[u8]) -> Vec<u8> {
@@ -33,6 +34,10 @@ fn when_all_workers_are_busy_a_connection_waits_in_the_backlog() {
     assert_eq!(exchange(&one, b"first"), b"FIRST");
     two.write_all(b"second").unwrap();
     assert_eq!(exchange(&one, b"again"), b"AGAIN");
+    thread::sleep(Duration::from_millis(500)); // what is tested: nothing happens
+    two.set_nonblocking(true).unwrap();
+    assert_eq!(two.peek(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    two.set_nonblocking(false).unwrap();
     drop(one);
     let mut answer = [0; 6];
     two.read_exact(&mut answer).unwrap();
@@ -163,31 +168,30 @@ fn names_and_ipv6_work_as_well() {
 fn what_the_client_sends_and_receives_at_the_same_time_has_no_limit() {
     let server = Server::start("tcp-threaded-server", &["--quiet", "--count", "1"]);
     let mut command = Command::new(program("tcp-threaded-client"));
-    let mut child = command
-        .args([&server.address().to_string(), "-"])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    command.args([&server.address().to_string(), "-"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = Killed(command.spawn().unwrap());
+    let (mut input, mut output) = (child.0.stdin.take().unwrap(), child.0.stdout.take().unwrap());
     let block = |number: usize| -> Vec<u8> {
         (0..1 << 20).map(|i| ((i * 7 + number * 13 + i / 251) % 256) as u8).collect()
     };
     let writer = thread::spawn(move || (0..64).for_each(|n| input.write_all(&block(n)).unwrap()));
-    for number in 0..64 {
-        let mut answer = vec![0; 1 << 20];
-        output.read_exact(&mut answer).unwrap();
-        assert!(answer == block(number).to_ascii_uppercase(), "block {number}");
-    }
-    assert_eq!(output.read(&mut [0]).unwrap(), 0);
+    in_time(move || {
+        for number in 0..64 {
+            let mut answer = vec![0; 1 << 20];
+            output.read_exact(&mut answer).unwrap();
+            assert!(answer == block(number).to_ascii_uppercase(), "block {number}");
+        }
+        assert_eq!(output.read(&mut [0]).unwrap(), 0);
+    });
     writer.join().unwrap();
-    assert!(child.wait().unwrap().success());
+    assert_eq!(child.exit_code(), 0);
     assert_eq!(server.finish(), 0);
 }
 
 #[test]
 fn the_client_ends_when_the_answer_has_ended_though_more_could_be_typed() {
-    let server = Server::start("tcp-threaded-server", &["--idle-timeout", "0.5", "--quiet"]);
+    let server = Server::start("tcp-threaded-server", &["--idle-timeout", "1", "--quiet"]);
     let mut command = Command::new(program("tcp-threaded-client"));
     let mut client = Process::spawn(command.args([&server.address().to_string(), "-"]));
     client.write(b"hello\n");
