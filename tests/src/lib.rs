@@ -34,6 +34,10 @@ use std::time::{Duration, Instant};
 /// The most that a test waits for anything.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
+/// The largest payload that a datagram over IPv4 can have here: macOS sends none above
+/// `net.inet.udp.maxdgram` unless it is told to.
+pub const LARGEST: usize = if cfg!(target_vendor = "apple") { 9_216 } else { 65_507 };
+
 /// Where the binary of an example is, built from the sources as they are now.
 ///
 /// `cargo test` builds only the package under test, so the binaries of the other packages may be

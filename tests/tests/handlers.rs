@@ -93,7 +93,6 @@ fn build() -> PathBuf {
         TROUBLED.iter().map(|one| (one, false)).chain(REPLACED.iter().map(|one| (one, true)))
     {
         let source = fs::read_to_string(repository.join(server).join("src/server.rs")).unwrap();
-        let source = source.replace("\r\n", "\n");
         let (before, handle) = source.split_once("    fn handle(").expect("it has a handler");
         let (signature, body) = handle.split_once(" {\n").expect("the handler has a body");
         assert!(!body.contains("fn "), "{server}: the handler comes last");

@@ -11,12 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::client;
-use tests::{DEADLINE, Process, Server, program};
+use tests::{DEADLINE, LARGEST, Process, Server, program};
 
 const CLIENTS: [&str; 2] = ["udp-echo-client", "udp-threaded-client"];
-
-/// As large as a datagram can be over IPv4.
-const MAX_PAYLOAD: usize = 65_507;
 
 /// A server that the test plays.
 fn played_server() -> (UdpSocket, String) {
@@ -27,7 +24,7 @@ fn played_server() -> (UdpSocket, String) {
 }
 
 fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
-    let mut request = vec![0; MAX_PAYLOAD];
+    let mut request = vec![0; LARGEST];
     loop {
         match socket.recv_from(&mut request) {
             Ok((length, client)) => {
@@ -164,7 +161,7 @@ fn an_answer_is_printed_as_the_bytes_that_came() {
         b"\n\r\n\0".to_vec(),
         vec![],
         b"1".to_vec(),
-        vec![b'z'; MAX_PAYLOAD],
+        vec![b'z'; LARGEST],
     ];
     for name in CLIENTS {
         for answer in &answers {

@@ -9,15 +9,12 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
-use tests::{Server, udp};
+use tests::{LARGEST, Server, udp};
 
 const SERVERS: [&str; 2] = ["udp-echo-server", "udp-threaded-server"];
 
-/// As large as a datagram can be over IPv4.
-const MAX_PAYLOAD: usize = 65_507;
-
 fn ask(socket: &UdpSocket, request: &[u8]) -> Vec<u8> {
-    let mut answer = vec![0; MAX_PAYLOAD];
+    let mut answer = vec![0; LARGEST];
     socket.send(request).unwrap();
     let length = socket.recv(&mut answer).unwrap();
     answer.truncate(length);
@@ -37,7 +34,7 @@ fn an_empty_datagram_one_byte_and_the_largest_are_answered_like_any_other() {
         for _ in 0..2 {
             assert_eq!(ask(&socket, b""), b"");
             assert_eq!(ask(&socket, b"a"), b"A");
-            assert!(ask(&socket, &[b'a'; MAX_PAYLOAD]) == [b'A'; MAX_PAYLOAD]);
+            assert!(ask(&socket, &[b'a'; LARGEST]) == [b'A'; LARGEST]);
         }
         assert_eq!(server.finish(), 0);
     }

@@ -3,11 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
-use tests::{DEADLINE, Process, Server};
+use tests::{Process, Server};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
@@ -162,95 +160,112 @@ fn links_lead_to_files_and_test_names_to_tests() {
     assert_eq!(traps.iter().find(|row| !tested(row)), None, "each trap has a test");
 }
 
-#[cfg(unix)]
-#[test]
-fn the_nginx_configuration_balances_and_survives_the_restart_of_a_server() {
+#[cfg(target_os = "linux")]
+mod on_linux {
+    use super::*;
+    use std::net::TcpStream;
+    use std::panic::{self, AssertUnwindSafe};
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+    use std::thread;
+    use std::time::{Duration, Instant};
+    use tests::DEADLINE;
 
-    if Command::new("nginx").arg("-v").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "nginx is missing");
-        let note = b"NOT RUN: the_nginx_configuration_balances...: nginx is missing\n";
-        std::io::Write::write_all(&mut std::io::stderr(), note).unwrap();
-        return;
-    }
-    let [front, one, two] = [(); 3].map(|()| tests::unused_address().to_string());
-    let mut configuration = block("nginx");
-    for (shown, free) in [("8000", &front), ("8001", &one), ("8002", &two)] {
-        configuration = configuration.replace(&format!("127.0.0.1:{shown}"), free);
-    }
-    // The distribution's nginx may have the module as a file to load.
-    let module = Path::new("/usr/lib/nginx/modules/ngx_stream_module.so");
-    if module.exists() {
-        configuration.insert_str(0, &format!("load_module {};\n", module.display()));
-    }
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nginx");
-    fs::create_dir_all(&directory).unwrap();
-    fs::write(directory.join("nginx.conf"), configuration).unwrap();
-
-    let tcp = |address: &str| Server::start_at("tcp-threaded-server", address, &[]);
-    let udp = |address: &str| Server::start_at("udp-threaded-server", address, &[]);
-    let (tcp_one, tcp_two, udp_one, udp_two) = (tcp(&one), tcp(&two), udp(&one), udp(&two));
-    let mut nginx = Command::new("nginx");
-    nginx.arg("-p").arg(&directory).args(["-c", "nginx.conf", "-e", "stderr", "-g", "daemon off;"]);
-    // It has worker processes, which end when their master is told to, and not when it is killed.
-    let nginx = Quit(Process::spawn(&mut nginx));
-    let start = Instant::now();
-    while std::net::TcpStream::connect(&front).is_err() {
-        assert!(start.elapsed() < DEADLINE, "nginx does not listen");
-        assert!(nginx.0.stderr().is_empty(), "{}", nginx.0.stderr());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-
-    let (done, lost, answered) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        for name in ["tcp-threaded-client", "udp-threaded-client"] {
-            let (front, done, lost, answered) = (&front, &done, &lost, &answered);
-            scope.spawn(move || {
-                let time = Instant::now();
-                while !done.load(SeqCst) && time.elapsed() < DEADLINE {
-                    let (code, output, error) = tests::run(name, [front.as_str(), "balanced"]);
-                    if output == "BALANCED\n" && code == 0 {
-                        answered.fetch_add(1, SeqCst);
-                    } else {
-                        // What is under way when the servers are stopped, and what nginx tries
-                        // again with the one that is down, each second in each of its processes.
-                        assert!(lost.fetch_add(1, SeqCst) < 20, "{code}, {output:?}, {error:?}");
-                    }
-                }
-            });
+    #[test]
+    fn the_nginx_configuration_balances_and_survives_the_restart_of_a_server() {
+        if Command::new("nginx").arg("-v").output().is_err() {
+            assert!(std::env::var_os("CI").is_none(), "nginx is missing");
+            let note = b"NOT RUN: the_nginx_configuration_balances...: nginx is missing\n";
+            std::io::Write::write_all(&mut std::io::stderr(), note).unwrap();
+            return;
         }
-        let wait_for_answers = |more: usize| {
-            let (time, start) = (Instant::now(), answered.load(SeqCst));
-            while answered.load(SeqCst) < start + more {
-                assert!(time.elapsed() < DEADLINE, "no answers any more");
-                std::thread::sleep(Duration::from_millis(5));
+        let [front, one, two] = [(); 3].map(|()| tests::unused_address().to_string());
+        let mut configuration = block("nginx");
+        for (shown, free) in [("8000", &front), ("8001", &one), ("8002", &two)] {
+            configuration = configuration.replace(&format!("127.0.0.1:{shown}"), free);
+        }
+        // The distribution's nginx may have the module as a file to load.
+        let module = Path::new("/usr/lib/nginx/modules/ngx_stream_module.so");
+        if module.exists() {
+            configuration.insert_str(0, &format!("load_module {};\n", module.display()));
+        }
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nginx");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("nginx.conf"), configuration).unwrap();
+
+        let tcp = |address: &str| Server::start_at("tcp-threaded-server", address, &[]);
+        let udp = |address: &str| Server::start_at("udp-threaded-server", address, &[]);
+        let (tcp_one, tcp_two, udp_one, udp_two) = (tcp(&one), tcp(&two), udp(&one), udp(&two));
+        let mut nginx = Command::new("nginx");
+        nginx.arg("-p").arg(&directory).args([
+            "-c",
+            "nginx.conf",
+            "-e",
+            "stderr",
+            "-g",
+            "daemon off;",
+        ]);
+        // It has worker processes, which end when their master is told to, and not when it is killed.
+        let nginx = Quit(Process::spawn(&mut nginx));
+        let start = Instant::now();
+        while TcpStream::connect(&front).is_err() {
+            assert!(start.elapsed() < DEADLINE, "nginx does not listen");
+            assert!(nginx.0.stderr().is_empty(), "{}", nginx.0.stderr());
+            thread::sleep(Duration::from_millis(5));
+        }
+
+        let (done, lost, answered) =
+            (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for name in ["tcp-threaded-client", "udp-threaded-client"] {
+                let (front, done, lost, answered) = (&front, &done, &lost, &answered);
+                scope.spawn(move || {
+                    let time = Instant::now();
+                    while !done.load(SeqCst) && time.elapsed() < DEADLINE {
+                        let (code, output, error) = tests::run(name, [front.as_str(), "balanced"]);
+                        if output == "BALANCED\n" && code == 0 {
+                            answered.fetch_add(1, SeqCst);
+                        } else {
+                            // What is under way when the servers are stopped, and what nginx tries
+                            // again with the one that is down, each second in each of its processes.
+                            assert!(
+                                lost.fetch_add(1, SeqCst) < 20,
+                                "{code}, {output:?}, {error:?}"
+                            );
+                        }
+                    }
+                });
             }
-        };
-        let load = panic::catch_unwind(AssertUnwindSafe(|| {
-            wait_for_answers(80);
-            assert!(tcp_one.wait_for("connected").is_some());
-            assert!(tcp_two.wait_for("connected").is_some());
-            assert!(udp_one.wait_for("balanced").is_some());
-            assert!(udp_two.wait_for("balanced").is_some());
-            drop((tcp_one, udp_one));
-            wait_for_answers(80);
-            let (tcp_one, udp_one) = (tcp(&one), udp(&one));
-            assert!(tcp_one.wait_for("connected").is_some());
-            assert!(udp_one.wait_for("balanced").is_some());
-        }));
-        done.store(true, SeqCst);
-        load.unwrap();
-    });
-}
+            let wait_for_answers = |more: usize| {
+                let (time, start) = (Instant::now(), answered.load(SeqCst));
+                while answered.load(SeqCst) < start + more {
+                    assert!(time.elapsed() < DEADLINE, "no answers any more");
+                    thread::sleep(Duration::from_millis(5));
+                }
+            };
+            let load = panic::catch_unwind(AssertUnwindSafe(|| {
+                wait_for_answers(80);
+                assert!(tcp_one.wait_for("connected").is_some());
+                assert!(tcp_two.wait_for("connected").is_some());
+                assert!(udp_one.wait_for("balanced").is_some());
+                assert!(udp_two.wait_for("balanced").is_some());
+                drop((tcp_one, udp_one));
+                wait_for_answers(80);
+                let (tcp_one, udp_one) = (tcp(&one), udp(&one));
+                assert!(tcp_one.wait_for("connected").is_some());
+                assert!(udp_one.wait_for("balanced").is_some());
+            }));
+            done.store(true, SeqCst);
+            load.unwrap();
+        });
+    }
 
-/// An nginx that is told to quit.
-#[cfg(unix)]
-struct Quit(Process);
+    /// An nginx that is told to quit.
+    struct Quit(Process);
 
-#[cfg(unix)]
-impl Drop for Quit {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        self.0.exit_code();
+    impl Drop for Quit {
+        fn drop(&mut self) {
+            let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+            self.0.exit_code();
+        }
     }
 }

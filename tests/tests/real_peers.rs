@@ -11,16 +11,13 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::unix::ffi::OsStringExt;
 use std::process::Command;
 use support::client;
-use tests::{DEADLINE, Server, tcp, udp};
-
-/// The largest datagram that loopback takes: macOS sends none above `net.inet.udp.maxdgram`.
-const LARGE: usize = if cfg!(target_vendor = "apple") { 9_216 } else { 65_507 };
+use tests::{DEADLINE, LARGEST, Server, tcp, udp};
 
 /// What the Python programs that ours grew from send; an empty datagram; every byte that fits into
 /// an argument, that is, all but 0; a large one.
 fn messages() -> Vec<Vec<u8>> {
     let mut messages = ["hello", "world", "sdfas", ""].map(Vec::from).to_vec();
-    messages.extend([(1..=255).collect(), (1..=255).cycle().take(LARGE).collect()]);
+    messages.extend([(1..=255).collect(), (1..=255).cycle().take(LARGEST).collect()]);
     messages
 }
 
@@ -189,7 +186,7 @@ fn udp_basic_server_receives_what_a_python_client_sends() {
         r#""sdfas""#.into(),
         r#""""#.into(),
         format!("\"{}\"... (255 bytes)", bytes.escape_ascii()),
-        format!("\"{}\"... ({LARGE} bytes)", bytes.escape_ascii()),
+        format!("\"{}\"... ({LARGEST} bytes)", bytes.escape_ascii()),
         r#""\x00\n\r\x1b[2J""#.into(),
     ];
     assert_eq!(received, sent);

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 use support::client;
-use tests::{Process, Server, program, udp};
+use tests::{LARGEST, Process, Server, program, udp};
 
 fn ask(socket: &UdpSocket, request: &[u8]) -> Vec<u8> {
     let mut answer = vec![0; 65_535];
@@ -23,16 +23,6 @@ fn the_answer_is_the_request_with_its_ascii_letters_in_upper_case() {
     let server = Server::start("udp-echo-server", &[]);
     let every: Vec<u8> = (0..=255).collect();
     assert_eq!(ask(&udp(server.address()), &every), every.to_ascii_uppercase());
-}
-
-#[test]
-fn an_empty_datagram_and_the_largest_are_answered_whole() {
-    let server = Server::start("udp-echo-server", &["--count", "3"]);
-    let socket = udp(server.address());
-    assert_eq!(ask(&socket, b""), b"");
-    assert_eq!(ask(&socket, &[b'a'; 65_507]), [b'A'; 65_507]);
-    assert_eq!(ask(&socket, b""), b"");
-    assert_eq!(server.finish(), 0);
 }
 
 #[test]
@@ -118,6 +108,7 @@ fn without_a_server_the_client_gives_up_after_its_attempts() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "a command line has at most 32,767 characters there")]
 fn a_message_too_long_is_refused_by_size_and_nothing_of_it_is_sent() {
     for name in ["udp-echo", "udp-threaded"] {
         let mut server = Server::start(&format!("{name}-server"), &["--count", "1"]);
@@ -129,10 +120,10 @@ fn a_message_too_long_is_refused_by_size_and_nothing_of_it_is_sent() {
             .stderr(starts_with(format!("{name}-client: \"yyy")))
             .stderr(contains("(65508 bytes): a datagram carries at most 65507"));
         client(&format!("{name}-client"))
-            .args(["--timeout=30", &server.address().to_string(), &"y".repeat(65_507)])
+            .args(["--timeout=30", &server.address().to_string(), &"y".repeat(LARGEST)])
             .assert()
             .success()
-            .stdout(format!("{}\n", "Y".repeat(65_507)));
+            .stdout(format!("{}\n", "Y".repeat(LARGEST)));
         assert_eq!(server.process().exit_code(), 0);
         assert_eq!(server.stdout().lines().count(), 2);
     }
