@@ -34,6 +34,9 @@ use std::time::{Duration, Instant};
 /// The most that a test waits for anything.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
+/// The pairs of a server and a client: the packages with a `NAME-server` and a `NAME-client`.
+pub const PAIRS: [&str; 4] = ["udp-basic", "udp-echo", "tcp-threaded", "udp-threaded"];
+
 /// The largest payload that a datagram over IPv4 can have here: macOS sends none above
 /// `net.inet.udp.maxdgram` unless it is told to.
 pub const LARGEST: usize = if cfg!(target_vendor = "apple") { 9_216 } else { 65_507 };

@@ -21,7 +21,7 @@ struct Pair {
     expected: &'static [&'static str],
 }
 
-const PAIRS: [Pair; 4] = [
+const PAIRS: &[Pair] = &[
     Pair {
         name: "udp-basic",
         options: &[],
@@ -51,7 +51,8 @@ const PAIRS: [Pair; 4] = [
 fn main() -> ExitCode {
     let asked: Vec<String> = env::args().skip(1).collect();
     if let Some(unknown) = asked.iter().find(|name| PAIRS.iter().all(|pair| pair.name != *name)) {
-        let pairs = PAIRS.map(|pair| pair.name).join(" ");
+        let pairs: Vec<&str> = PAIRS.iter().map(|pair| pair.name).collect();
+        let pairs = pairs.join(" ");
         let usage = format!("Usage: cargo run -p tests -- [PAIR...]\n\nPairs: {pairs}");
         if unknown == "-h" || unknown == "--help" {
             println!("{usage}");
@@ -69,7 +70,7 @@ fn main() -> ExitCode {
         if asked.is_empty() || asked.iter().any(|asked| asked == pair.name) {
             println!("{}", pair.name);
             // The harness panics when something does not come in time, and says what.
-            let talked = panic::catch_unwind(|| talk(&pair));
+            let talked = panic::catch_unwind(|| talk(pair));
             results.push((pair.name, talked.unwrap_or_else(|_| Err("see above".into()))));
             println!();
         }

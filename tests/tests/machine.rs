@@ -9,9 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{iter, thread};
 use support::Killed;
-use tests::{DEADLINE, Process, Server, program, run, tcp, udp};
-
-const PAIRS: [&str; 4] = ["udp-basic", "udp-echo", "tcp-threaded", "udp-threaded"];
+use tests::{DEADLINE, PAIRS, Process, Server, program, run, tcp, udp};
 
 fn servers() -> impl Iterator<Item = String> {
     PAIRS.iter().map(|pair| format!("{pair}-server"))
