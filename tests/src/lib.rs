@@ -59,12 +59,15 @@ pub const LARGEST: usize = if cfg!(target_vendor = "apple") { 9_216 } else { 65_
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn program(name: &str) -> PathBuf {
-    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    DIRECTORY.get_or_init(build).join(name).with_extension(env::consts::EXE_EXTENSION)
+    static DIRECTORY: OnceLock<Result<PathBuf, ()>> = OnceLock::new();
+    // What the compiler says is not repeated, nor is it asked again, for each test.
+    let directory = DIRECTORY.get_or_init(|| build().map_err(|why| eprintln!("{why}")));
+    let Ok(directory) = directory else { panic!("see above: the examples do not build") };
+    directory.join(name).with_extension(env::consts::EXE_EXTENSION)
 }
 
-/// Builds the examples and returns the folder of their binaries.
-fn build() -> PathBuf {
+/// Builds the examples and returns the folder of their binaries, or what the compiler says.
+fn build() -> Result<PathBuf, String> {
     // TARGET_DIRECTORY[/TRIPLE]/PROFILE[/deps]/this
     let this = env::current_exe().expect("the running test has a path");
     let mut directory = this.parent().expect("it is in a folder");
@@ -86,8 +89,10 @@ fn build() -> PathBuf {
     }
     cargo.arg("--profile").arg(profile).arg("--target-dir").arg(root);
     let built = cargo.output().expect("cargo runs");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    directory.to_path_buf()
+    match built.status.success() {
+        true => Ok(directory.to_path_buf()),
+        false => Err(String::from_utf8_lossy(&built.stderr).into_owned()),
+    }
 }
 
 /// A child process whose output is read all the time and can be waited for.
@@ -243,7 +248,21 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("--- {}\n{}{}---", self.name, self.stdout(), self.stderr());
+            let (output, error) = (self.stdout(), self.stderr());
+            eprintln!("--- {}\n{}{}---", self.name, excerpt(&output), excerpt(&error));
+        }
+    }
+}
+
+/// The first and the last lines of an output that may be very long.
+fn excerpt(output: &str) -> String {
+    const LINES: usize = 50;
+    let lines: Vec<&str> = output.lines().collect();
+    match lines.len().saturating_sub(2 * LINES) {
+        0 => output.to_string(),
+        left_out => {
+            let (first, last) = (&lines[..LINES], &lines[LINES + left_out..]);
+            format!("{}\n[{left_out} lines]\n{}\n", first.join("\n"), last.join("\n"))
         }
     }
 }
@@ -270,7 +289,7 @@ impl Heard {
                 return None;
             }
             let left = DEADLINE.saturating_sub(start.elapsed());
-            assert!(!left.is_zero(), "no {text:?} in time; so far:\n{heard}");
+            assert!(!left.is_zero(), "no {text:?} in time; so far:\n{}", excerpt(&heard));
             state = self.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }

@@ -4,33 +4,16 @@
 
 mod support;
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use support::{Killed, client, in_time};
+use support::{Killed, client, exchange, in_time, resumed};
 use tests::{DEADLINE, Process, Server, program, tcp};
 
 const SERVER: &str = "tcp-threaded-server";
 const CLIENT: &str = "tcp-threaded-client";
-
-fn exchange(mut stream: &TcpStream, request: &[u8]) -> Vec<u8> {
-    stream.write_all(request).unwrap();
-    let mut answer = vec![0; request.len()];
-    stream.read_exact(&mut answer).unwrap();
-    answer
-}
-
-/// What a call gives, however often the test itself is stopped and continued, as by a debugger.
-fn resumed<T>(mut call: impl FnMut() -> io::Result<T>) -> T {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result.unwrap(),
-        }
-    }
-}
 
 /// Leaves with the answer unread: the kernel sends a reset instead of an end.
 fn reset(stream: TcpStream) {
@@ -298,12 +281,13 @@ mod on_linux {
     use std::fs;
     use std::net::{SocketAddr, UdpSocket};
     use std::path::PathBuf;
-    use std::process::{Output, Stdio};
+    use std::process::Stdio;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
     use std::thread::sleep;
     use std::time::Instant;
     use std::{env, process};
+    use support::{can_trace, not_run, said, strace, ticks};
     use tests::udp;
 
     /// A process's own figures: `Threads`, `VmHWM` (the most memory it has had, in KiB).
@@ -315,14 +299,6 @@ mod on_linux {
 
     fn descriptors(process: u32) -> usize {
         fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
-    }
-
-    /// Processor time that a process has used, in hundredths of a second: fields 14 and 15, and the
-    /// name before them, in parentheses, may hold anything.
-    fn ticks(process: u32) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11);
-        fields.take(2).map(|field| field.parse::<u64>().unwrap()).sum()
     }
 
     /// Waits until a server has started its workers, which takes time of the processor.
@@ -366,41 +342,9 @@ mod on_linux {
         shell
     }
 
-    /// What a command says, or why it says nothing.
-    fn said(command: &mut Command) -> String {
-        let both = |output: Output| [output.stdout, output.stderr].concat();
-        let said = command.output().map_or_else(|why| why.to_string().into_bytes(), both);
-        String::from_utf8_lossy(&said).into_owned()
-    }
-
-    /// Says so aloud, past the test runner, which captures what a test prints; in CI it is a failure.
-    fn not_run(wanted: &str, why: &str) -> bool {
-        let test = thread::current().name().unwrap_or_default().to_string();
-        let report = format!("NOT RUN: {test}: needs {wanted}: {why}\n");
-        assert!(env::var_os("CI").is_none(), "{report}");
-        std::io::stderr().write_all(report.as_bytes()).unwrap();
-        false
-    }
-
     /// A place of this test's own for a file.
     fn temporary(name: &str) -> PathBuf {
         env::temp_dir().join(format!("{name}-{}", process::id()))
-    }
-
-    fn strace(arguments: &[&str]) -> Command {
-        let mut command = Command::new("strace");
-        // The program is our child, and strace its child: who ends the one ends both.
-        command.args(["-D", "-f", "-q", "-e", "signal=none"]).args(arguments);
-        command
-    }
-
-    /// Whether strace is here and may trace; it must where `CI` is set.
-    fn can_trace() -> bool {
-        let says = said(
-            strace(&["-o", "/dev/null", "-e", "inject=recvfrom:error=EINTR"])
-                .args(["echo", "traced"]),
-        );
-        says == "traced\n" || not_run("strace", &says)
     }
 
     /// A server whose `accept` fails as `inject` says.
@@ -500,11 +444,7 @@ mod on_linux {
         if name.starts_with("tcp") {
             assert_eq!(exchange(&tcp(address), b"hello"), b"HELLO");
         } else {
-            let socket = udp(address);
-            let mut answer = [0; 9];
-            socket.send(b"hello").unwrap();
-            let length = resumed(|| socket.recv(&mut answer));
-            assert_eq!(&answer[..length], b"HELLO");
+            assert_eq!(support::ask(&udp(address), b"hello"), b"HELLO");
         }
     }
 

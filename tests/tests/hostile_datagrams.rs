@@ -4,22 +4,17 @@
 //! On Linux 127.0.0.2 is ours too, so anybody can play a forger with the server's own port number.
 //! Other forgeries take a raw socket, which std does not offer: a few lines of Python as root do it.
 
+mod support;
+
 use std::collections::{HashSet, VecDeque};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
+use support::ask;
 use tests::{LARGEST, Server, udp};
 
 const SERVERS: [&str; 2] = ["udp-echo-server", "udp-threaded-server"];
-
-fn ask(socket: &UdpSocket, request: &[u8]) -> Vec<u8> {
-    let mut answer = vec![0; LARGEST];
-    socket.send(request).unwrap();
-    let length = socket.recv(&mut answer).unwrap();
-    answer.truncate(length);
-    answer
-}
 
 /// What a server said, without the worker's number.
 fn lines(output: &str) -> Vec<&str> {
@@ -136,13 +131,11 @@ fn ask_many(client: usize, socket: UdpSocket, count: usize) {
 #[cfg(target_os = "linux")]
 mod on_linux {
     use super::*;
-    use std::env;
-    use std::fs;
-    use std::io::Write;
     use std::net::Ipv4Addr;
-    use std::process::{Command, Output};
+    use std::process::Command;
     use std::thread::sleep;
     use std::time::Instant;
+    use support::{can_trace, not_run, said, strace, ticks};
     use tests::{Process, program, unused_address};
 
     const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -182,23 +175,6 @@ print('sent')
             output += &attempt(&["sudo", "-n", "python3"]);
         }
         output.ends_with("sent\n") || not_run("python3 with a raw socket", &output)
-    }
-
-    /// What a command says, or why it says nothing.
-    fn said(command: &mut Command) -> String {
-        let both = |output: Output| [output.stdout, output.stderr].concat();
-        let said = command.output().map_or_else(|why| why.to_string().into_bytes(), both);
-        String::from_utf8_lossy(&said).into_owned()
-    }
-
-    /// Says so aloud, past the test runner, which captures what a test prints; in CI it is a failure.
-    fn not_run(wanted: &str, why: &str) -> bool {
-        let test = thread::current().name().unwrap_or_default().to_string();
-        let why = why.trim().replace('\n', "; ");
-        let report = format!("NOT RUN: {test}: needs {wanted}: {why}\n");
-        assert!(env::var_os("CI").is_none(), "{report}");
-        std::io::stderr().write_all(report.as_bytes()).unwrap();
-        false
     }
 
     #[test]
@@ -293,42 +269,25 @@ print('sent')
         for (server, before) in servers.iter_mut().zip(before) {
             let busy = ticks(server.id()) - before;
             server.process().kill();
-            assert_eq!(server.stdout().lines().count(), 2, "{}", server.stdout());
+            assert_eq!(server.stdout().lines().count(), 2);
             assert_eq!(server.stderr(), "");
             assert!(busy <= 5, "{busy} hundredths of a second");
         }
     }
 
-    /// Processor time that a process has used, in hundredths of a second: fields 14 and 15, and the
-    /// name before them, in parentheses, may hold anything.
-    fn ticks(process: u32) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11);
-        fields.take(2).map(|field| field.parse::<u64>().unwrap()).sum()
-    }
-
-    fn strace(inject: &str) -> Command {
-        let mut command = Command::new("strace");
-        // The server is our child, and strace its child: who ends the one ends both.
-        command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "signal=none", "-e"]);
-        command.arg(format!("inject={inject}"));
-        command
-    }
-
-    /// Whether strace is here and may trace; it must where `CI` is set.
-    fn can_inject() -> bool {
-        let says = said(strace("recvfrom:error=EINTR").args(["echo", "traced"]));
-        says == "traced\n" || not_run("strace", &says)
+    /// To be followed by a program whose system calls fail as `inject` says.
+    fn failing(inject: &str) -> Command {
+        strace(&["-o", "/dev/null", "-e", &format!("inject={inject}")])
     }
 
     /// A server whose system calls fail as `inject` says, which counts for each thread on its own.
     fn start_with(inject: &str, name: &str, options: &[&str]) -> Server {
-        Server::spawn(strace(inject).arg(program(name)).arg(":0").args(options))
+        Server::spawn(failing(inject).arg(program(name)).arg(":0").args(options))
     }
 
     #[test]
     fn a_client_that_has_left_and_a_signal_are_no_trouble_of_the_next_client() {
-        if !can_inject() {
+        if !can_trace() {
             return;
         }
         for name in SERVERS {
@@ -349,7 +308,7 @@ print('sent')
 
     #[test]
     fn trouble_of_the_machine_is_reported_once_and_waited_out() {
-        if !can_inject() {
+        if !can_trace() {
             return;
         }
         let troubles = [
@@ -392,7 +351,7 @@ print('sent')
 
     #[test]
     fn trouble_that_comes_again_is_reported_again() {
-        if !can_inject() {
+        if !can_trace() {
             return;
         }
         for (name, options) in
@@ -411,7 +370,7 @@ print('sent')
 
     #[test]
     fn with_fewer_threads_than_asked_for_those_that_run_serve() {
-        if !can_inject() {
+        if !can_trace() {
             return;
         }
         for running in [1, 3] {
@@ -433,7 +392,7 @@ print('sent')
     /// to `messages`, sorted.
     fn answers_with(inject: &str, name: &str, messages: &[&str]) -> Vec<String> {
         let server = Server::start(SERVERS[1], &["--quiet"]);
-        let mut command = strace(inject);
+        let mut command = failing(inject);
         command.arg(program(name)).args(["--attempts=1", "--timeout=30"]);
         let mut client = Process::spawn(command.arg(server.address().to_string()).args(messages));
         assert_eq!((client.exit_code(), client.stderr()), (0, String::new()), "{name}: {inject}");
@@ -444,7 +403,7 @@ print('sent')
 
     #[test]
     fn a_client_survives_a_signal_and_the_report_of_an_earlier_send() {
-        if !can_inject() {
+        if !can_trace() {
             return;
         }
         for name in ["udp-echo-client", "udp-threaded-client"] {
@@ -456,7 +415,7 @@ print('sent')
 
     #[test]
     fn a_client_with_fewer_threads_than_messages_sends_all_of_them() {
-        if !can_inject() {
+        if !can_trace() {
             return;
         }
         for refused in 1..=3 {

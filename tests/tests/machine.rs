@@ -3,12 +3,12 @@
 mod support;
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{iter, thread};
-use support::Killed;
+use support::{Killed, exchange, resumed};
 use tests::{DEADLINE, PAIRS, Process, Server, program, run, tcp, udp};
 
 fn servers() -> impl Iterator<Item = String> {
@@ -28,30 +28,15 @@ fn assert_one_line(name: &str, output: &str, error: &str) {
 
 /// Asks a server once; `udp-basic-server` does not answer.
 fn ask(server: &str, address: SocketAddr) {
-    let mut answer = [0; 5];
-    if server.starts_with("tcp") {
-        let mut stream = tcp(address);
-        stream.write_all(b"hello").unwrap();
-        stream.read_exact(&mut answer).unwrap();
+    let answer = if server.starts_with("tcp") {
+        exchange(&tcp(address), b"hello")
+    } else if server.starts_with("udp-basic") {
+        udp(address).send(b"hello").unwrap();
+        return;
     } else {
-        let socket = udp(address);
-        socket.send(b"hello").unwrap();
-        if server.starts_with("udp-basic") {
-            return;
-        }
-        resumed(|| socket.recv(&mut answer));
-    }
-    assert_eq!(&answer, b"HELLO");
-}
-
-/// What a call gives, however often the test itself is stopped and continued, as by a debugger.
-fn resumed<T>(mut call: impl FnMut() -> io::Result<T>) -> T {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result.unwrap(),
-        }
-    }
+        support::ask(&udp(address), b"hello")
+    };
+    assert_eq!(answer, b"HELLO");
 }
 
 fn stderr(child: &mut Killed) -> String {

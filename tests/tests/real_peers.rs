@@ -4,13 +4,12 @@
 
 mod support;
 
-use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::unix::ffi::OsStringExt;
 use std::process::Command;
-use support::client;
+use support::{client, not_run, said};
 use tests::{DEADLINE, LARGEST, Server, tcp, udp};
 
 /// What the Python programs that ours grew from send; an empty datagram; every byte that fits into
@@ -58,19 +57,10 @@ fn assert_same_lines(output: &[u8], expected: &[u8]) {
     assert_same(&sorted(output), &sorted(expected));
 }
 
-/// Whether a program is there, by what it says of itself. Where CI is set it must be; elsewhere the
-/// test says that it did not run, straight to standard error: the test runner captures the rest.
+/// Whether a program is there, by what it says of itself.
 fn is_here(program: &str, argument: &str, says: &str) -> bool {
-    let output = Command::new(program).arg(argument).output();
-    let said = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
-    let here = String::from_utf8_lossy(&said).contains(says);
-    if !here {
-        let test = std::thread::current().name().unwrap_or_default().to_string();
-        let report = format!("NOT RUN: {test}: {program} is missing, or not {says:?}\n");
-        assert!(env::var_os("CI").is_none(), "{report}");
-        std::io::stderr().write_all(report.as_bytes()).unwrap();
-    }
-    here
+    let what = said(Command::new(program).arg(argument));
+    what.contains(says) || not_run(&format!("{program} ({says})"), &what)
 }
 
 fn python_is_here() -> bool {

@@ -3,19 +3,12 @@
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
-use support::{Killed, client, in_time};
+use support::{Killed, client, exchange, in_time};
 use tests::{Process, Server, program, tcp};
-
-fn exchange(mut stream: &TcpStream, request: &[u8]) -> Vec<u8> {
-    stream.write_all(request).unwrap();
-    let mut answer = vec![0; request.len()];
-    stream.read_exact(&mut answer).unwrap();
-    answer
-}
 
 #[test]
 fn two_clients_make_progress_in_turn_while_both_stay_connected() {

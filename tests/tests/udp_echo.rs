@@ -3,20 +3,11 @@
 mod support;
 
 use predicates::str::{contains, starts_with};
-use std::net::UdpSocket;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::client;
+use support::{ask, client};
 use tests::{LARGEST, Process, Server, program, udp};
-
-fn ask(socket: &UdpSocket, request: &[u8]) -> Vec<u8> {
-    let mut answer = vec![0; 65_535];
-    socket.send(request).unwrap();
-    let length = socket.recv(&mut answer).unwrap();
-    answer.truncate(length);
-    answer
-}
 
 #[test]
 fn the_answer_is_the_request_with_its_ascii_letters_in_upper_case() {
