@@ -3,7 +3,11 @@
 //! - [`program`]: where an example's binary is, built as the sources are now.
 //! - [`Process`]: a child whose output can be waited for.
 //! - [`Server`]: a [`Process`] that said where it listens.
+//! - [`run`]: a program that is run to its end.
 //! - [`udp`] and [`tcp`]: sockets of a test, with a deadline on every call.
+//! - [`unused_address`]: where nobody listens.
+//!
+//! The program of this package, `cargo run -p tests`, is the smoke run: each pair once.
 //!
 //! Nothing here waits longer than [`DEADLINE`], no child outlives the value that stands for it, and
 //! when a test fails, what its processes said is printed.
@@ -209,7 +213,8 @@ impl Process {
         self.exit_code();
     }
 
-    /// Waits until it has ended and all its output was read; returns the exit code, -1 for a signal.
+    /// Closes its standard input, and waits until it has ended and all its output was read; returns
+    /// the exit code, -1 for a signal.
     ///
     /// # Panics
     ///
@@ -232,11 +237,12 @@ impl Process {
         }
     }
 
-    /// [`exit_code`](Process::exit_code) for a process that is not needed any more.
+    /// [`exit_code`](Process::exit_code) for a process that is not needed any more; it too closes
+    /// standard input.
     ///
     /// # Panics
     ///
-    /// When it has not ended by the [`DEADLINE`].
+    /// When it, or its output, has not ended by the [`DEADLINE`].
     pub fn finish(mut self) -> i32 {
         self.exit_code()
     }
@@ -385,11 +391,11 @@ impl Server {
         self.address
     }
 
-    /// Waits until it has ended by itself and returns the exit code.
+    /// Closes its standard input, waits until it has ended by itself and returns the exit code.
     ///
     /// # Panics
     ///
-    /// When it has not ended by the [`DEADLINE`].
+    /// When it, or its output, has not ended by the [`DEADLINE`].
     pub fn finish(self) -> i32 {
         self.process.finish()
     }
