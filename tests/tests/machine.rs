@@ -45,8 +45,8 @@ fn stderr(child: &mut Killed) -> String {
     said
 }
 
-/// A program that starts when its standard input is closed: so a pipe can be closed before it writes.
-/// Without a shell, on Windows, it starts at once, and may have written by then.
+/// A program that starts when its standard input is closed, so that a pipe can be closed before it
+/// writes. Without a shell, on Windows, it starts at once, and may have written by then.
 fn held(name: &str) -> Command {
     if !cfg!(unix) {
         return Command::new(program(name));

@@ -220,7 +220,8 @@ mod on_linux {
             "-g",
             "daemon off;",
         ]);
-        // It has worker processes, which end when their master is told to, and not when it is killed.
+        // It has worker processes, which end when their master is told to, and not when it is
+        // killed.
         let nginx = Quit(Process::spawn(&mut nginx));
         let start = Instant::now();
         while TcpStream::connect(&front).is_err() {
@@ -241,8 +242,9 @@ mod on_linux {
                         if output == "BALANCED\n" && code == 0 {
                             answered.fetch_add(1, SeqCst);
                         } else {
-                            // What is under way when the servers are stopped, and what nginx tries
-                            // again with the one that is down, each second in each of its processes.
+                            // What is under way when the servers are stopped, and what nginx
+                            // tries again with the one that is down, each second in each of its
+                            // processes.
                             assert!(
                                 lost.fetch_add(1, SeqCst) < 20,
                                 "{code}, {output:?}, {error:?}"

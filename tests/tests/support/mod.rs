@@ -46,7 +46,8 @@ impl Drop for Killed {
     }
 }
 
-/// Does what has no deadline of its own, such as to read from a pipe, and fails when it takes longer.
+/// Does what has no deadline of its own, such as to read from a pipe, and fails when the deadline
+/// has passed.
 #[track_caller]
 pub fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (tell, told) = mpsc::channel();
