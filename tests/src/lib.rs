@@ -66,7 +66,7 @@ pub fn program(name: &str) -> PathBuf {
     static DIRECTORY: OnceLock<Result<PathBuf, ()>> = OnceLock::new();
     // What the compiler says is not repeated, nor is it asked again, for each test.
     let directory = DIRECTORY.get_or_init(|| build().map_err(|why| eprintln!("{why}")));
-    let Ok(directory) = directory else { panic!("see above: the examples do not build") };
+    let Ok(directory) = directory else { panic!("the examples do not build: one test shows why") };
     directory.join(name).with_extension(env::consts::EXE_EXTENSION)
 }
 
