@@ -10,11 +10,9 @@ use std::net::Shutdown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use tests::{Process, Server};
+use tests::{PAIRS, Process, Server};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-
-const PAIRS: [&str; 4] = ["udp-basic", "udp-echo", "tcp-threaded", "udp-threaded"];
 
 fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(Path::new(REPOSITORY).join(path)).expect("the file is there")

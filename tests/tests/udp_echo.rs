@@ -95,6 +95,10 @@ fn without_a_server_the_client_gives_up_after_its_attempts() {
             .stderr(starts_with(format!("{name}: no answer from {address} after 3 attempts: ")));
         // It waits before the second attempt and the third.
         assert!(start.elapsed() >= Duration::from_millis(100 + 200));
+        // There is nothing to wait for behind the last one.
+        let (start, last) = (Instant::now(), ["--timeout", "50", "--attempts", "1"]);
+        client(name).arg(&address).args(last).assert().code(1);
+        assert!(start.elapsed() < Duration::from_secs(50));
     }
 }
 
