@@ -9,7 +9,7 @@
 //! One thread sends while another receives: a client that wrote everything before it read would,
 //! with enough data, wait for the server to read while the server waits for the client to read.
 //! A stream has no messages, so an answer is whole when as many bytes came as were sent. With `-`
-//! standard input goes through as it is, as with `nc`, but it ends when the answer has ended.
+//! standard input goes through as it is, as with `nc`, but the end of the answer is the end.
 //!
 //! In Python: `socket.create_connection`, `sendall`, `recv`. See also: `server.rs`; `udp-threaded`.
 
@@ -98,7 +98,7 @@ fn connect(address: &Address, timeout: Duration) -> io::Result<TcpStream> {
 /// Sends the messages. When the connection is lost, the receiving side says so.
 fn send(mut stream: &TcpStream, messages: &[Vec<u8>]) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
-    let unread = |error| UNREAD.set(error).map_or(0, |()| 0);
+    let unread = |error| UNREAD.set(error).map_or(0, |()| 0); // 0: as at the end; `run` says why
     for message in messages {
         if message != b"-" {
             stream.write_all(message)?;
@@ -133,7 +133,7 @@ impl Client {
                 }
                 // Stopped and continued (Ctrl-Z, `fg`): a read with a timeout does not resume.
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                // Nothing came for too long, but then nothing is missing, or more has been sent.
+                // Nothing came for too long, but nothing is missing, or more was sent meanwhile.
                 Err(error) if timed_out(&error) && self.received >= sent => continue,
                 Err(error) if timed_out(&error) && SENT.load(SeqCst) > sent => continue,
                 Err(error) => error,

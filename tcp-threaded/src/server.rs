@@ -65,7 +65,7 @@ fn run(options: &Options) -> Result<(), Error> {
     let main = &thread::current();
     thread::scope(|scope| {
         for worker in 2..=workers {
-            // A thread that gets no memory aborts the process: look for 64 MiB, wait until it runs.
+            // Short of memory, a new thread aborts the process: see to 64 MiB, wait until it runs.
             let room = Vec::<u8>::new().try_reserve_exact(64 << 20).map_err(io::Error::other);
             let work = move || {
                 main.unpark();

@@ -8,7 +8,7 @@
 //! N workers receive on one socket: the kernel wakes one of them for each datagram. No dispatcher,
 //! no queue, no lock. When all are busy, datagrams wait in the socket's receive buffer, and when it
 //! is full the kernel drops them: the client asks again. Answers may overtake each other. As many
-//! workers as cores are the fastest; more help only a handler that waits.
+//! workers as cores are the fastest; more only help a handler that waits.
 //!
 //! Before real use:
 //! - A source address can be forged, and the answer goes to whoever was named: do not answer with
@@ -36,7 +36,7 @@ Usage: udp-threaded-server [--workers N] [--delay S] [--count N] [--quiet] [ADDR
 Answers each datagram with its bytes in upper case, several at a time.
 
   ADDR         where to listen: HOST:PORT, HOST, :PORT or PORT (default 127.0.0.1:8888)
-  --workers N  how many at a time (default: one for each core, at least 2; at most 10000)
+  --workers N  how many at a time (at most 10000; default: one for each core, at least 2)
   --delay S    seconds each answer takes, as if it were work (default 0)
   --count N    stop after N datagrams
   --quiet      print only where it listens, and the machine's trouble
@@ -75,7 +75,7 @@ fn run(options: &Options) -> Result<(), Error> {
     let main = &thread::current();
     thread::scope(|scope| {
         for worker in 2..=workers {
-            // A thread that gets no memory aborts the process: look for 64 MiB, wait until it runs.
+            // Short of memory, a new thread aborts the process: see to 64 MiB, wait until it runs.
             let room = Vec::<u8>::new().try_reserve_exact(64 << 20).map_err(io::Error::other);
             let work = move || {
                 main.unpark();
