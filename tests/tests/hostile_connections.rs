@@ -827,7 +827,8 @@ mod on_linux {
                 sleep(Duration::from_millis(1));
                 calls = fs::read_to_string(&file).unwrap();
             }
-            assert!(calls.contains("SOL_TCP, TCP_NODELAY, [1], 4) = 0"), "{calls}");
+            // Where the line goes on depends on what other threads do meanwhile.
+            assert!(calls.contains("SOL_TCP, TCP_NODELAY, [1], 4"), "{calls}");
             fs::remove_file(file).unwrap();
         }
     }
