@@ -183,6 +183,29 @@ fn what_the_client_sends_and_receives_at_the_same_time_has_no_limit() {
 }
 
 #[test]
+fn reads_grow_from_1_to_64_kib_for_a_client_that_sends_a_lot() {
+    let mut server = Server::start("tcp-threaded-server", &[]);
+    let mut stream = tcp(server.address());
+    for _ in 0..3 {
+        assert_eq!(exchange(&stream, b"not a lot"), b"NOT A LOT");
+    }
+    let mut sender = stream.try_clone().unwrap();
+    let sent = thread::spawn(move || sender.write_all(&vec![b'x'; 16 << 20]));
+    let mut answer = vec![0; 16 << 20];
+    stream.read_exact(&mut answer).unwrap();
+    assert!(answer.iter().all(|&byte| byte == b'X'));
+    sent.join().unwrap().unwrap();
+    drop(stream);
+    server.process().wait_for("closed after ").unwrap();
+    let said = server.process().stdout();
+    let lengths = said.lines().filter_map(|line| line.split_once("... (")?.1.split_once(" bytes)"));
+    let lengths: Vec<usize> = lengths.map(|(length, _)| length.parse().unwrap()).collect();
+    assert_eq!(lengths[0], 1 << 10);
+    let largest = *lengths.iter().max().unwrap();
+    assert!((16 << 10..=64 << 10).contains(&largest), "{largest}");
+}
+
+#[test]
 fn the_client_ends_when_the_answer_has_ended_though_more_could_be_typed() {
     let server = Server::start("tcp-threaded-server", &["--idle-timeout", "1", "--quiet"]);
     let mut command = Command::new(program("tcp-threaded-client"));
