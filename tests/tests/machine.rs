@@ -243,7 +243,7 @@ fn a_server_that_was_terminated_is_started_again_on_its_port_at_once() {
     // This one the server leaves half-closed.
     let _open = tcp(address);
     #[cfg(target_os = "linux")]
-    wait_for_time_waits(address.port());
+    wait_for_a_time_wait(address.port());
     let id = server.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     assert_eq!(server.process().exit_code(), -1);
@@ -252,20 +252,20 @@ fn a_server_that_was_terminated_is_started_again_on_its_port_at_once() {
     assert_eq!(server.finish(), 0);
 }
 
-/// Waits until five connections of a local port of 127.0.0.1 are in TIME_WAIT.
+/// Waits until a connection of a local port of 127.0.0.1 is in TIME_WAIT. One is enough, and the
+/// kernel does not promise more: it drops them when it has many.
 #[cfg(target_os = "linux")]
-fn wait_for_time_waits(port: u16) {
+fn wait_for_a_time_wait(port: u16) {
     let local = format!(" 0100007F:{port:04X} ");
     let start = Instant::now();
     loop {
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let waiting =
-            |line: &&str| line.contains(&local) && line.split_whitespace().nth(3) == Some("06");
-        let count = table.lines().filter(waiting).count();
-        if count >= 5 {
+            |line: &str| line.contains(&local) && line.split_whitespace().nth(3) == Some("06");
+        if table.lines().any(waiting) {
             return;
         }
-        assert!(start.elapsed() < DEADLINE, "{count} connections are in TIME_WAIT");
+        assert!(start.elapsed() < DEADLINE, "no connection is in TIME_WAIT");
         thread::sleep(Duration::from_millis(1));
     }
 }
