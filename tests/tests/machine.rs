@@ -252,8 +252,7 @@ fn a_server_that_was_terminated_is_started_again_on_its_port_at_once() {
     assert_eq!(server.finish(), 0);
 }
 
-/// Waits until a connection of a local port of 127.0.0.1 is in TIME_WAIT. One is enough, and the
-/// kernel does not promise more: it drops them when it has many.
+/// Waits until a connection of a local port of 127.0.0.1 is in TIME_WAIT.
 #[cfg(target_os = "linux")]
 fn wait_for_a_time_wait(port: u16) {
     let local = format!(" 0100007F:{port:04X} ");
