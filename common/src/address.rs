@@ -1,20 +1,15 @@
-//! Where to listen, or whom to ask.
+//! Addresses on the command line.
 
-use crate::{Bytes, Error};
+use crate::Error;
 use std::fmt;
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
-use std::vec;
 
 const DEFAULT_HOST: &str = "127.0.0.1";
 const DEFAULT_PORT: u16 = 8888;
 
 /// A host and a port: `HOST:PORT`, `HOST`, `:PORT`, `PORT`, `[V6]:PORT`, `[V6]` or a bare `V6`.
 /// What is missing comes from `127.0.0.1:8888`, which is also the default.
-///
-/// Use it where std takes a `ToSocketAddrs`; a name is looked up there, not before, and may stand
-/// for several addresses.
 ///
 /// # Errors
 ///
@@ -24,14 +19,13 @@ const DEFAULT_PORT: u16 = 8888;
 ///
 /// ```
 /// use common::Address;
-/// use std::net::ToSocketAddrs;
 ///
 /// let address: Address = ":0".parse()?;
 /// assert_eq!(address.to_string(), "127.0.0.1:0");
-/// assert_eq!(address.to_socket_addrs()?.next(), Some(([127, 0, 0, 1], 0).into()));
+/// assert_eq!(address.resolve()?, [([127, 0, 0, 1], 0).into()]);
 /// assert_eq!("::1".parse::<Address>()?.to_string(), "[::1]:8888");
 /// assert!("::1]:80".parse::<Address>().is_err());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), common::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -39,10 +33,26 @@ pub struct Address {
     port: u16,
 }
 
+impl Address {
+    /// Resolves the name, which may stand for several addresses.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] if the name has no address.
+    pub fn resolve(&self) -> Result<Vec<SocketAddr>, Error> {
+        match (self.host.as_str(), self.port).to_socket_addrs().map(Iterator::collect::<Vec<_>>) {
+            Ok(addresses) if addresses.is_empty() => {
+                Err(Error::Failed(format!("cannot resolve {self}: the name has no address")))
+            }
+            Ok(addresses) => Ok(addresses),
+            Err(error) => Err(Error::failed(format_args!("cannot resolve {self}"), &error)),
+        }
+    }
+}
+
 impl Default for Address {
     fn default() -> Address {
-        let (host, port) = (DEFAULT_HOST.into(), DEFAULT_PORT);
-        Address { host, port }
+        Address { host: DEFAULT_HOST.into(), port: DEFAULT_PORT }
     }
 }
 
@@ -50,7 +60,9 @@ impl FromStr for Address {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Address, Error> {
-        parse(text).map_err(|why| Error::Usage(format!("ADDR {}: {why}", Bytes(text.as_bytes()))))
+        parse(text).map_err(|problem| {
+            Error::Usage(format!("ADDR \"{}\": {problem}", text.as_bytes().escape_ascii()))
+        })
     }
 }
 
@@ -64,27 +76,21 @@ impl fmt::Display for Address {
     }
 }
 
-impl ToSocketAddrs for Address {
-    type Iter = vec::IntoIter<SocketAddr>;
-
-    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
-        (self.host.as_str(), self.port).to_socket_addrs()
-    }
-}
-
 fn parse(text: &str) -> Result<Address, &'static str> {
     let (host, port) = if text.is_empty() {
-        return Err("is empty");
+        return Err("the address is empty");
     } else if let Some(bracketed) = text.strip_prefix('[') {
-        let (host, rest) = bracketed.split_once(']').ok_or("the bracket is not closed")?;
+        let (host, rest) = bracketed.split_once(']').ok_or("the closing bracket is missing")?;
         if !is_v6(host) {
-            return Err("not an IPv6 address in the brackets");
+            return Err("the brackets do not contain an IPv6 address");
         }
         match rest.strip_prefix(':') {
             None if rest.is_empty() => (host, None),
             None => return Err("only :PORT may follow the brackets"),
             port => (host, port),
         }
+    } else if text.contains(']') {
+        return Err("the opening bracket is missing");
     } else if is_v6(text) {
         (text, None)
     } else if text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -106,16 +112,17 @@ fn parse(text: &str) -> Result<Address, &'static str> {
     Ok(Address { host, port })
 }
 
-/// An IPv6 address, or one with its zone: `fe80::1%eth0` (RFC 4007 section 11).
+/// Returns whether `text` is an IPv6 address, with or without a zone such as that of `fe80::1%eth0`
+/// (RFC 4007 section 11).
 fn is_v6(text: &str) -> bool {
     let (address, zone) = text.split_once('%').unwrap_or((text, "1"));
     !zone.is_empty() && zone.chars().all(is_part) && address.parse::<Ipv6Addr>().is_ok()
 }
 
-/// Whether the name exists is for the resolver to say; here only what can never be one.
+/// Rejects names that can never be valid. The resolver decides whether one exists.
 fn host_name(name: &str) -> Result<&str, &'static str> {
-    // RFC 1123 section 2.1: the last label of a name is never a number, so that a name and an
-    // address in dotted decimal can be told apart.
+    // The last label of a name is never a number, which distinguishes names from addresses in
+    // dotted decimal (RFC 1123 section 2.1).
     let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or(name);
     if name.starts_with('-') || !name.chars().all(is_part) {
         Err("not a host name or an IP address")
@@ -134,12 +141,12 @@ fn is_part(c: char) -> bool {
 mod tests {
     use super::*;
 
-    fn shown(text: &str) -> String {
+    fn display(text: &str) -> String {
         text.parse::<Address>().map_or_else(|error| error.to_string(), |ok| ok.to_string())
     }
 
     #[test]
-    fn every_form_of_an_address_is_understood() {
+    fn accepts_every_form() {
         for (text, address) in [
             ("example.org:80", "example.org:80"),
             ("example.org", "example.org:8888"),
@@ -162,15 +169,15 @@ mod tests {
             ("b\u{fc}cher.example", "b\u{fc}cher.example:8888"),
             ("localhost.", "localhost.:8888"),
         ] {
-            assert_eq!(shown(text), address, "{text:?}");
+            assert_eq!(display(text), address, "{text:?}");
         }
         assert_eq!(Address::default().to_string(), "127.0.0.1:8888");
     }
 
     #[test]
-    fn what_is_wrong_with_an_address_is_said() {
+    fn names_what_is_wrong() {
         for (text, error) in [
-            ("", r#"ADDR "": is empty"#),
+            ("", r#"ADDR "": the address is empty"#),
             ("65536", r#"ADDR "65536": the port is not a number from 0 to 65535"#),
             ("host:65536", r#"ADDR "host:65536": the port is not a number from 0 to 65535"#),
             (":", r#"ADDR ":": the port is not a number from 0 to 65535"#),
@@ -180,11 +187,16 @@ mod tests {
             ("a:b:c", r#"ADDR "a:b:c": the port is not a number from 0 to 65535"#),
             ("host:80:", r#"ADDR "host:80:": the port is not a number from 0 to 65535"#),
             ("host:+80", r#"ADDR "host:+80": the port has a sign"#),
-            ("[::1", r#"ADDR "[::1": the bracket is not closed"#),
-            ("[host]:80", r#"ADDR "[host]:80": not an IPv6 address in the brackets"#),
-            ("[]:80", r#"ADDR "[]:80": not an IPv6 address in the brackets"#),
-            ("[fe80::1%]", r#"ADDR "[fe80::1%]": not an IPv6 address in the brackets"#),
-            ("[fe80::1%a b]", r#"ADDR "[fe80::1%a b]": not an IPv6 address in the brackets"#),
+            ("[::1", r#"ADDR "[::1": the closing bracket is missing"#),
+            ("[host]:80", r#"ADDR "[host]:80": the brackets do not contain an IPv6 address"#),
+            ("[]:80", r#"ADDR "[]:80": the brackets do not contain an IPv6 address"#),
+            ("[fe80::1%]", r#"ADDR "[fe80::1%]": the brackets do not contain an IPv6 address"#),
+            (
+                "[fe80::1%a b]",
+                r#"ADDR "[fe80::1%a b]": the brackets do not contain an IPv6 address"#,
+            ),
+            ("::1]:80", r#"ADDR "::1]:80": the opening bracket is missing"#),
+            ("::1]", r#"ADDR "::1]": the opening bracket is missing"#),
             ("[::1]80", r#"ADDR "[::1]80": only :PORT may follow the brackets"#),
             ("[::1]:", r#"ADDR "[::1]:": the port is not a number from 0 to 65535"#),
             ("-", r#"ADDR "-": not a host name or an IP address"#),
@@ -195,11 +207,11 @@ mod tests {
             ("256.0.0.1", r#"ADDR "256.0.0.1": neither a host name nor an IPv4 address"#),
             ("127.1", r#"ADDR "127.1": neither a host name nor an IPv4 address"#),
         ] {
-            assert_eq!(shown(text), error, "{text:?}");
+            assert_eq!(display(text), error, "{text:?}");
         }
     }
 
-    /// Xorshift (Marsaglia 2003): small, and the same inputs on every run.
+    /// A xorshift generator (Marsaglia 2003), which yields the same inputs in every run.
     struct Random(u64);
 
     impl Random {
@@ -212,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn any_text_is_an_address_that_reads_the_same_again_or_an_error_that_quotes_it() {
+    fn random_text_round_trips_or_is_quoted() {
         let pieces: Vec<&str> = "[ ] : :: . % - _ + 0 1 80 255 65535 65536 ffff fe80 localhost \
             127.0.0.1 ::1 a \u{e4} \u{1f980} \0 \n \" \\ / @"
             .split(' ')
@@ -224,11 +236,11 @@ mod tests {
             let text: String = (0..length).map(|_| pieces[random.below(pieces.len())]).collect();
             match text.parse::<Address>() {
                 Ok(address) => {
-                    assert_eq!(shown(&address.to_string()), address.to_string(), "{text:?}");
+                    assert_eq!(display(&address.to_string()), address.to_string(), "{text:?}");
                     addresses += 1;
                 }
                 Err(error) => {
-                    let quoted = Bytes(text.as_bytes()).to_string();
+                    let quoted = format!("\"{}\"", text.as_bytes().escape_ascii());
                     assert!(error.to_string().contains(&quoted), "{text:?}: {error}");
                     errors += 1;
                 }

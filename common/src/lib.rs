@@ -1,34 +1,42 @@
-//! What stands between `argv` and an address: the command line of the examples, how received
-//! bytes are shown, how errors are reported, and when a server is done (`--count`).
+//! The command line of the examples and their output: addresses, options, messages, log lines and
+//! exit codes.
 //!
-//! No sockets here, beyond looking up names: whoever copies an example finds every socket call and
-//! every thread in the example itself, and replaces this crate with a configuration of their own.
+//! Nothing here touches a socket beyond resolving a name. Each example contains all of its sockets
+//! and threads itself, so whoever copies one replaces this crate with a configuration and a logger
+//! of their own: only `main` and `run` of an example use more of it than the three macros.
 //!
 //! A whole program:
 //!
 //! ```no_run
-//! use common::{Error, Options};
-//! use std::{net::UdpSocket, process::ExitCode};
+//! use common::{info, warn};
+//! use std::net::UdpSocket;
 //!
 //! const HELP: &str = "\
-//! Usage: sink [--count N] [--quiet] [ADDR]
+//! Usage: sink [OPTIONS] [ADDR]
 //!
-//! Throws datagrams away.
+//! Receives datagrams and discards them.
+//!
+//! Arguments:
+//!   ADDR        address to bind [default: 127.0.0.1:8888]
+//!
+//! Options:
+//!   --count N   exit after N datagrams [default: 3]
+//!   --quiet     print only the address and system errors
 //! ";
 //!
-//! fn main() -> ExitCode {
-//!     common::main(HELP, run)
+//! fn main() -> std::process::ExitCode {
+//!     common::main(HELP, env!("CARGO_PKG_VERSION"), run)
 //! }
 //!
-//! fn run(options: &Options) -> Result<(), Error> {
-//!     let address = options.address()?;
-//!     let count = options.count("--count")?.unwrap_or(3);
-//!     let log = options.log();
-//!     let socket = UdpSocket::bind(&address)
-//!         .map_err(|why| Error::failed(format_args!("cannot bind {address}"), &why))?;
+//! fn run(args: &common::Args) -> Result<(), common::Error> {
+//!     let address = args.address()?;
+//!     let count = args.number("--count", u64::MAX)?.unwrap_or(3);
+//!     let socket = UdpSocket::bind(&address.resolve()?[..])
+//!         .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
 //!     for _ in 0..count {
-//!         if let Err(error) = socket.recv(&mut []) {
-//!             log.warning(format_args!("receive: {error}"));
+//!         match socket.recv_from(&mut [0; 65_535]) {
+//!             Ok((length, client)) => info!("{length} bytes from {client}"),
+//!             Err(error) => warn!("cannot receive: {error}"),
 //!         }
 //!     }
 //!     Ok(())
@@ -36,37 +44,34 @@
 //! ```
 
 mod address;
-mod error;
-mod log;
-mod messages;
-mod options;
-mod tickets;
+mod args;
+mod exit;
+#[doc(hidden)]
+pub mod log;
+mod stdin;
 
 pub use address::Address;
-pub use error::{Error, timed_out};
-pub use log::{Bytes, Log, Trouble, print};
-pub use messages::{MAX_PAYLOAD, datagrams};
-pub use options::Options;
-pub use tickets::Tickets;
+pub use args::Args;
+pub use exit::Error;
+pub use log::{listening, print};
+pub use stdin::{on_eof, payloads};
 
 use std::process::ExitCode;
 
-/// Runs a program: reads its command line, calls `run`, turns an error into one line on standard
-/// error and an exit code.
+/// Parses the command line, calls `run`, and turns an error into one line on standard error and an
+/// exit code: 0 for success, 1 for a failure, 2 for a wrong command line.
 ///
-/// The first line of `help` is the usage line, and the grammar of the command line: see
-/// [`Options::parse`].
-///
-/// # Examples
-///
-/// ```no_run
-/// fn main() -> std::process::ExitCode {
-///     common::main("Usage: nothing\n\nDoes nothing.\n", |_options| Ok(()))
-/// }
-/// ```
-pub fn main(help: &'static str, run: fn(&Options) -> Result<(), Error>) -> ExitCode {
-    match Options::parse(help, std::env::args_os().skip(1)).and_then(|options| run(&options)) {
+/// `help` is what `--help` prints and the grammar of the command line ([`Args::parse`]). `version`
+/// is what `--version` prints: `env!("CARGO_PKG_VERSION")`, which expands in the program.
+pub fn main(help: &'static str, version: &str, run: fn(&Args) -> Result<(), Error>) -> ExitCode {
+    log::set_program(args::program(help));
+    let parsed = Args::parse(help, version, std::env::args_os().skip(1));
+    let result = parsed.and_then(|args| {
+        log::set_quiet(args.flag("--quiet"));
+        run(&args)
+    });
+    match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.report(options::program(help)),
+        Err(error) => error.report(),
     }
 }

@@ -1,188 +1,129 @@
-//! What a program says, and how bytes are shown.
+//! Log lines and standard output.
 
-use crate::error::{Error, reason};
 use std::fmt;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Received bytes as they may be shown on a terminal: in quotes, anything but printable ASCII
-/// escaped as in a string literal, and cut after 128 bytes, with the length told.
-///
-/// # Examples
-///
-/// ```
-/// use common::Bytes;
-///
-/// assert_eq!(Bytes(b"hello").to_string(), r#""hello""#);
-/// assert_eq!(Bytes(b"\x1b[2J\"\xff\n").to_string(), r#""\x1b[2J\"\xff\n""#);
-/// assert!(Bytes(&[b'a'; 1000]).to_string().ends_with(r#"aaa"... (1000 bytes)"#));
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Bytes<'a>(pub &'a [u8]);
+/// The shortest time between two lines of the same `error!`.
+const ERROR_INTERVAL: Duration = Duration::from_secs(1);
 
-impl fmt::Display for Bytes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.split_at_checked(128) {
-            Some((shown, rest)) if !rest.is_empty() => {
-                write!(f, "\"{}\"... ({} bytes)", shown.escape_ascii(), self.0.len())
-            }
-            _ => write!(f, "\"{}\"", self.0.escape_ascii()),
-        }
+static PROGRAM: OnceLock<&str> = OnceLock::new();
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn set_program(name: &'static str) {
+    let _ = PROGRAM.set(name);
+}
+
+pub(crate) fn set_quiet(quiet: bool) {
+    QUIET.store(quiet, Relaxed);
+}
+
+/// Logs an event as one line on standard output, unless `--quiet`.
+///
+/// Like the `log` crate's macro, it takes what [`format!`] takes. The line is written whole, also
+/// when several threads log, and a closed stream is ignored. Of a line over 400 bytes only the
+/// first 250 and the last 100 are kept.
+#[macro_export]
+macro_rules! info {
+    ($($arg:tt)+) => { $crate::log::info(format_args!($($arg)+)) };
+}
+
+/// Logs an error that one client caused as one line on standard error, unless `--quiet`: a client
+/// must not be able to fill a disk.
+///
+/// In all else it is like [`info!`].
+#[macro_export]
+macro_rules! warn {
+    ($($arg:tt)+) => { $crate::log::warn(format_args!($($arg)+)) };
+}
+
+/// Logs a system error as one line on standard error, `--quiet` or not.
+///
+/// An error that repeats is written about once a second. In all else this is like [`info!`].
+#[macro_export]
+macro_rules! error {
+    ($($arg:tt)+) => {{
+        static LIMIT: $crate::log::Limit = $crate::log::Limit::new();
+        $crate::log::error(&LIMIT, format_args!($($arg)+))
+    }};
+}
+
+pub fn info(line: fmt::Arguments<'_>) {
+    if !QUIET.load(Relaxed) {
+        let _ = print(shorten(format!("{line}\n")).as_bytes());
     }
 }
 
-/// What a server says: lines on standard output for what it receives, on standard error for what
-/// goes wrong.
-///
-/// Each line is written whole, also with many threads. A stream that is closed is no reason to stop
-/// serving, so what cannot be written is lost.
-///
-/// # Examples
-///
-/// ```
-/// let options = common::Options::parse("Usage: server [--quiet]", ["--quiet".into()])?;
-/// options.log().line(format_args!("not shown, for `--quiet` was given"));
-/// # Ok::<(), common::Error>(())
-/// ```
+pub fn warn(line: fmt::Arguments<'_>) {
+    if !QUIET.load(Relaxed) {
+        write_error(line);
+    }
+}
+
+pub fn error(limit: &Limit, line: fmt::Arguments<'_>) {
+    if limit.allows(Instant::now()) {
+        write_error(line);
+    }
+}
+
+/// When an `error!` last wrote a line.
 #[derive(Debug)]
-pub struct Log {
-    program: &'static str,
-    quiet: bool,
-    troubled: AtomicUsize,
-}
+pub struct Limit(Mutex<Option<Instant>>);
 
-impl Log {
-    pub(crate) fn new(program: &'static str, quiet: bool) -> Log {
-        let troubled = AtomicUsize::new(0);
-        Log { program, quiet, troubled }
+impl Limit {
+    #[expect(clippy::new_without_default, reason = "only for a static")]
+    pub const fn new() -> Limit {
+        Limit(Mutex::new(None))
     }
 
-    /// Says `listening on IP:PORT`: the first line of a server's standard output.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let log = common::Options::parse("Usage: server", [])?.log();
-    /// log.listening(([127, 0, 0, 1], 8888).into());
-    /// # Ok::<(), common::Error>(())
-    /// ```
-    pub fn listening(&self, address: SocketAddr) {
-        let _ = print(format!("listening on {address}\n").as_bytes());
-    }
-
-    /// Says what was received, unless `--quiet`.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let log = common::Options::parse("Usage: server", [])?.log();
-    /// log.line(format_args!("{} from {}", common::Bytes(b"hello"), "127.0.0.1:40100"));
-    /// # Ok::<(), common::Error>(())
-    /// ```
-    pub fn line(&self, line: fmt::Arguments<'_>) {
-        if !self.quiet {
-            let _ = print(format!("{line}\n").as_bytes());
+    fn allows(&self, now: Instant) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let allows = last.is_none_or(|last| now.duration_since(last) >= ERROR_INTERVAL);
+        if allows {
+            *last = Some(now);
         }
-    }
-
-    /// Reports the trouble with one client, unless `--quiet`: whoever can forge an address must not
-    /// be able to fill a disk.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let log = common::Options::parse("Usage: server", [])?.log();
-    /// let error = std::io::Error::other("the handler panicked");
-    /// log.client(([127, 0, 0, 1], 40100).into(), &error);
-    /// # Ok::<(), common::Error>(())
-    /// ```
-    pub fn client(&self, client: SocketAddr, error: &io::Error) {
-        if !self.quiet {
-            self.warning(format_args!("{client}: {}", reason(error)));
-        }
-    }
-
-    /// Reports what the person who runs the server should know, `--quiet` or not.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let log = common::Options::parse("Usage: server", [])?.log();
-    /// log.warning(format_args!("serving with 3 workers of 4"));
-    /// # Ok::<(), common::Error>(())
-    /// ```
-    pub fn warning(&self, warning: fmt::Arguments<'_>) {
-        complain(self.program, warning);
-    }
-
-    /// Reports the machine's trouble, `--quiet` or not: once for as long as it lasts, not once a
-    /// try or a worker. It lasts until all the [`Trouble`]s that this returned are dropped.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let log = common::Options::parse("Usage: server", [])?.log();
-    /// let error = std::io::Error::other("Too many open files");
-    /// let _first = log.trouble("accept", &error);
-    /// let _silent = log.trouble("accept", &error);
-    /// # Ok::<(), common::Error>(())
-    /// ```
-    pub fn trouble(&self, what: &str, error: &io::Error) -> Trouble<'_> {
-        if self.troubled.fetch_add(1, Relaxed) == 0 {
-            self.warning(format_args!("{what}: {}", reason(error)));
-        }
-        Trouble(self)
+        allows
     }
 }
 
-/// Trouble of the machine that lasts: hold it until it is over. Made by [`Log::trouble`].
-///
-/// # Examples
-///
-/// ```
-/// let log = common::Options::parse("Usage: server", [])?.log();
-/// let mut trouble = None;
-/// for _try in 0..3 {
-///     let error = std::io::Error::other("Too many open files");
-///     trouble.get_or_insert_with(|| log.trouble("accept", &error));
-/// }
-/// drop(trouble); // it is over; the next one is reported again
-/// # Ok::<(), common::Error>(())
-/// ```
-#[derive(Debug)]
-pub struct Trouble<'a>(&'a Log);
-
-impl Drop for Trouble<'_> {
-    fn drop(&mut self) {
-        self.0.troubled.fetch_sub(1, Relaxed);
-    }
+/// Writes `PROGRAM: LINE` to standard error. Unlike `eprintln!`, it does not panic when the stream
+/// is closed.
+pub(crate) fn write_error(line: fmt::Arguments<'_>) {
+    let program = PROGRAM.get().unwrap_or(&"error");
+    let _ = io::stderr().write_all(shorten(format!("{program}: {line}\n")).as_bytes());
 }
 
-/// Writes bytes to standard output, at once and as they are.
+/// Keeps the first 250 and the last 100 bytes of a line over 400.
+fn shorten(line: String) -> String {
+    let Some(omitted) = line.len().checked_sub(400 + 1).map(|_| line.len() - 350) else {
+        return line;
+    };
+    let (first, last) = (&line.as_bytes()[..250], &line.as_bytes()[line.len() - 100..]);
+    let (first, last) = (String::from_utf8_lossy(first), String::from_utf8_lossy(last));
+    format!("{first}… {omitted} bytes omitted …{last}")
+}
+
+/// Prints `listening on IP:PORT`, the first line of a server's standard output.
+pub fn listening(address: SocketAddr) {
+    // A server whose output is closed serves all the same.
+    let _ = print(format!("listening on {address}\n").as_bytes());
+}
+
+/// Writes bytes to standard output unchanged and flushes them.
 ///
 /// # Errors
 ///
-/// [`Error::Done`] when whoever read them has left, as `head` does; [`Error::Failed`] for anything
-/// else, a full disk, say.
-///
-/// # Examples
-///
-/// ```
-/// common::print(b"HELLO\n")?;
-/// # Ok::<(), common::Error>(())
-/// ```
-pub fn print(bytes: &[u8]) -> Result<(), Error> {
+/// The error names standard output. Its kind is [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the
+/// reader has closed the pipe; as an [`Error`](crate::Error) it is then an early exit.
+pub fn print(bytes: &[u8]) -> io::Result<()> {
     let mut output = io::stdout().lock();
-    match output.write_all(bytes).and_then(|()| output.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Error::Done(String::new())),
-        written => written.map_err(|why| Error::failed("standard output", &why)),
-    }
-}
-
-/// `eprintln!`, but whole, and it does not panic when standard error is closed.
-pub(crate) fn complain(program: &str, complaint: fmt::Arguments<'_>) {
-    let _ = io::stderr().write_all(format!("{program}: {complaint}\n").as_bytes());
+    output
+        .write_all(bytes)
+        .and_then(|()| output.flush())
+        .map_err(|error| io::Error::new(error.kind(), format!("standard output: {error}")))
 }
 
 #[cfg(test)]
@@ -190,31 +131,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shown_bytes_are_printable_whatever_they_are() {
-        let every: Vec<u8> = (0..=255).collect();
-        for bytes in every.chunks(64) {
-            let shown = Bytes(bytes).to_string();
-            assert!(shown.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{shown:?}");
-        }
+    fn keeps_both_ends_of_long_line() {
+        assert_eq!(shorten("a".repeat(400)), "a".repeat(400));
+        let line = format!("{}{}{}", "a".repeat(250), "b".repeat(51), "c".repeat(100));
+        let kept = format!("{}… 51 bytes omitted …{}", "a".repeat(250), "c".repeat(100));
+        assert_eq!(shorten(line), kept);
+        assert!(shorten("é".repeat(300)).contains("… 250 bytes omitted …"));
     }
 
     #[test]
-    fn shown_bytes_are_cut_after_128() {
-        let whole = format!("\"{}\"", "a".repeat(128));
-        assert_eq!(Bytes(&[b'a'; 128]).to_string(), whole);
-        assert_eq!(Bytes(&[b'a'; 129]).to_string(), format!("{whole}... (129 bytes)"));
-        assert_eq!(Bytes(b"").to_string(), "\"\"");
-    }
-
-    #[test]
-    fn trouble_is_over_when_the_last_one_is() {
-        let log = Log::new("test", true);
-        let error = io::Error::other("a test's");
-        let first = log.trouble("receive", &error);
-        let second = log.trouble("receive", &error);
-        drop(first);
-        assert_eq!(log.troubled.load(Relaxed), 1);
-        drop(second);
-        assert_eq!(log.troubled.load(Relaxed), 0);
+    fn limits_repeated_error_to_one_line_per_second() {
+        let (limit, start) = (Limit::new(), Instant::now());
+        let allowed = |millis: &u64| limit.allows(start + Duration::from_millis(*millis));
+        let lines: Vec<u64> =
+            [0, 1, 999, 1000, 1500, 2000, 5000].into_iter().filter(allowed).collect();
+        assert_eq!(lines, [0, 1000, 2000, 5000]);
     }
 }

@@ -1,150 +1,206 @@
-//! Answers what comes over each connection with the same bytes in upper case, many at a time.
+//! Responds on each connection with the bytes it receives in upper case, many connections at a time.
 //!
 //! ```sh
-//! cargo run -p tcp-threaded                                          # one terminal
-//! cargo run -p tcp-threaded --bin tcp-threaded-client -- :8888 hi    # another
+//! cargo run -p tcp-threaded                                          # in one terminal
+//! cargo run -p tcp-threaded --bin tcp-threaded-client -- :8888 hi    # in another
 //! ```
 //!
-//! A connection is a stream: a read is what has come so far, not a write of the other side. N
-//! workers accept on one listener, and the kernel wakes one of them for each connection: no
-//! dispatcher, no queue, no lock. When all are busy, connections wait in the listener's backlog.
+//! A connection is a stream of bytes: one `read` returns what has arrived so far, not what one
+//! `write` sent. N worker threads accept on one listener, and the kernel wakes one of them for each
+//! connection: there is no dispatcher, no queue and no lock. While all workers are busy,
+//! connections wait in the listener's backlog.
 //!
-//! Before real use:
-//! - An open connection holds a worker until it ends or is idle for too long; a byte now and then
-//!   is not idle. Mind who can reach the port. The default is loopback.
-//! - On Linux a worker waiting in `accept` holds a descriptor: keep `--workers` below `ulimit -n`.
+//! *Before real use*:
+//! - An open connection occupies a worker until it is closed or idle for too long, and one byte now
+//!   and then is not idle. Control who can reach the port. The default is loopback.
+//! - On Linux a worker that waits in `accept` has reserved a file descriptor. Keep `--workers` below
+//!   `ulimit -n`.
 //!
-//! In Python: `socketserver.ThreadingTCPServer`, with its threads bounded. See also: `client.rs`;
-//! `udp-threaded`, the same for datagrams.
+//! In Python: `socketserver.ThreadingTCPServer`, but with a fixed number of threads. See also:
+//! `client.rs`; `udp-threaded`, for datagrams.
 
-use common::{Bytes, Error, Log, Options, Tickets};
+use common::{error, info, warn};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::thread;
 use std::time::Duration;
 
 const HELP: &str = "\
-Usage: tcp-threaded-server [--workers N] [--idle-timeout S] [--count N] [--quiet] [ADDR]
+Usage: tcp-threaded-server [OPTIONS] [ADDR]
 
-Answers what comes over each connection with the same bytes in upper case.
+Responds on each connection with the bytes it receives in upper case.
 
-  ADDR              where to listen: HOST:PORT, HOST, :PORT or PORT (default 127.0.0.1:8888)
-  --workers N       how many connections at a time (default 256, at most 10000)
-  --idle-timeout S  end a connection after S seconds without progress (default 60; 0: never)
-  --count N         stop after N connections
-  --quiet           print only where it listens, and the machine's trouble
+Arguments:
+  ADDR                 address to bind: HOST:PORT, HOST, :PORT, PORT or
+                       [V6]:PORT [default: 127.0.0.1:8888]
+
+Options:
+  --workers N          number of connections at a time, 1 to 10000
+                       [default: 256]
+  --idle-timeout SECS  close a connection that makes no progress for SECS
+                       seconds; 0: never [default: 60]
+  --count N            exit after N connections
+  --until-eof          exit when standard input ends: Ctrl-D, or the parent
+                       process is gone; /dev/null ends at once, so a background
+                       job needs a pipe
+  --quiet              print only the address and system errors
+  -h, --help           print this help
+  -V, --version        print the version
 ";
 
-/// How long to wait before trying again when the machine is in trouble.
-const PAUSE: Duration = Duration::from_millis(250);
-
-struct Server {
-    listener: TcpListener,
-    idle_timeout: Option<Duration>,
-    tickets: Tickets,
-    log: Log,
+fn main() -> std::process::ExitCode {
+    common::main(HELP, env!("CARGO_PKG_VERSION"), run)
 }
 
-fn main() -> ExitCode {
-    common::main(HELP, run)
-}
-
-fn run(options: &Options) -> Result<(), Error> {
-    let address = options.address()?;
-    // Linux gives a process 65,530 mappings of memory; a thread takes four.
-    let workers = options.count("--workers")?.unwrap_or(256).min(10_000);
-    let idle_timeout = Some(options.seconds("--idle-timeout", 60)?).filter(|time| !time.is_zero());
-    let tickets = Tickets::new(options.count("--count")?);
-    let (listener, local) = TcpListener::bind(&address)
-        .and_then(|listener| listener.local_addr().map(|local| (listener, local)))
-        .map_err(|why| Error::failed(format_args!("cannot bind {address}"), &why))?;
-    let server = &Server { listener, idle_timeout, tickets, log: options.log() };
-    server.log.listening(local);
-    let main = &thread::current();
-    thread::scope(|scope| {
-        for worker in 2..=workers {
-            // Short of memory, a new thread aborts the process: see to 64 MiB, wait until it runs.
-            let room = Vec::<u8>::new().try_reserve_exact(64 << 20).map_err(io::Error::other);
-            let work = move || {
-                main.unpark();
-                server.serve(worker);
-            };
-            let started = room.and_then(|()| thread::Builder::new().spawn_scoped(scope, work));
-            // The machine's error: no more threads. Serve with those that run.
-            if let Err(error) = started {
-                server.log.warning(format_args!("{} of {workers} workers: {error}", worker - 1));
-                break;
-            }
-            thread::park();
-        }
-        server.serve(1);
-    });
+fn run(args: &common::Args) -> Result<(), common::Error> {
+    let address = args.address()?;
+    // Linux limits a process to 65,530 memory mappings, and a thread takes up to four.
+    let workers = args.number("--workers", 10_000)?.map_or(256, |n| n as usize);
+    let idle_timeout = Some(args.seconds("--idle-timeout", 60)?).filter(|time| !time.is_zero());
+    let remaining = AtomicU64::new(args.number("--count", u64::MAX)?.unwrap_or(u64::MAX));
+    let stopping = AtomicBool::new(false);
+    let listener = TcpListener::bind(&address.resolve()?[..])
+        .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
+    let address = listener.local_addr()?;
+    let server = Server { listener, address, workers, idle_timeout, remaining, stopping };
+    let server = std::sync::Arc::new(server);
+    if args.flag("--until-eof") {
+        let server = std::sync::Arc::clone(&server);
+        // With more workers than descriptors, `stop` finds none for its own connection. Reserve one.
+        let reserved = server.listener.try_clone();
+        common::on_eof(move || {
+            server.stop();
+            drop(reserved);
+            server.stop();
+        })?;
+    }
+    common::listening(address);
+    server.serve();
     Ok(())
 }
 
+struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    workers: usize,
+    idle_timeout: Option<Duration>,
+    /// How many more connections to accept; `u64::MAX`: no limit.
+    remaining: AtomicU64,
+    stopping: AtomicBool,
+}
+
 impl Server {
-    fn serve(&self, worker: usize) {
-        while self.tickets.take() {
-            let (stream, client) = self.accept();
-            self.log.line(format_args!("{client} connected (worker {worker})"));
-            let served = catch_unwind(AssertUnwindSafe(|| {
-                // Or a client that says nothing, or never reads, holds this worker for ever.
-                stream.set_read_timeout(self.idle_timeout)?;
-                stream.set_write_timeout(self.idle_timeout)?;
-                // Nagle's algorithm holds back a small write until the client's delayed ACK: 40 ms.
-                stream.set_nodelay(true)?;
-                self.handle(&stream, client)
-            }));
-            // A handler that panics loses its connection, not the worker.
-            let served = served.unwrap_or_else(|_| Err(io::Error::other("the handler panicked")));
-            // The client's error: it has left, or is silent.
-            if let Err(error) = served {
-                self.log.client(client, &error);
+    fn serve(&self) {
+        // A handler that panics costs its own connection, not the worker.
+        let worker = |n| while catch_unwind(AssertUnwindSafe(|| self.work(n))).is_err() {};
+        thread::scope(|scope| {
+            for n in 2..=self.workers {
+                let started = thread::Builder::new().spawn_scoped(scope, move || worker(n));
+                // The system has no thread left. Serve with those that run.
+                if let Err(error) = started {
+                    error!("cannot start worker {n} of {}: {error}", self.workers);
+                    break;
+                }
             }
-        }
+            worker(1);
+        });
     }
 
-    fn accept(&self) -> (TcpStream, SocketAddr) {
-        let mut trouble = None;
-        loop {
-            match self.listener.accept() {
-                Ok(accepted) => return accepted,
-                // The client's error: it left before we came to it. Linux says so later, on a read.
-                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                // The machine's error: out of descriptors, say. Without the pause this would spin.
-                Err(error) => {
-                    trouble.get_or_insert_with(|| self.log.trouble("accept", &error));
-                    thread::sleep(PAUSE);
+    fn work(&self, n: usize) {
+        while self.remaining.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_ok() {
+            let Some((stream, client)) = self.accept() else { return };
+            info!("{client} connected (worker {n})");
+            let served = self.configure(&stream).and_then(|()| self.handle(&stream, client));
+            if let Err(error) = served {
+                // Unix and Windows report a timeout differently.
+                let timeout = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+                match self.idle_timeout {
+                    Some(_) if timeout => warn!("{client}: timed out"),
+                    _ => warn!("{client}: {error}"),
                 }
             }
         }
     }
 
+    /// Waits for a connection. Returns `None` once the server is stopping.
+    fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
+        let mut delay_ms = 1;
+        while !self.stopping.load(Acquire) {
+            match self.listener.accept() {
+                // This may be the connection that `stop` opened.
+                _ if self.stopping.load(Acquire) => break,
+                Ok(accepted) => return Some(accepted),
+                // The client reset its connection in the backlog. (Linux reports it on a later read.)
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {} // on Windows
+                // A system error such as EMFILE. Back off, or this loop would spin.
+                Err(error) => {
+                    match delay_ms {
+                        1 => warn!("cannot accept: {error}; retrying in 1 ms"),
+                        _ => error!("cannot accept: {error}; retrying in {delay_ms} ms"),
+                    }
+                    thread::sleep(Duration::from_millis(delay_ms));
+                    delay_ms = 1000.min(2 * delay_ms);
+                }
+            }
+        }
+        self.stop();
+        None
+    }
+
+    fn configure(&self, stream: &TcpStream) -> io::Result<()> {
+        // Otherwise a client that never sends or never reads would block this worker forever.
+        stream.set_read_timeout(self.idle_timeout)?;
+        stream.set_write_timeout(self.idle_timeout)?;
+        // Nagle's algorithm delays a small write until the client's delayed ACK, by up to 40 ms.
+        stream.set_nodelay(true)
+    }
+
     /// The function to replace.
     fn handle(&self, mut stream: &TcpStream, client: SocketAddr) -> io::Result<()> {
-        let (mut buffer, mut total) = (vec![0; 1024], 0);
+        let mut buffer = vec![0; 1024];
+        let mut total = 0;
         loop {
-            let request = match stream.read(&mut buffer) {
-                // The end: the client has closed its half, and may still be reading.
+            let length = match stream.read(&mut buffer) {
+                // The client has closed its write side; it may still be reading.
                 Ok(0) => break,
-                Ok(length) => &mut buffer[..length],
-                // Stopped and continued (Ctrl-Z, `fg`): a read with a timeout does not resume.
+                Ok(length) => length,
+                // SIGSTOP and SIGCONT interrupt a read that has a timeout.
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            total += request.len();
-            self.log.line(format_args!("{} from {client}", Bytes(request)));
+            let request = &mut buffer[..length];
+            info!("\"{}\" from {client}", request.escape_ascii());
             request.make_ascii_uppercase();
-            // All of it: a `write` may take less than it is given.
+            // A single `write` may send only a part.
             stream.write_all(request)?;
-            // Small for the many that are idle, up to 64 KiB for the few that send a lot.
-            if request.len() == buffer.len() && buffer.len() < 64 << 10 {
-                buffer.resize(2 * buffer.len(), 0);
+            total += length as u64;
+            // A full buffer grows up to 64 KiB, so that idle connections take little memory.
+            if length == buffer.len() && length < 64 * 1024 {
+                buffer.resize(2 * length, 0);
             }
         }
-        self.log.line(format_args!("{client} closed after {total} bytes"));
+        info!("{client} closed after {total} bytes");
         Ok(())
+    }
+
+    /// Stops the server: connections in progress are finished, then `serve` returns. May be called
+    /// from any thread, more than once.
+    fn stop(&self) {
+        self.stopping.store(true, Release);
+        let mut address = self.address;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        // Nothing in std interrupts `accept`, but a connection wakes one worker, which calls `stop`
+        // in turn. While the backlog is full this fails, but then no worker waits.
+        let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
     }
 }

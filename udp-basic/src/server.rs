@@ -1,101 +1,93 @@
-//! Receives datagrams and shows them: three, unless told otherwise.
+//! Receives datagrams and prints them.
 //!
 //! ```sh
-//! cargo run -p udp-basic                             # one terminal
-//! cargo run -p udp-basic --bin udp-basic-client      # another
+//! cargo run -p udp-basic                             # in one terminal
+//! cargo run -p udp-basic --bin udp-basic-client      # in another
 //! ```
 //!
 //! One `send` is one `recv_from`: three datagrams arrive as three, never as one or as four, however
-//! fast they are sent. On the wire each is an IP header, 8 bytes of UDP header (two ports, a
-//! length, a checksum: RFC 768) and the payload. The length is a field of 16 bits, so all of them
-//! together are at most 65,535 bytes, and the payload at most 65,507 over IPv4. Datagrams may be
-//! lost, doubled or overtaken on the way, but what arrives, arrives whole. Those that come while
-//! one is handled wait in the socket's receive buffer; when it is full, the kernel drops them.
+//! fast they are sent. On the wire each is an IP header, a UDP header of 8 bytes (two ports, a
+//! length, a checksum: RFC 768) and the payload. The length is a field of 16 bits, so a payload has
+//! at most 65,507 bytes over IPv4. The network may lose, duplicate or reorder datagrams, but it
+//! delivers each one whole. Datagrams that arrive while one is handled wait in the socket's receive
+//! buffer; when that is full, the kernel drops them.
 //!
-//! Before real use: a source address can be forged, so it does not prove who sent a datagram.
+//! *Before real use*: a source address can be spoofed, so it does not prove who sent a datagram.
 //!
-//! In Python: a loop around `socket.recvfrom`. See also: `client.rs`; `udp-echo`, which answers.
+//! In Python: a loop around `socket.recvfrom`. See also: `client.rs`; `udp-echo`, which replies.
 
-use common::{Bytes, Error, Log, Options, Tickets};
-use std::io::{self, ErrorKind};
+use common::{error, info, warn};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
 const HELP: &str = "\
-Usage: udp-basic-server [--count N] [--quiet] [ADDR]
+Usage: udp-basic-server [OPTIONS] [ADDR]
 
-Receives datagrams and shows them.
+Receives datagrams and prints them.
 
-  ADDR       where to listen: HOST:PORT, HOST, :PORT or PORT (default 127.0.0.1:8888)
-  --count N  stop after N datagrams (default 3)
-  --quiet    print only where it listens, and the machine's trouble
+Arguments:
+  ADDR           address to bind: HOST:PORT, HOST, :PORT, PORT or [V6]:PORT
+                 [default: 127.0.0.1:8888]
+
+Options:
+  --count N      exit after N datagrams [default: 3]
+  --quiet        print only the address and system errors
+  -h, --help     print this help
+  -V, --version  print the version
 ";
 
-/// As large as a datagram can be: what did not fit into the buffer would be cut off.
-const MAX_DATAGRAM: usize = 65_535;
+fn main() -> std::process::ExitCode {
+    common::main(HELP, env!("CARGO_PKG_VERSION"), run)
+}
 
-/// How long to wait before trying again when the machine is in trouble.
-const PAUSE: Duration = Duration::from_millis(250);
+fn run(args: &common::Args) -> Result<(), common::Error> {
+    let address = args.address()?;
+    let count = args.number("--count", u64::MAX)?.unwrap_or(3);
+    let socket = UdpSocket::bind(&address.resolve()?[..])
+        .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
+    common::listening(socket.local_addr()?);
+    Server { socket, count }.serve();
+    Ok(())
+}
 
 struct Server {
     socket: UdpSocket,
-    tickets: Tickets,
-    log: Log,
-}
-
-fn main() -> ExitCode {
-    common::main(HELP, run)
-}
-
-fn run(options: &Options) -> Result<(), Error> {
-    let address = options.address()?;
-    let tickets = Tickets::new(options.count("--count")?.or(Some(3)));
-    let log = options.log();
-    let (socket, local) = UdpSocket::bind(&address)
-        .and_then(|socket| socket.local_addr().map(|local| (socket, local)))
-        .map_err(|why| Error::failed(format_args!("cannot bind {address}"), &why))?;
-    log.listening(local);
-    Server { socket, tickets, log }.serve();
-    Ok(())
+    count: u64,
 }
 
 impl Server {
     fn serve(&self) {
-        let mut buffer = [0; MAX_DATAGRAM];
-        while self.tickets.take() {
+        let mut buffer = [0; 65_535]; // the largest datagram; a smaller buffer would truncate it
+        for _ in 0..self.count {
             let (length, client) = self.receive(&mut buffer);
-            // A handler that panics loses its datagram, not the server.
-            let handled = catch_unwind(AssertUnwindSafe(|| self.handle(&buffer[..length], client)))
-                .unwrap_or_else(|_| Err(io::Error::other("the handler panicked")));
-            if let Err(error) = handled {
-                self.log.client(client, &error);
-            }
+            self.handle(&buffer[..length], client);
         }
     }
 
-    /// Waits for a datagram. An empty one is a datagram like any other.
+    /// Waits for a datagram, which may be empty.
     fn receive(&self, buffer: &mut [u8]) -> (usize, SocketAddr) {
-        let mut trouble = None;
+        let mut delay_ms = 1;
         loop {
             match self.socket.recv_from(buffer) {
                 Ok(received) => return received,
-                // A signal or a debugger interrupted: nothing was received, nothing is lost.
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The machine's error: out of memory, say. Without the pause this loop would spin.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {} // by a signal
+                // A system error such as ENOMEM. Back off, or this loop would spin.
                 Err(error) => {
-                    trouble.get_or_insert_with(|| self.log.trouble("receive", &error));
-                    thread::sleep(PAUSE);
+                    match delay_ms {
+                        1 => warn!("cannot receive: {error}; retrying in 1 ms"),
+                        _ => error!("cannot receive: {error}; retrying in {delay_ms} ms"),
+                    }
+                    thread::sleep(Duration::from_millis(delay_ms));
+                    delay_ms = 1000.min(2 * delay_ms);
                 }
             }
         }
     }
 
     /// The function to replace.
-    fn handle(&self, request: &[u8], client: SocketAddr) -> io::Result<()> {
-        self.log.line(format_args!("{} from {client}", Bytes(request)));
-        Ok(())
+    fn handle(&self, request: &[u8], client: SocketAddr) {
+        info!("\"{}\" from {client}", request.escape_ascii());
     }
 }

@@ -1,4 +1,4 @@
-//! Sends each message as a datagram and prints the answer, one after the other.
+//! Sends each message as a datagram and prints the reply, one after the other.
 //!
 //! ```sh
 //! cargo run -p udp-echo --bin udp-echo-client                        # hello
@@ -6,122 +6,173 @@
 //! seq 500 | cargo run -p udp-echo --bin udp-echo-client -- :8888 -
 //! ```
 //!
-//! UDP has no connection, so what TCP does for its clients is done here:
-//! - a timeout, and another try with the wait doubled each time (RFC 8085 section 3.1.1): a request
-//!   or an answer may be lost, and either side may be started first;
-//! - a connected socket: the kernel drops what comes from any other address, and reports a port
-//!   that nobody listens on;
-//! - a new socket, so a new port, for each message: a late or doubled answer to an earlier one goes
-//!   to a port that is closed. The kernel picks among some 28,000 ports: who sends so much that the
-//!   same one comes again while answers are late puts a number into each request.
+//! UDP has no connections, so the client does what TCP would do:
+//! - It sends a request again when no reply arrives in time, and doubles the wait for each attempt
+//!   (RFC 8085 section 3.1.1). Requests and replies may be lost, and either side may start first.
+//! - It connects its socket: the kernel then drops datagrams from any other address and reports a
+//!   port on which no server is listening.
+//! - It takes a new socket, and so a new port, for each message: a late or duplicated reply to an
+//!   earlier message arrives at a closed port. The kernel chooses among some 28,000 ports. A client
+//!   that sends so fast that a port is reused while replies are in flight should number its requests.
 //!
-//! A request may arrive twice, so asking twice must do no harm.
+//! A request may arrive twice, so serving it twice must do no harm.
 //!
 //! In Python: `socket.sendto` and `recvfrom`. See also: `server.rs`; `udp-threaded`, whose client
 //! sends all messages at once.
 
-use common::{Address, Error, Options};
 use std::io::{self, ErrorKind};
-use std::net::{ToSocketAddrs, UdpSocket};
-use std::process::ExitCode;
-use std::thread;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 const HELP: &str = "\
-Usage: udp-echo-client [--timeout S] [--attempts N] [ADDR [MESSAGE...]]
+Usage: udp-echo-client [OPTIONS] [ADDR [MESSAGE...]]
 
-Sends each message as a datagram and prints the answer.
+Sends each message as a datagram and prints the reply, one after the other.
 
-  ADDR          whom to ask: HOST:PORT, HOST, :PORT or PORT (default 127.0.0.1:8888)
-  MESSAGE       what to send (default: hello); - sends the lines of standard input
-  --timeout S   seconds to wait at the first attempt, doubled at each further one (default 1)
-  --attempts N  how often to ask (default 4)
+Arguments:
+  ADDR            address of the server: HOST:PORT, HOST, :PORT, PORT or
+                  [V6]:PORT [default: 127.0.0.1:8888]
+  MESSAGE         what to send; - stands for the lines of standard input
+                  [default: hello]
+
+Options:
+  --timeout SECS  wait for the first reply; doubled on each retry [default: 1]
+  --attempts N    give up after N attempts [default: 4]
+  -h, --help      print this help
+  -V, --version   print the version
 ";
 
-/// As large as a datagram can be: what did not fit into the buffer would be cut off.
-const MAX_DATAGRAM: usize = 65_535;
-
-struct Client {
-    address: Address,
-    timeout: Duration,
-    attempts: usize,
+fn main() -> std::process::ExitCode {
+    common::main(HELP, env!("CARGO_PKG_VERSION"), run)
 }
 
-fn main() -> ExitCode {
-    common::main(HELP, run)
-}
-
-fn run(options: &Options) -> Result<(), Error> {
-    let address = options.address()?;
-    let timeout = options.timeout("--timeout", 1)?;
-    let attempts = options.count("--attempts")?.unwrap_or(4);
-    let client = Client { address, timeout, attempts };
-    for message in common::datagrams(options.messages(&["hello"])) {
-        let mut answer = client.ask(&message?)?;
-        answer.push(b'\n');
-        common::print(&answer)?;
+fn run(args: &common::Args) -> Result<(), common::Error> {
+    let address = args.address()?;
+    let timeout = args.timeout("--timeout", 1)?;
+    let attempts = args.number("--attempts", u64::MAX)?.unwrap_or(4);
+    let (server, addresses) = (address.to_string(), address.resolve()?);
+    let messages = common::payloads(args.messages(&["hello"]), &addresses);
+    let client = Client { server, addresses, timeout, attempts };
+    for message in messages {
+        let mut reply = client.request(&message?)?;
+        reply.push(b'\n');
+        common::print(&reply)?;
     }
     Ok(())
 }
 
+struct Client {
+    /// The server's name, for error messages.
+    server: String,
+    addresses: Vec<SocketAddr>,
+    /// The wait for a reply to the first attempt.
+    timeout: Duration,
+    attempts: u64,
+}
+
 impl Client {
-    /// One message, one answer.
-    fn ask(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        let Client { address, attempts, .. } = self;
-        let sockets = connect(address)
-            .map_err(|why| Error::failed(format_args!("cannot ask {address}"), &why))?;
-        let (mut wait, mut result) = (self.timeout, Err(ErrorKind::TimedOut.into()));
-        for attempt in 1..=*attempts {
+    /// Sends a request, again if need be, and returns the reply.
+    fn request(&self, message: &[u8]) -> io::Result<Vec<u8>> {
+        let Client { server, attempts, .. } = self;
+        let failed = |error| io::Error::other(format!("cannot send to {server}: {error}"));
+        let sockets = connect(&self.addresses).map_err(failed)?;
+        let mut wait = self.timeout;
+        let mut last_error = io::Error::from(ErrorKind::TimedOut);
+        for _ in 0..*attempts {
             let start = Instant::now();
             for (index, socket) in sockets.iter().enumerate() {
-                // What is left of the wait, shared among the addresses that are left.
-                let left = wait.saturating_sub(start.elapsed()) / (sockets.len() - index) as u32;
-                result = exchange(socket, message, left);
-                if let Ok(answer) = result {
-                    return Ok(answer);
+                // The addresses that have not been tried share the rest of the wait.
+                let untried = sockets.len() - index;
+                let wait = wait.saturating_sub(start.elapsed()) / untried as u32;
+                match exchange(socket, message, wait, untried == 1) {
+                    Ok(reply) => return Ok(reply),
+                    Err(error) if is_transient(&error) => last_error = error,
+                    Err(error) => return Err(failed(error)),
                 }
-            }
-            // Nobody listens: the server may be about to start.
-            if attempt < *attempts {
-                thread::sleep(wait.saturating_sub(start.elapsed()));
             }
             wait = wait.saturating_mul(2);
         }
-        let what = format!("no answer from {address} after {attempts} attempts");
-        result.map_err(|why: io::Error| Error::failed(what, &why))
+        let plural = if *attempts == 1 { "" } else { "s" };
+        Err(io::Error::other(format!(
+            "no reply from {server} after {attempts} attempt{plural}: {last_error}; \
+             is the server running?"
+        )))
     }
 }
 
-/// A socket for each of the name's addresses. To connect a UDP socket sends nothing.
-fn connect(address: &Address) -> io::Result<Vec<UdpSocket>> {
-    let mut result = Err(io::Error::other("the name has no address"));
+/// Returns a connected socket for each address that the system has a route to.
+fn connect(addresses: &[SocketAddr]) -> io::Result<Vec<UdpSocket>> {
     let mut sockets = Vec::new();
-    for peer in address.to_socket_addrs()? {
-        let any = if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        result = UdpSocket::bind(any)
-            .and_then(|socket| socket.connect(peer).map(|()| sockets.push(socket)));
+    let mut result = Ok(());
+    for address in addresses {
+        match connect_to(address) {
+            Ok(socket) => sockets.push(socket),
+            Err(error) => result = Err(error),
+        }
     }
     if sockets.is_empty() { result.map(|()| sockets) } else { Ok(sockets) }
 }
 
-/// Sends once, waits once.
-fn exchange(socket: &UdpSocket, message: &[u8], wait: Duration) -> io::Result<Vec<u8>> {
-    let start = Instant::now();
-    let mut answer = vec![0; MAX_DATAGRAM];
-    // An error may be an earlier attempt's, and then this one was not sent: send it again.
-    socket.send(message).or_else(|_| socket.send(message))?;
+/// Returns a connected socket. Connecting a UDP socket sends nothing.
+fn connect_to(address: &SocketAddr) -> io::Result<UdpSocket> {
+    let any_port = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     loop {
-        let left = wait.saturating_sub(start.elapsed());
-        socket.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
-        match socket.recv(&mut answer) {
+        let socket = UdpSocket::bind(any_port)?;
+        socket.connect(address)?;
+        // With no server listening, the kernel may choose the server's port for the client, which
+        // would then talk to itself. Close that socket and take another.
+        if socket.local_addr()? != socket.peer_addr()? {
+            return Ok(socket);
+        }
+    }
+}
+
+/// Sends a request once and waits for the reply. A refusal ends the wait only if there is another
+/// address to try.
+fn exchange(
+    socket: &UdpSocket,
+    message: &[u8],
+    wait: Duration,
+    is_last: bool,
+) -> io::Result<Vec<u8>> {
+    let start = Instant::now();
+    let mut reply = vec![0; 65_535]; // the largest datagram; a smaller buffer would truncate it
+    // `send` may report an ICMP error from the previous attempt instead of sending. Try once more.
+    let mut last_error = match socket.send(message).or_else(|_| socket.send(message)) {
+        Ok(_) => ErrorKind::TimedOut.into(),
+        Err(error) if is_transient(&error) && is_last => error,
+        Err(error) => return Err(error),
+    };
+    loop {
+        let remaining = wait.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
+        socket.set_read_timeout(Some(remaining))?;
+        match socket.recv(&mut reply) {
             Ok(length) => {
-                answer.truncate(length);
-                return Ok(answer);
+                reply.truncate(length);
+                return Ok(reply);
             }
-            // Stopped and continued (Ctrl-Z, `fg`): a wait with a timeout does not resume.
+            // SIGSTOP and SIGCONT interrupt a receive that has a timeout.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Nobody listens, or nobody answers.
+            // The time is up. Unix and Windows report it differently.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return Err(last_error);
+            }
+            // An ICMP error, perhaps from the previous attempt. A reply may follow: the server may
+            // have started since.
+            Err(error) if is_transient(&error) && is_last => last_error = error,
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Returns whether another attempt may succeed.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::TimedOut
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset // a refusal on Windows
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+    )
 }

@@ -1,104 +1,111 @@
-//! Answers each datagram with its bytes in upper case, one after the other.
+//! Replies to each datagram with its bytes in upper case, one after the other.
 //!
 //! ```sh
-//! cargo run -p udp-echo                                      # one terminal
-//! cargo run -p udp-echo --bin udp-echo-client -- :8888 hi    # another
+//! cargo run -p udp-echo                                      # in one terminal
+//! cargo run -p udp-echo --bin udp-echo-client -- :8888 hi    # in another
 //! ```
 //!
-//! One thread, one socket. Datagrams that come while one is handled wait in the socket's receive
-//! buffer, and when it is full the kernel drops them: the client asks again.
+//! One thread serves one socket. Datagrams that arrive while one is handled wait in the socket's
+//! receive buffer. When that is full, the kernel drops them, and the client sends its request again.
 //!
-//! Before real use:
-//! - A source address can be forged, and the answer goes to whoever was named: do not answer with
-//!   more bytes than were asked with, and mind who can reach the port. The default is loopback.
-//! - A datagram from the server's own port number is dropped, or two servers could be made to
-//!   answer each other for ever. A client bound to that very number is not served. A loop with a
-//!   service on *another* port cannot be seen from here (CVE-2024-2169).
-//! - On a host with several addresses bind to one: from `0.0.0.0` an answer may leave from another
-//!   address than was asked, and the client's kernel drops it.
+//! *Before real use*:
+//! - A source address can be spoofed, and the reply goes to whatever address it names. Keep replies
+//!   no longer than requests, and control who can reach the port. The default is loopback.
+//! - A datagram from the server's own port number is dropped, because two servers could otherwise
+//!   be made to reply to each other forever. A client bound to that port number is not served. A
+//!   loop with a service on *another* port cannot be detected here (CVE-2024-2169).
+//! - Replies to spoofed addresses on the local network fill the send buffer while the kernel waits
+//!   for ARP. Sending then blocks: six such addresses stalled a server for 3 s.
+//! - On a host with several addresses, bind to one of them. From `0.0.0.0` a reply may leave from
+//!   another address than the request was sent to, and the client's kernel drops it.
 //!
-//! In Python: `socketserver.UDPServer`. See also: `client.rs`; `udp-threaded`, this on N threads.
+//! In Python: `socketserver.UDPServer`. See also: `client.rs`; `udp-threaded`, which does the same
+//! on several threads.
 
-use common::{Bytes, Error, Log, Options, Tickets};
+use common::{error, info, warn};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
 const HELP: &str = "\
-Usage: udp-echo-server [--count N] [--quiet] [ADDR]
+Usage: udp-echo-server [OPTIONS] [ADDR]
 
-Answers each datagram with its bytes in upper case, one after the other.
+Replies to each datagram with its bytes in upper case, one after the other.
 
-  ADDR       where to listen: HOST:PORT, HOST, :PORT or PORT (default 127.0.0.1:8888)
-  --count N  stop after N datagrams
-  --quiet    print only where it listens, and the machine's trouble
+Arguments:
+  ADDR           address to bind: HOST:PORT, HOST, :PORT, PORT or [V6]:PORT
+                 [default: 127.0.0.1:8888]
+
+Options:
+  --count N      exit after N datagrams
+  --quiet        print only the address and system errors
+  -h, --help     print this help
+  -V, --version  print the version
 ";
 
-/// As large as a datagram can be: what did not fit into the buffer would be cut off.
-const MAX_DATAGRAM: usize = 65_535;
+fn main() -> std::process::ExitCode {
+    common::main(HELP, env!("CARGO_PKG_VERSION"), run)
+}
 
-/// How long to wait before trying again when the machine is in trouble.
-const PAUSE: Duration = Duration::from_millis(250);
+fn run(args: &common::Args) -> Result<(), common::Error> {
+    let address = args.address()?;
+    let remaining = AtomicU64::new(args.number("--count", u64::MAX)?.unwrap_or(u64::MAX));
+    let socket = UdpSocket::bind(&address.resolve()?[..])
+        .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
+    let address = socket.local_addr()?;
+    common::listening(address);
+    Server { socket, address, remaining }.serve();
+    Ok(())
+}
 
 struct Server {
     socket: UdpSocket,
-    port: u16,
-    tickets: Tickets,
-    log: Log,
-}
-
-fn main() -> ExitCode {
-    common::main(HELP, run)
-}
-
-fn run(options: &Options) -> Result<(), Error> {
-    let address = options.address()?;
-    let tickets = Tickets::new(options.count("--count")?);
-    let log = options.log();
-    let (socket, local) = UdpSocket::bind(&address)
-        .and_then(|socket| socket.local_addr().map(|local| (socket, local)))
-        .map_err(|why| Error::failed(format_args!("cannot bind {address}"), &why))?;
-    log.listening(local);
-    Server { socket, port: local.port(), tickets, log }.serve();
-    Ok(())
+    address: SocketAddr,
+    /// How many more datagrams to receive; `u64::MAX`: no limit.
+    remaining: AtomicU64,
 }
 
 impl Server {
     fn serve(&self) {
-        let mut buffer = [0; MAX_DATAGRAM];
-        while self.tickets.take() {
+        // A handler that panics costs its own request, not the server.
+        while catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {}
+    }
+
+    fn work(&self) {
+        let mut buffer = [0; 65_535]; // the largest datagram; a smaller buffer would truncate it
+        while self.remaining.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_ok() {
             let (length, client) = self.receive(&mut buffer);
             let request = &mut buffer[..length];
-            self.log.line(format_args!("{} from {client}", Bytes(request)));
-            // A handler that panics loses its request, not the server.
-            let handled = catch_unwind(AssertUnwindSafe(|| self.handle(request, client)))
-                .unwrap_or_else(|_| Err(io::Error::other("the handler panicked")));
-            // The client's error: its source port is 0, say, which nobody can answer.
-            if let Err(error) = handled {
-                self.log.client(client, &error);
+            info!("\"{}\" from {client}", request.escape_ascii());
+            // For example, the source port is 0, to which nothing can be sent.
+            if let Err(error) = self.handle(request, client) {
+                warn!("{client}: {error}");
             }
         }
     }
 
-    /// Waits for a datagram to answer. An empty one is a datagram like any other.
+    /// Waits for a request, which may be empty.
     fn receive(&self, buffer: &mut [u8]) -> (usize, SocketAddr) {
-        let mut trouble = None;
+        let mut delay_ms = 1;
         loop {
             match self.socket.recv_from(buffer) {
-                // Forged: to answer our own port number is to be answered, for ever.
-                Ok((_, client)) if client.port() == self.port => {}
+                // Spoofed: replying to our own port would start an endless loop.
+                Ok((_, client)) if client.port() == self.address.port() => {}
                 Ok(received) => return received,
-                // An earlier answer's error: its client has left (on Windows: WSAECONNRESET).
+                // The client of an earlier reply has closed its socket (reported on Windows).
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-                // A signal or a debugger interrupted: nothing was received, nothing is lost.
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The machine's error: out of memory, say. Without the pause this loop would spin.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {} // by a signal
+                // A system error such as ENOMEM. Back off, or this loop would spin.
                 Err(error) => {
-                    trouble.get_or_insert_with(|| self.log.trouble("receive", &error));
-                    thread::sleep(PAUSE);
+                    match delay_ms {
+                        1 => warn!("cannot receive: {error}; retrying in 1 ms"),
+                        _ => error!("cannot receive: {error}; retrying in {delay_ms} ms"),
+                    }
+                    thread::sleep(Duration::from_millis(delay_ms));
+                    delay_ms = 1000.min(2 * delay_ms);
                 }
             }
         }

@@ -1,135 +1,154 @@
-//! Answers each datagram with its bytes in upper case, several at a time.
+//! Replies to each datagram with its bytes in upper case, several at a time.
 //!
 //! ```sh
-//! cargo run -p udp-threaded -- --delay 0.5 --workers 8                           # one terminal
-//! cargo run -p udp-threaded --bin udp-threaded-client -- :8888 a b c d e f g h   # another
+//! cargo run -p udp-threaded -- --delay 0.5 --workers 8                           # in one terminal
+//! cargo run -p udp-threaded --bin udp-threaded-client -- :8888 a b c d e f g h   # in another
 //! ```
 //!
-//! N workers receive on one socket: the kernel wakes one of them for each datagram. No dispatcher,
-//! no queue, no lock. When all are busy, datagrams wait in the socket's receive buffer, and when it
-//! is full the kernel drops them: the client asks again. Answers may overtake each other. As many
-//! workers as cores are the fastest; more only help a handler that waits.
+//! N worker threads receive on one socket, and the kernel wakes one of them for each datagram: there
+//! is no dispatcher, no queue and no lock. While all workers are busy, datagrams wait in the
+//! socket's receive buffer. When that is full, the kernel drops them, and the client sends its
+//! request again. Replies may be sent in another order than their requests arrived. One worker per
+//! core is fastest; more help only a handler that waits.
 //!
-//! Before real use:
-//! - A source address can be forged, and the answer goes to whoever was named: do not answer with
-//!   more bytes than were asked with, and mind who can reach the port. The default is loopback.
-//! - A datagram from the server's own port number is dropped, or two servers could be made to
-//!   answer each other for ever. A client bound to that very number is not served. A loop with a
-//!   service on *another* port cannot be seen from here (CVE-2024-2169).
-//! - On a host with several addresses bind to one: from `0.0.0.0` an answer may leave from another
-//!   address than was asked, and the client's kernel drops it.
+//! *Before real use*:
+//! - A source address can be spoofed, and the reply goes to whatever address it names. Keep replies
+//!   no longer than requests, and control who can reach the port. The default is loopback.
+//! - A datagram from the server's own port number is dropped, because two servers could otherwise
+//!   be made to reply to each other forever. A client bound to that port number is not served. A
+//!   loop with a service on *another* port cannot be detected here (CVE-2024-2169).
+//! - Replies to spoofed addresses on the local network fill the send buffer while the kernel waits
+//!   for ARP. Sending then blocks: six such addresses stalled a server for 3 s.
+//! - On a host with several addresses, bind to one of them. From `0.0.0.0` a reply may leave from
+//!   another address than the request was sent to, and the client's kernel drops it.
 //!
-//! In Python: `socketserver.ThreadingUDPServer`, with its threads bounded. See also: `client.rs`;
-//! `udp-echo`, the same on one thread; `tcp-threaded`, the same for connections.
+//! In Python: `socketserver.ThreadingUDPServer`, but with a fixed number of threads. See also:
+//! `client.rs`; `udp-echo`, which does the same on one thread; `tcp-threaded`, for connections.
 
-use common::{Bytes, Error, Log, Options, Tickets};
+use common::{error, info, warn};
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::thread;
 use std::time::Duration;
 
 const HELP: &str = "\
-Usage: udp-threaded-server [--workers N] [--delay S] [--count N] [--quiet] [ADDR]
+Usage: udp-threaded-server [OPTIONS] [ADDR]
 
-Answers each datagram with its bytes in upper case, several at a time.
+Replies to each datagram with its bytes in upper case, several at a time.
 
-  ADDR         where to listen: HOST:PORT, HOST, :PORT or PORT (default 127.0.0.1:8888)
-  --workers N  how many at a time (at most 10000; default: one for each core, at least 2)
-  --delay S    seconds each answer takes, as if it were work (default 0)
-  --count N    stop after N datagrams
-  --quiet      print only where it listens, and the machine's trouble
+Arguments:
+  ADDR           address to bind: HOST:PORT, HOST, :PORT, PORT or [V6]:PORT
+                 [default: 127.0.0.1:8888]
+
+Options:
+  --workers N    number of worker threads, 1 to 10000
+                 [default: one per core, at least 2]
+  --delay SECS   wait before each reply, as if computing it [default: 0]
+  --count N      exit after N datagrams
+  --until-eof    exit when standard input ends: Ctrl-D, or the parent process is
+                 gone; /dev/null ends at once, so a background job needs a pipe
+  --quiet        print only the address and system errors
+  -h, --help     print this help
+  -V, --version  print the version
 ";
 
-/// As large as a datagram can be: what did not fit into the buffer would be cut off.
-const MAX_DATAGRAM: usize = 65_535;
-
-/// How long to wait before trying again when the machine is in trouble.
-const PAUSE: Duration = Duration::from_millis(250);
-
-struct Server {
-    socket: UdpSocket,
-    port: u16,
-    delay: Duration,
-    tickets: Tickets,
-    log: Log,
+fn main() -> std::process::ExitCode {
+    common::main(HELP, env!("CARGO_PKG_VERSION"), run)
 }
 
-fn main() -> ExitCode {
-    common::main(HELP, run)
-}
-
-fn run(options: &Options) -> Result<(), Error> {
-    let address = options.address()?;
+fn run(args: &common::Args) -> Result<(), common::Error> {
+    let address = args.address()?;
     let cores = thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
-    // Linux gives a process 65,530 mappings of memory; a thread takes four.
-    let workers = options.count("--workers")?.unwrap_or(cores).min(10_000);
-    let delay = options.seconds("--delay", 0)?;
-    let tickets = Tickets::new(options.count("--count")?);
-    let (socket, local) = UdpSocket::bind(&address)
-        .and_then(|socket| socket.local_addr().map(|local| (socket, local)))
-        .map_err(|why| Error::failed(format_args!("cannot bind {address}"), &why))?;
-    let server = &Server { socket, port: local.port(), delay, tickets, log: options.log() };
-    server.log.listening(local);
-    let main = &thread::current();
-    thread::scope(|scope| {
-        for worker in 2..=workers {
-            // Short of memory, a new thread aborts the process: see to 64 MiB, wait until it runs.
-            let room = Vec::<u8>::new().try_reserve_exact(64 << 20).map_err(io::Error::other);
-            let work = move || {
-                main.unpark();
-                server.serve(worker);
-            };
-            let started = room.and_then(|()| thread::Builder::new().spawn_scoped(scope, work));
-            // The machine's error: no more threads. Serve with those that run.
-            if let Err(error) = started {
-                server.log.warning(format_args!("{} of {workers} workers: {error}", worker - 1));
-                break;
-            }
-            thread::park();
-        }
-        server.serve(1);
-    });
+    // Linux limits a process to 65,530 memory mappings, and a thread takes up to four.
+    let workers = args.number("--workers", 10_000)?.map_or(cores, |n| n as usize);
+    let delay = args.seconds("--delay", 0)?;
+    let remaining = AtomicU64::new(args.number("--count", u64::MAX)?.unwrap_or(u64::MAX));
+    let stopping = AtomicBool::new(false);
+    let socket = UdpSocket::bind(&address.resolve()?[..])
+        .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
+    let address = socket.local_addr()?;
+    let server = Server { socket, address, workers, delay, remaining, stopping };
+    let server = std::sync::Arc::new(server);
+    if args.flag("--until-eof") {
+        let server = std::sync::Arc::clone(&server);
+        common::on_eof(move || server.stop())?;
+    }
+    common::listening(address);
+    server.serve();
     Ok(())
 }
 
+struct Server {
+    socket: UdpSocket,
+    address: SocketAddr,
+    workers: usize,
+    delay: Duration,
+    /// How many more datagrams to receive; `u64::MAX`: no limit.
+    remaining: AtomicU64,
+    stopping: AtomicBool,
+}
+
 impl Server {
-    fn serve(&self, worker: usize) {
-        let mut buffer = [0; MAX_DATAGRAM];
-        while self.tickets.take() {
-            let (length, client) = self.receive(&mut buffer);
+    fn serve(&self) {
+        // A handler that panics costs its own request, not the worker.
+        let worker = |n| while catch_unwind(AssertUnwindSafe(|| self.work(n))).is_err() {};
+        thread::scope(|scope| {
+            for n in 2..=self.workers {
+                let started = thread::Builder::new().spawn_scoped(scope, move || worker(n));
+                // The system has no thread left. Serve with those that run.
+                if let Err(error) = started {
+                    error!("cannot start worker {n} of {}: {error}", self.workers);
+                    break;
+                }
+            }
+            worker(1);
+        });
+    }
+
+    fn work(&self, n: usize) {
+        let mut buffer = [0; 65_535]; // the largest datagram; a smaller buffer would truncate it
+        while self.remaining.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_ok() {
+            let Some((length, client)) = self.receive(&mut buffer) else { return };
             let request = &mut buffer[..length];
-            self.log.line(format_args!("{} from {client} (worker {worker})", Bytes(request)));
-            // A handler that panics loses its request, not the worker.
-            let handled = catch_unwind(AssertUnwindSafe(|| self.handle(request, client)))
-                .unwrap_or_else(|_| Err(io::Error::other("the handler panicked")));
-            // The client's error: its source port is 0, say, which nobody can answer.
-            if let Err(error) = handled {
-                self.log.client(client, &error);
+            info!("\"{}\" from {client} (worker {n})", request.escape_ascii());
+            // For example, the source port is 0, to which nothing can be sent.
+            if let Err(error) = self.handle(request, client) {
+                warn!("{client}: {error}");
             }
         }
     }
 
-    /// Waits for a datagram to answer. An empty one is a datagram like any other.
-    fn receive(&self, buffer: &mut [u8]) -> (usize, SocketAddr) {
-        let mut trouble = None;
-        loop {
+    /// Waits for a request, which may be empty. Returns `None` once the server is stopping.
+    fn receive(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        let mut delay_ms = 1;
+        while !self.stopping.load(Acquire) {
             match self.socket.recv_from(buffer) {
-                // Forged: to answer our own port number is to be answered, for ever.
-                Ok((_, client)) if client.port() == self.port => {}
-                Ok(received) => return received,
-                // An earlier answer's error: its client has left (on Windows: WSAECONNRESET).
+                // What arrived may be the datagram that `stop` sent.
+                _ if self.stopping.load(Acquire) => break,
+                // Spoofed: replying to our own port would start an endless loop.
+                Ok((_, client)) if client.port() == self.address.port() => {}
+                Ok(received) => return Some(received),
+                // The client of an earlier reply has closed its socket (reported on Windows).
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-                // A signal or a debugger interrupted: nothing was received, nothing is lost.
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The machine's error: out of memory, say. Without the pause this loop would spin.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {} // by a signal
+                // A system error such as ENOMEM. Back off, or this loop would spin.
                 Err(error) => {
-                    trouble.get_or_insert_with(|| self.log.trouble("receive", &error));
-                    thread::sleep(PAUSE);
+                    match delay_ms {
+                        1 => warn!("cannot receive: {error}; retrying in 1 ms"),
+                        _ => error!("cannot receive: {error}; retrying in {delay_ms} ms"),
+                    }
+                    thread::sleep(Duration::from_millis(delay_ms));
+                    delay_ms = 1000.min(2 * delay_ms);
                 }
             }
         }
+        self.stop();
+        None
     }
 
     /// The function to replace.
@@ -138,5 +157,20 @@ impl Server {
         request.make_ascii_uppercase();
         self.socket.send_to(request, client)?;
         Ok(())
+    }
+
+    /// Stops the server: requests in progress are finished, then `serve` returns. May be called
+    /// from any thread, more than once.
+    fn stop(&self) {
+        self.stopping.store(true, Release);
+        let mut address = self.address;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        // Nothing in std interrupts `recv_from`, but a datagram wakes one worker, which calls `stop`
+        // in turn. While the receive buffer is full it is lost, but then no worker waits.
+        let _ = self.socket.send_to(&[], address);
     }
 }

@@ -1,0 +1,79 @@
+//! Why a program exits early.
+
+use crate::log;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::process::ExitCode;
+
+/// Why a program exits before its work is done, and with which exit code.
+///
+/// # Examples
+///
+/// ```
+/// let error = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+/// let error = common::Error::failed("cannot bind 127.0.0.1:8888", &error);
+/// let text = "cannot bind 127.0.0.1:8888: address in use; is another server running?";
+/// assert_eq!(error.to_string(), text);
+/// ```
+#[derive(Debug, PartialEq, Eq)]
+pub enum Error {
+    /// Nothing is left to do but to print this text: the help, or nothing after standard output
+    /// was closed. Exit code 0.
+    EarlyExit(String),
+    /// The program failed while running. Exit code 1.
+    Failed(String),
+    /// The command line is wrong. Exit code 2.
+    Usage(String),
+}
+
+impl Error {
+    /// Describes what failed and the system's reason, with a hint if there is an obvious one.
+    pub fn failed(what: impl fmt::Display, error: &io::Error) -> Error {
+        let hint = match error.kind() {
+            ErrorKind::AddrInUse => "; is another server running?",
+            ErrorKind::ConnectionRefused => "; is the server running?",
+            _ => "",
+        };
+        Error::Failed(format!("{what}: {error}{hint}"))
+    }
+
+    /// Prints the error and returns the exit code.
+    pub(crate) fn report(self) -> ExitCode {
+        match self {
+            Error::EarlyExit(text) => {
+                // A closed standard output is no reason to fail.
+                let _ = log::print(text.as_bytes());
+                ExitCode::SUCCESS
+            }
+            Error::Failed(text) => {
+                log::write_error(format_args!("{text}"));
+                ExitCode::from(1)
+            }
+            Error::Usage(text) => {
+                log::write_error(format_args!("{text} (see --help)"));
+                ExitCode::from(2)
+            }
+        }
+    }
+}
+
+/// An error that names its cause already. Of a program's own streams only standard output breaks,
+/// when its reader exits, as `head` does; there is nothing left to do then.
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        match error.kind() {
+            ErrorKind::BrokenPipe => Error::EarlyExit(String::new()),
+            _ => Error::Failed(error.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::EarlyExit(text) | Error::Failed(text) | Error::Usage(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
