@@ -23,6 +23,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+pub mod competitors;
+
 use std::env;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
