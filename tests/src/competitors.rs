@@ -208,11 +208,9 @@ fn output(command: &mut Command) -> Result<String, String> {
     }
 }
 
-/// Cargo's target directory, which contains the running program.
+/// Returns Cargo's target directory: the running program is TARGET/PROFILE[/deps]/PROGRAM.
 fn target_directory() -> PathBuf {
     let this = env::current_exe().expect("the running program has a path");
-    let mut folders = this.ancestors().skip(1);
-    let parent = folders.next().expect("a program is in a folder");
-    let target = folders.find(|folder| folder.join("CACHEDIR.TAG").exists());
-    target.unwrap_or(parent).to_path_buf()
+    let levels = if this.parent().is_some_and(|folder| folder.ends_with("deps")) { 3 } else { 2 };
+    this.ancestors().nth(levels).expect("a program is in a target directory").to_path_buf()
 }
