@@ -1,271 +1,235 @@
-//! The benchmark: our servers against what people would pick instead, and against the floor that the
-//! kernel sets. `cargo bench -- --help` tells how to run it.
+//! The benchmark: measures our servers and the competitors side by side.
 //!
-//! Each server runs as a process of its own, optimised, on loopback. In every round each server of a
-//! row is started anew, measured, and stopped, one after the other (A B C A B C ...), so that what
-//! else the machine does hits all alike; the median of the rounds is shown, with half of the range of
-//! their middle half.
-//! CPU time and memory come from Linux's `/proc`.
+//! Each server runs as a process of its own on loopback. Each round starts, measures and stops every
+//! server of a row in turn (A B C A B C …), so that a disturbance of the machine affects them alike.
+//! `cargo bench -- --help` describes the options; docs/benchmarks.md describes the method.
 
 mod load;
+mod plot;
+mod process;
 mod report;
-mod servers;
 
 use load::Work;
-use report::{Measured, Progress};
-use servers::Kind::{C, Floor, Python, Rust};
-use servers::{Contender, ours, peer};
-use std::collections::HashMap;
-use std::io::Write;
-use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use process::Running;
+use report::Record;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
 use std::{env, fs};
+use tests::competitors::Candidate;
 
 const HELP: &str = "\
-Usage: cargo bench -- [--quick] [--csv FILE] [PART...]
+Usage: cargo bench -- [OPTIONS] [TEXT...]
 
-Measures our servers, and others of their kind, on this machine.
+Measures our servers and the competitors on this machine.
 
-  PART        only this: udp workers slow tcp churn storm memory start (default: all)
-  --quick     less than a minute: fewer, shorter rounds of what the sentences need
-  --csv FILE  keep the figures of each round
+Arguments:
+  [TEXT...]  measure only the rows whose title contains one of these [default: all]
+
+Options:
+      --quick        run fewer and shorter rounds, in less than a minute
+      --csv FILE     write the figures of every round to FILE
+      --report FILE  measure nothing; make FILE's page and plots from FILE, a CSV file
+      --check        measure nothing; start every server once and check its reply
+  -h, --help         print this help
+
+A relative FILE is looked up in the workspace.
 ";
 
-const PARTS: [&str; 8] = ["udp", "workers", "slow", "tcp", "churn", "storm", "memory", "start"];
-
-const UDP_ECHO: Contender = ours("udp-echo");
-const UDP_THREADED: Contender = ours("udp-threaded");
-const C_UDP_FLOOR: Contender = peer("C floor", Floor, "udp.c");
-const C_UDP: Contender = peer("C with toupper", C, "udp.c");
-const RUST_UDP: Contender = peer("Rust thread per datagram", Rust, "thread_per_datagram.rs");
-const PYTHON_UDP: Contender = peer("Python ThreadingUDPServer", Python, "threading_udp.py");
-const PYTHON_RAW: Contender = peer("Python raw socket", Python, "raw_udp.py");
-const ARTICLE_RAW: Contender = peer("Python raw socket, article's", Python, "raw_udp.py 1024");
-
-const TCP_THREADED: Contender = ours("tcp-threaded");
-const TCP_THREADED_1024: Contender = ours("tcp-threaded --workers 1024");
-const C_TCP_FLOOR: Contender = peer("C thread per connection, floor", Floor, "tcp.c");
-const C_TCP: Contender = peer("C thread per connection", C, "tcp.c");
-const RUST_TCP: Contender = peer("Rust thread per connection", Rust, "thread_per_connection.rs");
-const PYTHON_TCP: Contender = peer("Python ThreadingTCPServer", Python, "threading_tcp.py");
-const ARTICLE_TCP: Contender =
-    peer("Python ThreadingTCPServer, article's", Python, "threading_tcp.py article");
-
-const WORKERS: [Contender; 4] = [
-    ours("udp-threaded --workers 1"),
-    ours("udp-threaded --workers 2"),
-    ours("udp-threaded --workers 4"),
-    ours("udp-threaded --workers 8"),
-];
-const SLOW: [Contender; 5] = [
-    ours("udp-threaded --delay 0.005 --workers 1"),
-    ours("udp-threaded --delay 0.005 --workers 8"),
-    ours("udp-threaded --delay 0.005 --workers 64"),
-    peer("Rust thread per datagram", Rust, "thread_per_datagram.rs 0.005"),
-    peer("Python ThreadingUDPServer", Python, "threading_udp.py 0.005"),
-];
-const UDP: [Contender; 8] =
-    [UDP_ECHO, UDP_THREADED, C_UDP_FLOOR, C_UDP, RUST_UDP, PYTHON_UDP, PYTHON_RAW, ARTICLE_RAW];
-const TCP: [Contender; 6] = [TCP_THREADED, C_TCP_FLOOR, C_TCP, RUST_TCP, PYTHON_TCP, ARTICLE_TCP];
-/// Without the article's: its backlog of 5 makes most of a thousand connections wait for seconds.
-const TCP_1000: [Contender; 4] = [TCP_THREADED_1024, C_TCP, RUST_TCP, PYTHON_TCP];
-const ALL: [Contender; 9] = [
-    UDP_ECHO,
-    UDP_THREADED,
-    TCP_THREADED,
-    C_UDP,
-    C_TCP,
-    RUST_TCP,
-    PYTHON_UDP,
-    PYTHON_TCP,
-    PYTHON_RAW,
-];
-
-type Claim = (Contender, Contender);
-const ECHO_CLAIMS: [Claim; 3] =
-    [(UDP_ECHO, C_UDP_FLOOR), (UDP_ECHO, C_UDP), (UDP_ECHO, PYTHON_RAW)];
-const UDP_CLAIMS: [Claim; 5] = [
-    ECHO_CLAIMS[0],
-    ECHO_CLAIMS[1],
-    ECHO_CLAIMS[2],
-    (UDP_THREADED, PYTHON_UDP),
-    (UDP_THREADED, RUST_UDP),
-];
-const WORKERS_CLAIMS: [Claim; 3] =
-    [(WORKERS[1], WORKERS[0]), (WORKERS[1], WORKERS[2]), (WORKERS[1], WORKERS[3])];
-const SLOW_CLAIMS: [Claim; 2] = [(SLOW[1], SLOW[0]), (SLOW[2], SLOW[3])];
-const TCP_CLAIMS: [Claim; 3] =
-    [(TCP_THREADED, C_TCP), (TCP_THREADED, RUST_TCP), (TCP_THREADED, PYTHON_TCP)];
-const TCP_1000_CLAIMS: [Claim; 3] =
-    [(TCP_THREADED_1024, C_TCP), (TCP_THREADED_1024, RUST_TCP), (TCP_THREADED_1024, PYTHON_TCP)];
-const START_CLAIMS: [Claim; 3] =
-    [(UDP_ECHO, PYTHON_RAW), (UDP_THREADED, PYTHON_UDP), (TCP_THREADED, PYTHON_TCP)];
-
-/// One work, and who does it.
-pub struct Row {
-    part: &'static str,
-    title: String,
+/// What is measured, and on which servers: the name of a candidate and its arguments.
+struct Row {
+    title: &'static str,
     work: Work,
-    contenders: Vec<Contender>,
-    /// Whose figures make a sentence: ours, and the other's.
-    claims: &'static [Claim],
-    is_quick: bool,
+    servers: &'static [&'static str],
 }
 
-fn rows() -> Vec<Row> {
-    let mut rows = Vec::new();
-    let mut row = |part, title: &str, work, contenders: &[Contender], claims, is_quick| {
-        let (title, contenders) = (title.to_string(), contenders.to_vec());
-        rows.push(Row { part, title, work, contenders, claims, is_quick });
-    };
-    for (size, clients, window, claims, is_quick) in [
-        (64, 1, 1, &ECHO_CLAIMS[..], false),
-        (64, 1, 16, &ECHO_CLAIMS, true),
-        (64, 8, 1, &UDP_CLAIMS, false),
-        (64, 8, 16, &UDP_CLAIMS, false),
-        (64, 64, 1, &UDP_CLAIMS, true),
-        (8192, 1, 1, &ECHO_CLAIMS, false),
-        (8192, 1, 8, &ECHO_CLAIMS, true),
-        (8192, 8, 1, &UDP_CLAIMS, false),
-        (65_507, 1, 1, &ECHO_CLAIMS, false),
-    ] {
-        let title = format!("UDP, {size} bytes, clients: {clients}, under way for each: {window}");
-        row("udp", &title, Work::Datagrams { size, clients, window }, &UDP, claims, is_quick);
+#[rustfmt::skip]
+const UDP: &[&str] = &[
+    "udp-echo", "udp-threaded", "c-udp", "rust-udp", "go-udp", "tokio-udp", "tokio-udp 2",
+    "python-udp", "article-udp",
+];
+/// Without the article's server, whose buffer has 1,024 bytes.
+const UDP_LARGE: &[&str] = UDP.split_at(UDP.len() - 1).0;
+#[rustfmt::skip]
+const TCP: &[&str] = &[
+    "tcp-threaded", "c-tcp", "rust-tcp", "go-tcp", "tokio-tcp", "python-tcp 1024",
+];
+/// More connections than the 256 workers that are the default.
+#[rustfmt::skip]
+const TCP_MANY: &[&str] = &[
+    "tcp-threaded --workers 1024", "c-tcp", "rust-tcp", "go-tcp", "tokio-tcp", "python-tcp 1024",
+];
+#[rustfmt::skip]
+const START: &[&str] = &[
+    "udp-echo", "udp-threaded", "tcp-threaded", "c-tcp", "rust-tcp", "go-tcp", "tokio-tcp",
+    "python-tcp",
+];
+const WORKERS: &[&str] = &["tcp-threaded --workers 1024", "udp-threaded --workers 1024"];
+
+const fn row(title: &'static str, work: Work, servers: &'static [&'static str]) -> Row {
+    Row { title, work, servers }
+}
+
+const ROWS: [Row; 11] = [
+    row("UDP, 64 B, 64 clients", Work::Datagrams { size: 64, clients: 64 }, UDP),
+    row("UDP, 8 KiB, 8 clients", Work::Datagrams { size: 8192, clients: 8 }, UDP_LARGE),
+    row("TCP, connect, 5 B each way, close", Work::Churn, TCP),
+    row("TCP, 64 B, 64 connections", Work::Exchanges { size: 64, clients: 64, window: 1 }, TCP),
+    row(
+        "TCP, 64 B, 512 connections",
+        Work::Exchanges { size: 64, clients: 512, window: 1 },
+        TCP_MANY,
+    ),
+    row("TCP, 8 KiB, pipelined", Work::Exchanges { size: 8192, clients: 8, window: 8 }, TCP),
+    row("TCP, 64 KiB blocks, one connection", Work::Bulk, TCP),
+    row("1,000 TCP connections at once", Work::Burst { clients: 1000 }, TCP_MANY),
+    row("1,000 idle TCP connections", Work::Idle { clients: 1000 }, TCP_MANY),
+    row("Start to the first reply", Work::Start, START),
+    row("Start of 1,024 workers", Work::Threads { count: 1024 }, WORKERS),
+];
+
+fn candidate(server: &str) -> Candidate {
+    Candidate::named(server.split(' ').next().unwrap_or_default())
+}
+
+/// Returns the command that starts a server.
+fn command(server: &str, port: u16) -> Result<Command, String> {
+    let mut command = candidate(server).command(port)?;
+    command.args(server.split(' ').skip(1));
+    command.args(candidate(server).is_ours().then_some("--quiet"));
+    Ok(command)
+}
+
+/// Returns the name of a server in tables and plots.
+fn label(server: &str) -> String {
+    match server {
+        "tokio-udp 2" => "tokio, two tasks".into(),
+        _ if candidate(server).is_ours() => server.into(),
+        _ => candidate(server).label.into(),
     }
-    let work = Work::Datagrams { size: 64, clients: 64, window: 1 };
-    let title = "How many workers: UDP, 64 bytes, clients: 64";
-    row("workers", title, work, &WORKERS, &WORKERS_CLAIMS, true);
-    let title = "Handlers that wait for 5 ms: UDP, 64 bytes, clients: 64";
-    row("slow", title, work, &SLOW, &SLOW_CLAIMS, false);
-    for (size, clients, is_quick) in
-        [(64, 1, false), (64, 64, true), (8192, 1, false), (8192, 64, true)]
-    {
-        let title = format!("TCP, {size} bytes at a time, connections: {clients}");
-        row("tcp", &title, Work::Exchanges { size, clients }, &TCP, &TCP_CLAIMS, is_quick);
-    }
-    let work = Work::Exchanges { size: 64, clients: 1000 };
-    let title = "TCP, 64 bytes at a time, connections: 1000";
-    row("tcp", title, work, &TCP_1000, &TCP_1000_CLAIMS, false);
-    row("tcp", "TCP, pipelined blocks of 64 KiB", Work::Bulk, &TCP, &TCP_CLAIMS, true);
-    let title = "TCP churn: connect, 5 bytes each way, close";
-    row("churn", title, Work::Churn, &TCP, &TCP_CLAIMS, true);
-    let title = "TCP storm: 1000 connections at once, until all are answered";
-    row("storm", title, Work::Storm { clients: 1000 }, &TCP_1000, &TCP_1000_CLAIMS, true);
-    let title = "Resident memory of an idle connection, of 1000, with the pool";
-    row("memory", title, Work::Idle { clients: 1000 }, &TCP_1000, &TCP_1000_CLAIMS, true);
-    row("start", "From the start to `listening on`", Work::Start, &ALL, &START_CLAIMS, true);
-    rows
 }
 
 fn main() -> ExitCode {
-    let (mut parts, mut csv, mut is_quick) = (Vec::new(), None, false);
-    // Cargo adds this one, at the end.
-    let is_bench = env::args().any(|argument| argument == "--bench");
-    let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench");
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--quick" => is_quick = true,
-            "--csv" => match arguments.next() {
-                None => return wrong("--csv needs a value: --csv FILE"),
-                file => csv = file,
-            },
+    let (mut texts, mut csv, mut report) = (Vec::new(), None, None);
+    let (mut quick, mut check, mut bench) = (false, false, false);
+    let mut args = env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            // Cargo adds this one, except in `cargo test`.
+            "--bench" => bench = true,
+            "--quick" => quick = true,
+            "--check" => check = true,
+            "--csv" | "--report" => {
+                let Some(file) = args.next() else { return usage(&format!("{arg} needs a FILE")) };
+                let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+                *(if arg == "--csv" { &mut csv } else { &mut report }) = Some(file);
+            }
             "-h" | "--help" => {
                 print!("{HELP}");
                 return ExitCode::SUCCESS;
             }
-            part if PARTS.contains(&part) => parts.push(argument),
-            unknown => return wrong(&format!("unknown argument {unknown:?}")),
+            _ if arg.starts_with('-') => return usage(&format!("unknown option {arg}")),
+            _ => texts.push(arg),
         }
     }
-    if !is_bench {
-        println!("NOT RUN: the benchmark runs with `cargo bench`, which has it optimised");
+    if !bench {
+        println!("not run: only `cargo bench` runs the benchmark, optimized");
         return ExitCode::SUCCESS;
     }
-    let mut rows = rows();
-    rows.retain(|row| parts.is_empty() || parts.iter().any(|part| part == row.part));
-    if is_quick {
-        rows.retain(|row| row.is_quick);
-        for Row { contenders, claims, .. } in &mut rows {
-            let is_in =
-                |name| claims.iter().any(|(one, other)| name == one.name || name == other.name);
-            contenders.retain(|contender| is_in(contender.name));
-        }
+    let mut rows: Vec<&Row> = ROWS.iter().collect();
+    rows.retain(|row| texts.is_empty() || texts.iter().any(|text| row.title.contains(text)));
+    let result = match report {
+        _ if rows.is_empty() => return usage("no row has such a title"),
+        Some(file) => report::write(&file),
+        None if check => check_all(),
+        None => measure(&rows, quick, csv),
+    };
+    if let Err(error) = &result {
+        eprintln!("bench: {error}");
     }
-    run(rows, is_quick, csv)
+    ExitCode::from(u8::from(result.is_err()))
 }
 
-fn wrong(why: &str) -> ExitCode {
-    eprintln!("bench: {why}\n\n{HELP}");
+fn usage(error: &str) -> ExitCode {
+    eprintln!("bench: {error}\n\n{HELP}");
     ExitCode::from(2)
 }
 
-fn run(mut rows: Vec<Row>, is_quick: bool, csv: Option<String>) -> ExitCode {
-    let time = Duration::from_millis(if is_quick { 100 } else { 250 });
-    let start = Instant::now();
-    machine();
-    tests::program("udp-echo-server");
-    let mut built = HashMap::new();
-    for row in &mut rows {
-        row.contenders.retain(|contender| {
-            *built.entry(contender.name).or_insert_with(|| match contender.build() {
-                Ok(()) => true,
-                Err(why) => {
-                    println!("Not measured: {} ({})", contender.name, why);
-                    false
-                }
-            })
-        });
+/// Starts every server once.
+fn check_all() -> Result<(), String> {
+    let servers: BTreeSet<_> = ROWS.iter().flat_map(|row| row.servers).copied().collect();
+    for server in servers {
+        let running = Running::start(server)?;
+        println!("{server}: replied after {:.1} ms", running.startup * 1e3);
     }
-    let mut csv =
-        csv.map(|path| fs::File::create(&path).unwrap_or_else(|why| panic!("{path}: {why}")));
-    let mut keep = |lines: &str| {
-        if let Some(file) = &mut csv {
-            file.write_all(lines.as_bytes()).expect("the disk takes the CSV file");
+    Ok(())
+}
+
+fn measure(rows: &[&Row], quick: bool, csv: Option<PathBuf>) -> Result<(), String> {
+    let (rounds, time) = if quick { (3, 0.1) } else { (9, 0.5) };
+    let machine = format!("{rounds} rounds of {time} s; {}", machine());
+    println!("{machine}");
+    let mut available: BTreeSet<_> = rows.iter().flat_map(|row| row.servers).copied().collect();
+    available.retain(|server| match command(server, 0) {
+        Ok(_) => true,
+        Err(error) => {
+            println!("not measured: {server} ({error})");
+            false
         }
-    };
-    keep(report::CSV_HEADER);
-    let steps = rows.iter().map(|row| row.contenders.len() * rounds(row, is_quick)).sum();
-    let mut progress = Progress::new(steps);
-    let (mut sentences, mut wrong) = (String::new(), 0);
-    for row in &rows {
-        let measured =
-            |contender: &Contender| Measured { contender: *contender, rounds: Vec::new() };
-        let mut results: Vec<Measured> = row.contenders.iter().map(measured).collect();
-        for round in 1..=rounds(row, is_quick) {
-            for (place, result) in results.iter_mut().enumerate() {
-                progress.step(row, &result.contender, round, round == 1 && place == 0);
-                let sample = load::measure(&result.contender, row.work, time);
-                wrong += if result.contender.is_ours() { sample.wrong } else { 0 };
-                result.rounds.push(sample);
+    });
+    let mut records = Vec::new();
+    for (number, row) in (1..).zip(rows) {
+        eprintln!("[{number}/{}] {}", rows.len(), row.title);
+        for round in 1..=rounds {
+            for server in row.servers.iter().filter(|server| available.contains(*server)) {
+                match load::measure(server, row.work, Duration::from_secs_f64(time)) {
+                    Ok(sample) => records.push(Record {
+                        work: row.title.into(),
+                        server: server.to_string(),
+                        round,
+                        sample,
+                    }),
+                    Err(error) => eprintln!("{server}: {error}"),
+                }
             }
         }
-        progress.clear();
-        print!("{}", report::table(row, &results));
-        keep(&report::csv(row, &results));
-        sentences += &report::sentences(row, &results);
     }
-    print!("\n{sentences}\nMeasured in {:.0} s: ", start.elapsed().as_secs_f64());
-    println!(
-        "the median of the rounds ± half the range of their middle half, ratios round by round"
-    );
-    ExitCode::from(u8::from(wrong > 0))
-}
-
-/// A storm takes seconds where a backlog overflows, and memory hardly varies.
-fn rounds(row: &Row, is_quick: bool) -> usize {
-    match row.work {
-        _ if !is_quick => 9,
-        Work::Storm { .. } | Work::Idle { .. } => 2,
-        _ => 3,
+    if let Some(file) = csv {
+        let text = report::csv(&machine, &records);
+        fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    print!("\n{}", report::table(&records));
+    match records.iter().map(|record| record.sample.wrong).sum() {
+        0 => Ok(()),
+        wrong => Err(format!("{wrong} replies were wrong")),
     }
 }
 
-/// Says what this was measured on.
-fn machine() {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    println!("{cores} cores, {} {}", env::consts::OS, kernel.trim());
-    if servers::cpu(std::process::id()).is_none() {
-        println!("Not measured: CPU time and memory, which are read from Linux's /proc");
-    }
+/// Describes the machine and the versions that are measured.
+fn machine() -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let version = |program, arg| {
+        let output = Command::new(program).arg(arg).output().map(|output| output.stdout);
+        let text = String::from_utf8(output.unwrap_or_default()).unwrap_or_default();
+        let version = text.split(' ').map(|word| word.trim().trim_start_matches("go"));
+        let mut version = version.filter(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+        version.next().unwrap_or("not found").to_string()
+    };
+    let lock = include_str!("../../competitors/tokio/Cargo.lock");
+    let tokio = lock.split_once("name = \"tokio\"\nversion = \"").map_or("", |(_, rest)| rest);
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name\t: "));
+    format!(
+        "{} cores ({}), {} {}; Rust {}, gcc {}, Go {}, Python {}, tokio {}",
+        std::thread::available_parallelism().map_or(1, |cores| cores.get()),
+        model.unwrap_or("unknown model"),
+        env::consts::OS,
+        read("/proc/sys/kernel/osrelease").trim(),
+        version("rustc", "-V"),
+        version("gcc", "-dumpfullversion"),
+        version("go", "version"),
+        version("python3", "-V"),
+        tokio.split('"').next().unwrap_or_default(),
+    )
 }

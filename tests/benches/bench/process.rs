@@ -1,0 +1,126 @@
+//! A running server, and what Linux's `/proc` reports about its process.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+use tests::competitors::Protocol;
+
+/// A server that replies; it is killed when it is dropped.
+pub struct Running {
+    child: Child,
+    pub address: SocketAddr,
+    /// Seconds from before it was started until its first reply.
+    pub startup: f64,
+}
+
+impl Running {
+    pub fn start(server: &str) -> Result<Running, String> {
+        let address = tests::unused_address();
+        let mut command = crate::command(server, address.port())?;
+        let protocol = crate::candidate(server).protocol;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let start = Instant::now();
+        let child = command.spawn().map_err(|error| format!("{server}: {error}"))?;
+        let mut running = Running { child, address, startup: 0.0 };
+        while !replies(protocol, address).unwrap_or(false) {
+            if start.elapsed() > Duration::from_secs(10) {
+                return Err(format!("{server} does not reply"));
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+        running.startup = start.elapsed().as_secs_f64();
+        Ok(running)
+    }
+
+    /// Returns the CPU time used so far. `None` if this is not Linux, or the process has exited.
+    pub fn cpu(&self) -> Option<Cpu> {
+        let mut living = 0.0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()? {
+            // A thread may exit meanwhile.
+            let text = fs::read_to_string(task.ok()?.path().join("schedstat")).unwrap_or_default();
+            living += text.split(' ').next()?.parse().unwrap_or(0.0) / 1e9;
+        }
+        let all = (self.stat(14)? + self.stat(15)?) / 100.0;
+        Some(Cpu { living, all })
+    }
+
+    /// Waits until the process is idle, and returns the CPU time used so far.
+    pub fn settle(&self) -> Option<Cpu> {
+        let start = Instant::now();
+        let mut before = self.cpu();
+        loop {
+            thread::sleep(Duration::from_millis(5));
+            let now = self.cpu();
+            if now == before || start.elapsed() > Duration::from_secs(2) {
+                return now;
+            }
+            before = now;
+        }
+    }
+
+    pub fn threads(&self) -> Option<f64> {
+        self.stat(20)
+    }
+
+    /// Returns the resident memory in bytes.
+    pub fn memory(&self) -> Option<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<f64>().ok().map(|kilobytes| kilobytes * 1024.0)
+    }
+
+    /// Returns a field of `/proc/PID/stat`, numbered as in the manual page proc(5).
+    fn stat(&self, field: usize) -> Option<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
+        // The second field, in parentheses, may contain anything.
+        stat.rsplit_once(')')?.1.split_whitespace().nth(field - 3)?.parse().ok()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have exited.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The CPU time of a process in seconds, counted in two ways, since neither suffices.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Cpu {
+    /// To the nanosecond, without the threads that have exited.
+    living: f64,
+    /// Of all threads, in two numbers of ticks of 10 ms, each rounded down.
+    all: f64,
+}
+
+impl Cpu {
+    /// Returns the seconds used since `before`: the fine figure, unless threads have exited since.
+    pub fn since(self, before: Cpu) -> f64 {
+        let (living, all) = (self.living - before.living, self.all - before.all);
+        if all - living > 0.03 { all } else { living }
+    }
+}
+
+/// Sends a request, and returns whether the reply to it was right.
+fn replies(protocol: Protocol, server: SocketAddr) -> io::Result<bool> {
+    let mut reply = [0; 5];
+    match protocol {
+        Protocol::Udp => {
+            let socket = UdpSocket::bind("127.0.0.1:0")?;
+            socket.connect(server)?;
+            socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+            socket.send(b"hello")?;
+            socket.recv(&mut reply)?;
+        }
+        Protocol::Tcp => {
+            let mut stream = TcpStream::connect(server)?;
+            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+            stream.write_all(b"hello")?;
+            stream.read_exact(&mut reply)?;
+        }
+    }
+    Ok(&reply == b"HELLO")
+}
