@@ -24,33 +24,21 @@ use std::{env, fs};
 
 /// All candidates: UDP before TCP, and ours before the competitors.
 pub const CANDIDATES: [Candidate; 15] = [
-    ours("udp-echo", Protocol::Udp),
-    ours("udp-threaded", Protocol::Udp),
-    competitor("rust-udp", "textbook Rust", Protocol::Udp, Build::Rustc, "rust/udp.rs"),
-    competitor("c-udp", "C", Protocol::Udp, Build::Gcc, "c/udp.c"),
-    competitor("go-udp", "Go", Protocol::Udp, Build::Go, "go/udp.go"),
-    competitor("tokio-udp", "tokio", Protocol::Udp, Build::Cargo, "tokio/src/bin/udp.rs"),
-    competitor("python-udp", "Python socketserver", Protocol::Udp, Build::Python, "python/udp.py"),
-    competitor(
-        "article-udp",
-        "Python, the article",
-        Protocol::Udp,
-        Build::Python,
-        "python/article_udp.py",
-    ),
-    ours("tcp-threaded", Protocol::Tcp),
-    competitor("rust-tcp", "textbook Rust", Protocol::Tcp, Build::Rustc, "rust/tcp.rs"),
-    competitor("c-tcp", "C", Protocol::Tcp, Build::Gcc, "c/tcp.c"),
-    competitor("go-tcp", "Go", Protocol::Tcp, Build::Go, "go/tcp.go"),
-    competitor("tokio-tcp", "tokio", Protocol::Tcp, Build::Cargo, "tokio/src/bin/tcp.rs"),
-    competitor("python-tcp", "Python socketserver", Protocol::Tcp, Build::Python, "python/tcp.py"),
-    competitor(
-        "article-tcp",
-        "Python, the article",
-        Protocol::Tcp,
-        Build::Python,
-        "python/article_tcp.py",
-    ),
+    udp("udp-echo", "udp-echo", ""),
+    udp("udp-threaded", "udp-threaded", ""),
+    udp("rust-udp", "textbook Rust", "rust/udp.rs"),
+    udp("c-udp", "C", "c/udp.c"),
+    udp("go-udp", "Go", "go/udp.go"),
+    udp("tokio-udp", "tokio", "tokio/src/bin/udp.rs"),
+    udp("python-udp", "Python socketserver", "python/udp.py"),
+    udp("article-udp", "Python, the article", "python/article_udp.py"),
+    tcp("tcp-threaded", "tcp-threaded", ""),
+    tcp("rust-tcp", "textbook Rust", "rust/tcp.rs"),
+    tcp("c-tcp", "C", "c/tcp.c"),
+    tcp("go-tcp", "Go", "go/tcp.go"),
+    tcp("tokio-tcp", "tokio", "tokio/src/bin/tcp.rs"),
+    tcp("python-tcp", "Python socketserver", "python/tcp.py"),
+    tcp("article-tcp", "Python, the article", "python/article_tcp.py"),
 ];
 
 /// The protocol of a candidate.
@@ -71,32 +59,16 @@ pub struct Candidate {
     pub label: &'static str,
     /// What it speaks.
     pub protocol: Protocol,
-    build: Build,
+    /// The file in `tests/competitors`; empty for ours.
     source: &'static str,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Build {
-    Ours,
-    Rustc,
-    Gcc,
-    Go,
-    Cargo,
-    Python,
+const fn udp(name: &'static str, label: &'static str, source: &'static str) -> Candidate {
+    Candidate { name, label, protocol: Protocol::Udp, source }
 }
 
-const fn ours(name: &'static str, protocol: Protocol) -> Candidate {
-    Candidate { name, label: name, protocol, build: Build::Ours, source: "" }
-}
-
-const fn competitor(
-    name: &'static str,
-    label: &'static str,
-    protocol: Protocol,
-    build: Build,
-    source: &'static str,
-) -> Candidate {
-    Candidate { name, label, protocol, build, source }
+const fn tcp(name: &'static str, label: &'static str, source: &'static str) -> Candidate {
+    Candidate { name, label, protocol: Protocol::Tcp, source }
 }
 
 impl Candidate {
@@ -112,12 +84,12 @@ impl Candidate {
 
     /// Returns whether the candidate is a program of this workspace.
     pub fn is_ours(&self) -> bool {
-        self.build == Build::Ours
+        self.source.is_empty()
     }
 
     /// Builds the candidate if it is older than its source, and returns the command that starts it on
-    /// `port`. More arguments may be added: the options of ours, and for `tokio-udp` the number of
-    /// its tasks.
+    /// `port`. More arguments may follow: options of ours, a number of tasks for `tokio-udp`, a
+    /// backlog for `python-tcp`.
     ///
     /// # Errors
     ///
@@ -128,69 +100,56 @@ impl Candidate {
     ///
     /// Panics if the programs of this workspace do not build.
     pub fn command(&self, port: u16) -> Result<Command, String> {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("competitors").join(self.source);
-        Ok(match self.build {
-            Build::Ours => {
-                let mut command = Command::new(crate::program(&format!("{}-server", self.name)));
-                command.arg(format!("127.0.0.1:{port}"));
-                command
-            }
-            _ => {
-                let program = self.program(&source)?;
-                let mut command = Command::new(program);
-                if self.build == Build::Python {
-                    command.arg(source);
-                }
-                command.arg(port.to_string());
-                command
-            }
-        })
-    }
-
-    /// Returns the path of the built program, or of the interpreter.
-    fn program(&self, source: &Path) -> Result<PathBuf, String> {
         static BUILT: Mutex<BTreeMap<&str, Result<PathBuf, String>>> = Mutex::new(BTreeMap::new());
+        if self.is_ours() {
+            let mut command = Command::new(crate::program(&format!("{}-server", self.name)));
+            command.arg(format!("127.0.0.1:{port}"));
+            return Ok(command);
+        }
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("competitors").join(self.source);
         let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-        built.entry(self.name).or_insert_with(|| self.build(source)).clone()
+        let mut command =
+            Command::new(built.entry(self.name).or_insert_with(|| self.build(&source)).clone()?);
+        if self.source.ends_with(".py") {
+            command.arg(source);
+        }
+        command.arg(port.to_string());
+        Ok(command)
     }
 
+    /// Returns the path of the program, or of the interpreter.
     fn build(&self, source: &Path) -> Result<PathBuf, String> {
-        if self.build == Build::Python {
-            // `python3` may be a script that takes a while to find the interpreter.
-            let script = "import sys; print(sys.executable)";
-            return output(Command::new("python3").args(["-c", script])).map(PathBuf::from);
-        }
         let folder = target_directory().join("competitors");
-        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        if self.build == Build::Cargo {
-            let package = source.ancestors().nth(3).expect("PACKAGE/src/bin/FILE");
-            let target = folder.join("tokio");
-            let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
-            cargo.args(["build", "--release", "--locked", "--quiet", "--manifest-path"]);
-            cargo.arg(package.join("Cargo.toml")).arg("--target-dir").arg(&target);
-            output(cargo.env_remove("CARGO_BUILD_TARGET"))?;
-            let program = target.join("release").join(source.file_stem().expect("a file"));
-            return Ok(program.with_extension(env::consts::EXE_EXTENSION));
-        }
-        let program = folder.join(self.name).with_extension(env::consts::EXE_EXTENSION);
-        let modified = |path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-        if modified(program.as_path()) > modified(source) {
+        let mut program = folder.join(self.name);
+        let (compiler, args): (_, &[_]) = match self.source.split('/').next() {
+            Some("python") => {
+                // `python3` may be a script that takes a while to find the interpreter.
+                let script = "import sys; print(sys.executable)";
+                return output(Command::new("python3").args(["-c", script])).map(PathBuf::from);
+            }
+            Some("tokio") => {
+                let manifest = source.ancestors().nth(3).unwrap_or(source).join("Cargo.toml");
+                let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+                cargo.args(["build", "--release", "--locked", "--quiet", "--manifest-path"]);
+                cargo.arg(manifest).arg("--target-dir").arg(folder.join("tokio"));
+                output(cargo.env_remove("CARGO_BUILD_TARGET"))?;
+                program = folder.join("tokio/release").join(source.file_stem().unwrap_or_default());
+                return Ok(program.with_extension(env::consts::EXE_EXTENSION));
+            }
+            Some("rust") => ("rustc", &["-O", "--edition=2024"]),
+            Some("c") => ("gcc", &["-O2", "-pthread"]),
+            _ => ("go", &["build"]),
+        };
+        program.set_extension(env::consts::EXE_EXTENSION);
+        let modified = |path: &Path| fs::metadata(path).and_then(|it| it.modified()).ok();
+        if modified(&program) > modified(source) {
             return Ok(program);
         }
-        let mut compiler = match self.build {
-            Build::Rustc => Command::new(env::var_os("RUSTC").unwrap_or("rustc".into())),
-            Build::Gcc => Command::new("gcc"),
-            _ => Command::new("go"),
-        };
-        match self.build {
-            Build::Rustc => compiler.args(["-O", "--edition=2024"]),
-            Build::Gcc => compiler.args(["-O2", "-pthread"]),
-            _ => compiler.arg("build"),
-        };
         // Another process may be starting the program, or building it as well.
         let unfinished = program.with_extension(std::process::id().to_string());
-        output(compiler.arg("-o").arg(&unfinished).arg(source))?;
-        let renamed = fs::rename(&unfinished, &program);
+        let created = fs::create_dir_all(&folder);
+        output(Command::new(compiler).args(args).arg("-o").arg(&unfinished).arg(source))?;
+        let renamed = created.and_then(|()| fs::rename(&unfinished, &program));
         renamed.map_err(|error| format!("{}: {error}", program.display()))?;
         Ok(program)
     }

@@ -22,7 +22,7 @@ const STYLE: &str = "<style>\n\
 /// The width of a column: the label, the bar and the value.
 const LABEL: f64 = 190.0;
 const BAR: f64 = 150.0;
-const VALUE: f64 = 100.0;
+const VALUE: f64 = 115.0;
 const COLUMN: f64 = LABEL + BAR + VALUE;
 const LINE: f64 = 18.0;
 
@@ -30,11 +30,13 @@ const LINE: f64 = 18.0;
 pub fn plot(title: &str, panels: &[(&str, Vec<Figure>)]) -> String {
     let mut body = String::new();
     let mut heights = [60.0; 2];
+    let height = |figures: &[Figure]| (figures.len() as f64 + 2.0) * LINE;
+    let half = heights[0] + panels.iter().map(|(_, figures)| height(figures)).sum::<f64>() / 2.0;
     for (work, figures) in panels {
-        let column = usize::from(heights[1] < heights[0]);
+        let column = usize::from(heights[0] + height(figures) > half);
         let x = 20.0 + column as f64 * (COLUMN + 30.0);
         panel(&mut body, work, figures, x, heights[column]);
-        heights[column] += (figures.len() as f64 + 2.0) * LINE;
+        heights[column] += height(figures);
     }
     let (width, height) = (2.0 * COLUMN + 70.0, heights[0].max(heights[1]) + 14.0);
     format!(
@@ -42,7 +44,7 @@ pub fn plot(title: &str, panels: &[(&str, Vec<Figure>)]) -> String {
          <title>{title}</title>\n{STYLE}\
          <rect class=\"paper\" width=\"{width}\" height=\"{height}\" rx=\"8\"/>\n\
          <text x=\"20\" y=\"30\" font-size=\"16\" font-weight=\"bold\">{title}</text>\n{body}\
-         <text x=\"20\" y=\"{}\">Bars: median of the rounds. Lines: middle half of the rounds.</text>\n\
+         <text x=\"20\" y=\"{}\">Bars: median of the rounds; a cut bar is longer than drawn. Lines: middle half of the rounds.</text>\n\
          </svg>\n",
         height - 10.0
     )

@@ -34,20 +34,21 @@ impl Running {
         Ok(running)
     }
 
-    /// Returns the CPU time used so far. `None` if this is not Linux, or the process has exited.
-    pub fn cpu(&self) -> Option<Cpu> {
+    /// Returns the CPU time used so far in seconds, counted in two ways, since neither suffices: to
+    /// the nanosecond without the threads that have exited, and of all threads in ticks of 10 ms.
+    fn cpu(&self) -> Option<(f64, f64)> {
         let mut living = 0.0;
         for task in fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()? {
             // A thread may exit meanwhile.
             let text = fs::read_to_string(task.ok()?.path().join("schedstat")).unwrap_or_default();
             living += text.split(' ').next()?.parse().unwrap_or(0.0) / 1e9;
         }
-        let all = (self.stat(14)? + self.stat(15)?) / 100.0;
-        Some(Cpu { living, all })
+        Some((living, (self.stat(14)? + self.stat(15)?) / 100.0))
     }
 
-    /// Waits until the process is idle, and returns the CPU time used so far.
-    pub fn settle(&self) -> Option<Cpu> {
+    /// Waits until the process is idle, and returns the CPU time used so far. `None` if this is not
+    /// Linux, or the process has exited.
+    pub fn settle(&self) -> Option<(f64, f64)> {
         let start = Instant::now();
         let mut before = self.cpu();
         loop {
@@ -84,23 +85,6 @@ impl Drop for Running {
         // It may have exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// The CPU time of a process in seconds, counted in two ways, since neither suffices.
-#[derive(Clone, Copy, PartialEq)]
-pub struct Cpu {
-    /// To the nanosecond, without the threads that have exited.
-    living: f64,
-    /// Of all threads, in two numbers of ticks of 10 ms, each rounded down.
-    all: f64,
-}
-
-impl Cpu {
-    /// Returns the seconds used since `before`: the fine figure, unless threads have exited since.
-    pub fn since(self, before: Cpu) -> f64 {
-        let (living, all) = (self.living - before.living, self.all - before.all);
-        if all - living > 0.03 { all } else { living }
     }
 }
 
