@@ -12,12 +12,13 @@ mod report;
 use load::Work;
 use process::Running;
 use report::Record;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 use std::{env, fs};
-use tests::competitors::Candidate;
+use tests::competitors::{CANDIDATES, Candidate};
 
 const HELP: &str = "\
 Usage: cargo bench -- [OPTIONS] [TEXT...]
@@ -31,7 +32,7 @@ Options:
       --quick        run fewer and shorter rounds, in less than a minute
       --csv FILE     write the figures of every round to FILE
       --report FILE  measure nothing; make FILE's page and plots from FILE, a CSV file
-      --check        measure nothing; start every server once and check its reply
+      --check        measure nothing; start every candidate once and check its reply
   -h, --help         print this help
 
 A relative FILE is looked up in the workspace.
@@ -60,11 +61,6 @@ const TCP: &[&str] = &[
 const TCP_MANY: &[&str] = &[
     "tcp-threaded --workers 1024", "c-tcp", "rust-tcp", "go-tcp", "tokio-tcp", "python-tcp 1024",
 ];
-#[rustfmt::skip]
-const START: &[&str] = &[
-    "udp-echo", "udp-threaded", "tcp-threaded", "c-tcp", "rust-tcp", "go-tcp", "tokio-tcp",
-    "python-tcp",
-];
 const WORKERS: &[&str] = &["tcp-threaded --workers 1024", "udp-threaded --workers 1024"];
 
 const fn row(title: &'static str, work: Work, servers: &'static [&'static str]) -> Row {
@@ -72,8 +68,8 @@ const fn row(title: &'static str, work: Work, servers: &'static [&'static str]) 
 }
 
 const ROWS: [Row; 11] = [
-    row("UDP, 64 B, 64 clients", Work::Datagrams { size: 64, clients: 64 }, UDP),
-    row("UDP, 8 KiB, 8 clients", Work::Datagrams { size: 8192, clients: 8 }, UDP_LARGE),
+    row("UDP, 64 B, 64 clients", Work::Exchanges { size: 64, clients: 64, window: 1 }, UDP),
+    row("UDP, 8 KiB, 8 clients", Work::Exchanges { size: 8192, clients: 8, window: 1 }, UDP_LARGE),
     row("TCP, connect, 5 B each way, close", Work::Churn, TCP),
     row("TCP, 64 B, 64 connections", Work::Exchanges { size: 64, clients: 64, window: 1 }, TCP),
     row(
@@ -85,7 +81,7 @@ const ROWS: [Row; 11] = [
     row("TCP, 64 KiB blocks, one connection", Work::Bulk, TCP),
     row("1,000 TCP connections at once", Work::Burst { clients: 1000 }, TCP_MANY),
     row("1,000 idle TCP connections", Work::Idle { clients: 1000 }, TCP_MANY),
-    row("Start to the first reply", Work::Start, START),
+    row("Start to the first reply", Work::Start, TCP),
     row("Start of 1,024 workers", Work::Threads { count: 1024 }, WORKERS),
 ];
 
@@ -156,53 +152,48 @@ fn usage(error: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Starts every server once.
-fn check_all() -> Result<(), String> {
-    let servers: BTreeSet<_> = ROWS.iter().flat_map(|row| row.servers).copied().collect();
-    for server in servers {
-        let running = Running::start(server)?;
-        println!("{server}: replied after {:.1} ms", running.startup * 1e3);
+/// Starts every candidate once.
+fn check_all() -> Result<(), Box<dyn Error>> {
+    for Candidate { name, .. } in CANDIDATES {
+        let running = Running::start(name).map_err(|error| format!("{name}: {error}"))?;
+        println!("{name}: replied after {:.1} ms", running.startup * 1e3);
     }
     Ok(())
 }
 
-fn measure(rows: &[&Row], quick: bool, csv: Option<PathBuf>) -> Result<(), String> {
+fn measure(rows: &[&Row], quick: bool, csv: Option<PathBuf>) -> Result<(), Box<dyn Error>> {
     let (rounds, time) = if quick { (3, 0.1) } else { (9, 0.5) };
     let machine = format!("{rounds} rounds of {time} s; {}", machine());
     println!("{machine}");
-    let mut available: BTreeSet<_> = rows.iter().flat_map(|row| row.servers).copied().collect();
-    available.retain(|server| match command(server, 0) {
-        Ok(_) => true,
-        Err(error) => {
-            println!("not measured: {server} ({error})");
-            false
+    let mut missing = BTreeMap::new();
+    for server in rows.iter().flat_map(|row| row.servers) {
+        if let Err(error) = command(server, 0) {
+            missing.insert(server, error);
         }
-    });
+    }
+    missing.iter().for_each(|(server, error)| println!("not measured: {server} ({error})"));
     let mut records = Vec::new();
     for (number, row) in (1..).zip(rows) {
         eprintln!("[{number}/{}] {}", rows.len(), row.title);
         for round in 1..=rounds {
-            for server in row.servers.iter().filter(|server| available.contains(*server)) {
+            for server in row.servers.iter().filter(|server| !missing.contains_key(server)) {
                 match load::measure(server, row.work, Duration::from_secs_f64(time)) {
-                    Ok(sample) => records.push(Record {
-                        work: row.title.into(),
-                        server: server.to_string(),
-                        round,
-                        sample,
-                    }),
+                    Ok(sample) => {
+                        let (work, server) = (row.title.into(), server.to_string());
+                        records.push(Record { work, server, round, sample });
+                    }
                     Err(error) => eprintln!("{server}: {error}"),
                 }
             }
         }
     }
     if let Some(file) = csv {
-        let text = report::csv(&machine, &records);
-        fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+        fs::write(&file, report::csv(&machine, &records))?;
     }
     print!("\n{}", report::table(&records));
     match records.iter().map(|record| record.sample.wrong).sum() {
         0 => Ok(()),
-        wrong => Err(format!("{wrong} replies were wrong")),
+        wrong => Err(format!("{wrong} replies were wrong").into()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A running server, and what Linux's `/proc` reports about its process.
 
+use std::error::Error;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Stdio};
@@ -10,23 +11,30 @@ use tests::competitors::Protocol;
 /// A server that replies; it is killed when it is dropped.
 pub struct Running {
     child: Child,
+    pub protocol: Protocol,
     pub address: SocketAddr,
-    /// Seconds from before it was started until its first reply.
+    pub start: Instant,
+    /// Seconds from its start until its first reply.
     pub startup: f64,
 }
 
 impl Running {
-    pub fn start(server: &str) -> Result<Running, String> {
+    pub fn start(server: &str) -> Result<Running, Box<dyn Error>> {
         let address = tests::unused_address();
         let mut command = crate::command(server, address.port())?;
-        let protocol = crate::candidate(server).protocol;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let start = Instant::now();
-        let child = command.spawn().map_err(|error| format!("{server}: {error}"))?;
-        let mut running = Running { child, address, startup: 0.0 };
-        while !replies(protocol, address).unwrap_or(false) {
+        let child = command.spawn()?;
+        let protocol = crate::candidate(server).protocol;
+        let mut running = Running { child, protocol, address, start, startup: 0.0 };
+        let reply = || -> io::Result<[u8; 6]> {
+            let (mut socket, mut reply) = (Socket::connect(protocol, address)?, [0; 6]);
+            socket.send(b"hello")?;
+            socket.receive(&mut reply).map(|_| reply)
+        };
+        while !reply().is_ok_and(|reply| reply.starts_with(b"HELLO")) {
             if start.elapsed() > Duration::from_secs(10) {
-                return Err(format!("{server} does not reply"));
+                return Err("no reply within 10 s".into());
             }
             thread::sleep(Duration::from_micros(200));
         }
@@ -88,23 +96,45 @@ impl Drop for Running {
     }
 }
 
-/// Sends a request, and returns whether the reply to it was right.
-fn replies(protocol: Protocol, server: SocketAddr) -> io::Result<bool> {
-    let mut reply = [0; 5];
-    match protocol {
-        Protocol::Udp => {
-            let socket = UdpSocket::bind("127.0.0.1:0")?;
-            socket.connect(server)?;
-            socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-            socket.send(b"hello")?;
-            socket.recv(&mut reply)?;
+/// A client's socket, with a deadline on every call.
+pub enum Socket {
+    Udp(UdpSocket),
+    Tcp(TcpStream),
+}
+
+impl Socket {
+    pub fn connect(protocol: Protocol, server: SocketAddr) -> io::Result<Socket> {
+        if protocol == Protocol::Tcp {
+            return tcp(server).map(Socket::Tcp);
         }
-        Protocol::Tcp => {
-            let mut stream = TcpStream::connect(server)?;
-            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-            stream.write_all(b"hello")?;
-            stream.read_exact(&mut reply)?;
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        socket.connect(server)?;
+        socket.set_read_timeout(Some(Duration::from_secs(3)))?;
+        Ok(Socket::Udp(socket))
+    }
+
+    pub fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        match self {
+            Socket::Udp(socket) => socket.send(request).map(drop),
+            Socket::Tcp(stream) => stream.write_all(request),
         }
     }
-    Ok(&reply == b"HELLO")
+
+    /// Receives one reply; `reply` has one byte more than it should fill.
+    pub fn receive(&mut self, reply: &mut [u8]) -> io::Result<usize> {
+        let size = reply.len() - 1;
+        match self {
+            Socket::Udp(socket) => socket.recv(reply),
+            Socket::Tcp(stream) => stream.read_exact(&mut reply[..size]).map(|()| size),
+        }
+    }
+}
+
+/// Opens a connection. Where the backlog is full, the kernel retries after 1, 2, 4 and 8 seconds.
+pub fn tcp(server: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(server)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(20)))?;
+    Ok(stream)
 }

@@ -3,6 +3,7 @@
 use crate::load::{Sample, Work};
 use crate::plot::plot;
 use crate::{ROWS, candidate, label};
+use std::error::Error;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -41,7 +42,7 @@ impl Metric {
             Metric::Memory => sample.memory,
             Metric::Cpu => sample.cpu.map(|cpu| cpu / sample.replies as f64),
         }
-        .filter(|value| value.is_finite())
+        .filter(|value| value.is_finite() && *value > 0.0)
     }
 
     /// Formats a value with its unit and three significant digits.
@@ -76,14 +77,17 @@ pub struct Figure {
     pub low: f64,
     pub high: f64,
     pub text: String,
+    pub lost: usize,
 }
 
 /// Returns the figures of a row, in the order of its servers.
 pub fn figures(records: &[Record], title: &str, metric: Metric) -> Vec<Figure> {
     let servers = ROWS.iter().find(|row| row.title == title).map_or(&[][..], |row| row.servers);
     let figure = |server: &&str| {
-        let records = records.iter().filter(|it| it.work == title && it.server == *server);
-        let mut values: Vec<f64> = records.filter_map(|it| metric.value(&it.sample)).collect();
+        let samples = records.iter().filter(|it| it.work == title && it.server == *server);
+        let samples = samples.map(|it| &it.sample);
+        let lost: usize = samples.clone().map(|sample| sample.lost + sample.wrong).sum();
+        let mut values: Vec<f64> = samples.filter_map(|it| metric.value(it)).collect();
         values.sort_unstable_by(f64::total_cmp);
         let last = values.len().checked_sub(1)?;
         let (low, high) = (values[(last + 1) / 4], values[last - (last + 1) / 4]);
@@ -91,7 +95,7 @@ pub fn figures(records: &[Record], title: &str, metric: Metric) -> Vec<Figure> {
         let spread = (high - low) / 2.0 / median * 100.0;
         let text = format!("{} ±{spread:.0}%", metric.format(median));
         let ours = candidate(server).is_ours();
-        Some(Figure { label: label(server), ours, median, low, high, text })
+        Some(Figure { label: label(server), ours, median, low, high, text, lost })
     };
     servers.iter().filter_map(figure).collect()
 }
@@ -104,16 +108,13 @@ pub fn table(records: &[Record]) -> String {
         let mut title = row.title.to_string();
         let has_cpu = Metric::of(row.work) == Metric::Rate;
         let cpus = if has_cpu { figures(records, row.title, Metric::Cpu) } else { Vec::new() };
-        for result in figures(records, row.title, Metric::of(row.work)) {
+        for mut result in figures(records, row.title, Metric::of(row.work)) {
+            if result.lost > 0 {
+                let _ = write!(result.text, ", {} lost", result.lost);
+            }
             let cpu = cpus.iter().find(|cpu| cpu.label == result.label);
             let cpu = cpu.map_or(String::new(), |cpu| cpu.text.clone());
-            let mine = records.iter().filter(|it| it.work == row.title);
-            let mine = mine.filter(|it| label(&it.server) == result.label);
-            let text = match mine.map(|it| it.sample.lost + it.sample.wrong).sum::<usize>() {
-                0 => result.text,
-                lost => format!("{} ({lost} lost)", result.text),
-            };
-            lines.push([std::mem::take(&mut title), result.label, text, cpu]);
+            lines.push([std::mem::take(&mut title), result.label, result.text, cpu]);
         }
     }
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
@@ -158,26 +159,19 @@ fn record(line: &str) -> Option<Record> {
 }
 
 /// Writes the table into the page of the same name as the CSV file, and the plots beside it.
-pub fn write(csv: &Path) -> Result<(), String> {
+pub fn write(csv: &Path) -> Result<(), Box<dyn Error>> {
     const MARKERS: [&str; 2] = ["<!-- table -->\n", "<!-- end of the table -->"];
-    let page = csv.with_extension("md");
-    let read = |path: &Path| {
-        fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
-    };
-    let write = |path: &Path, text: &str| {
-        fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
-    };
-    let text = read(csv)?;
+    let text = fs::read_to_string(csv)?;
     let mut lines = text.lines();
     let machine = lines.next().and_then(|line| line.strip_prefix("# ")).unwrap_or_default();
-    let records = lines.skip(1).map(record).collect::<Option<Vec<_>>>();
-    let records = records.ok_or(format!("{}: not written by --csv", csv.display()))?;
-    let old = read(&page)?;
+    let records: Option<Vec<_>> = lines.skip(1).map(record).collect();
+    let records = records.ok_or("this file was not written by --csv")?;
+    let page = csv.with_extension("md");
+    let old = fs::read_to_string(&page)?;
     let (before, rest) = old.split_once(MARKERS[0]).ok_or("the page has no table")?;
     let (_, after) = rest.split_once(MARKERS[1]).ok_or("the table has no end")?;
-    let table = table(&records);
     let [begin, end] = MARKERS;
-    write(&page, &format!("{before}{begin}{machine}.\n\n{table}{end}{after}"))?;
+    fs::write(page, format!("{before}{begin}{machine}.\n\n{}{end}{after}", table(&records)))?;
     for (name, title, metric) in [
         ("requests", "Requests per second: longer is better", Metric::Rate),
         ("cpu", "Server CPU time per request: shorter is better", Metric::Cpu),
@@ -185,7 +179,7 @@ pub fn write(csv: &Path) -> Result<(), String> {
         let rows = ROWS.iter().filter(|row| Metric::of(row.work) == Metric::Rate);
         let panels = rows.map(|row| (row.title, figures(&records, row.title, metric)));
         let path = csv.with_extension("").display().to_string() + "-" + name + ".svg";
-        write(Path::new(&path), &plot(title, &panels.collect::<Vec<_>>()))?;
+        fs::write(path, plot(title, &panels.collect::<Vec<_>>()))?;
     }
     Ok(())
 }
