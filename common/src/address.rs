@@ -141,6 +141,7 @@ fn is_part(c: char) -> bool {
 mod tests {
     use super::*;
 
+    /// Returns the address in its full form, or the error.
     fn display(text: &str) -> String {
         text.parse::<Address>().map_or_else(|error| error.to_string(), |ok| ok.to_string())
     }
@@ -151,20 +152,15 @@ mod tests {
             ("example.org:80", "example.org:80"),
             ("example.org", "example.org:8888"),
             (":80", "127.0.0.1:80"),
-            ("80", "127.0.0.1:80"),
             ("0", "127.0.0.1:0"),
             ("65535", "127.0.0.1:65535"),
-            ("00080", "127.0.0.1:80"),
             ("[::1]:80", "[::1]:80"),
             ("[::1]", "[::1]:8888"),
             ("::1", "[::1]:8888"),
-            ("::", "[::]:8888"),
-            ("::ffff:127.0.0.1", "[::ffff:127.0.0.1]:8888"),
             ("2001:db8::1:80", "[2001:db8::1:80]:8888"),
             ("fe80::1%lo", "[fe80::1%lo]:8888"),
             ("[fe80::1%2]:80", "[fe80::1%2]:80"),
             ("127.0.0.2", "127.0.0.2:8888"),
-            ("0.0.0.0:80", "0.0.0.0:80"),
             ("my_host-1", "my_host-1:8888"),
             ("b\u{fc}cher.example", "b\u{fc}cher.example:8888"),
             ("localhost.", "localhost.:8888"),
@@ -176,64 +172,40 @@ mod tests {
 
     #[test]
     fn names_what_is_wrong() {
-        for (text, error) in [
-            ("", r#"ADDR "": the address is empty"#),
-            ("65536", r#"ADDR "65536": the port is not a number from 0 to 65535"#),
-            ("host:65536", r#"ADDR "host:65536": the port is not a number from 0 to 65535"#),
-            (":", r#"ADDR ":": the port is not a number from 0 to 65535"#),
-            ("host:", r#"ADDR "host:": the port is not a number from 0 to 65535"#),
-            ("host:-1", r#"ADDR "host:-1": the port is not a number from 0 to 65535"#),
-            ("host:http", r#"ADDR "host:http": the port is not a number from 0 to 65535"#),
-            ("a:b:c", r#"ADDR "a:b:c": the port is not a number from 0 to 65535"#),
-            ("host:80:", r#"ADDR "host:80:": the port is not a number from 0 to 65535"#),
-            ("host:+80", r#"ADDR "host:+80": the port has a sign"#),
-            ("[::1", r#"ADDR "[::1": the closing bracket is missing"#),
-            ("[host]:80", r#"ADDR "[host]:80": the brackets do not contain an IPv6 address"#),
-            ("[]:80", r#"ADDR "[]:80": the brackets do not contain an IPv6 address"#),
-            ("[fe80::1%]", r#"ADDR "[fe80::1%]": the brackets do not contain an IPv6 address"#),
-            (
-                "[fe80::1%a b]",
-                r#"ADDR "[fe80::1%a b]": the brackets do not contain an IPv6 address"#,
-            ),
-            ("::1]:80", r#"ADDR "::1]:80": the opening bracket is missing"#),
-            ("::1]", r#"ADDR "::1]": the opening bracket is missing"#),
-            ("[::1]80", r#"ADDR "[::1]80": only :PORT may follow the brackets"#),
-            ("[::1]:", r#"ADDR "[::1]:": the port is not a number from 0 to 65535"#),
-            ("-", r#"ADDR "-": not a host name or an IP address"#),
-            ("-x", r#"ADDR "-x": not a host name or an IP address"#),
-            ("a b", r#"ADDR "a b": not a host name or an IP address"#),
-            ("a\nb", r#"ADDR "a\nb": not a host name or an IP address"#),
-            ("user@host", r#"ADDR "user@host": not a host name or an IP address"#),
-            ("256.0.0.1", r#"ADDR "256.0.0.1": neither a host name nor an IPv4 address"#),
-            ("127.1", r#"ADDR "127.1": neither a host name nor an IPv4 address"#),
+        for (problem, texts) in [
+            ("the address is empty", &[""][..]),
+            ("the port is not a number from 0 to 65535", &["65536", ":", "h:", "h:-1", "h:http"]),
+            ("the port is not a number from 0 to 65535", &["a:b:c", "h:80:", "[::1]:"]),
+            ("the port has a sign", &["h:+80"]),
+            ("the closing bracket is missing", &["[::1"]),
+            ("the opening bracket is missing", &["::1]:80", "::1]"]),
+            ("the brackets do not contain an IPv6 address", &["[host]:80", "[]:80", "[fe80::1%]"]),
+            ("only :PORT may follow the brackets", &["[::1]80"]),
+            ("not a host name or an IP address", &["-", "-x", "a b", "a\nb", "user@host"]),
+            ("neither a host name nor an IPv4 address", &["256.0.0.1", "127.1"]),
         ] {
-            assert_eq!(display(text), error, "{text:?}");
-        }
-    }
-
-    /// A xorshift generator (Marsaglia 2003), which yields the same inputs in every run.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, bound: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 % bound as u64) as usize
+            for text in texts {
+                let error = format!("ADDR \"{}\": {problem}", text.as_bytes().escape_ascii());
+                assert_eq!(display(text), error);
+            }
         }
     }
 
     #[test]
     fn random_text_round_trips_or_is_quoted() {
-        let pieces: Vec<&str> = "[ ] : :: . % - _ + 0 1 80 255 65535 65536 ffff fe80 localhost \
-            127.0.0.1 ::1 a \u{e4} \u{1f980} \0 \n \" \\ / @"
-            .split(' ')
-            .collect();
-        let mut random = Random(0x5eed);
-        let (mut addresses, mut errors) = (0, 0);
-        for _ in 0..200_000 {
-            let length = random.below(7);
-            let text: String = (0..length).map(|_| pieces[random.below(pieces.len())]).collect();
+        let pieces =
+            "[ ] : :: . % - _ + 0 80 65536 ffff localhost 127.0.0.1 ::1 \u{e4} \0 \n \" \\ @";
+        let pieces: Vec<&str> = pieces.split(' ').collect();
+        let (mut random, mut addresses, mut errors) = (0x5eed_u64, 0, 0);
+        // A xorshift generator (Marsaglia 2003), which yields the same inputs in every run.
+        let mut below = |bound: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % bound as u64) as usize
+        };
+        for _ in 0..100_000 {
+            let text: String = (0..below(7)).map(|_| pieces[below(pieces.len())]).collect();
             match text.parse::<Address>() {
                 Ok(address) => {
                     assert_eq!(display(&address.to_string()), address.to_string(), "{text:?}");
