@@ -1,4 +1,4 @@
-//! Why a program exits early.
+//! Errors and exit codes.
 
 use crate::log;
 use std::fmt;
@@ -17,8 +17,8 @@ use std::process::ExitCode;
 /// ```
 #[derive(Debug, PartialEq, Eq)]
 pub enum Error {
-    /// Nothing is left to do but to print this text: the help, or nothing after standard output
-    /// was closed. Exit code 0.
+    /// The program is done: it prints this text, the help or the version; or standard output was
+    /// closed. Exit code 0.
     EarlyExit(String),
     /// The program failed while running. Exit code 1.
     Failed(String),
@@ -27,7 +27,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Describes what failed and the system's reason, with a hint if there is an obvious one.
+    /// Returns a `Failed` from what failed and the system's error, with a hint if there is an
+    /// obvious one.
     pub fn failed(what: impl fmt::Display, error: &io::Error) -> Error {
         let hint = match error.kind() {
             ErrorKind::AddrInUse => "; is another server running?",
@@ -40,11 +41,10 @@ impl Error {
     /// Prints the error and returns the exit code.
     pub(crate) fn report(self) -> ExitCode {
         match self {
-            Error::EarlyExit(text) => {
-                // A closed standard output is no reason to fail.
-                let _ = log::print(text.as_bytes());
-                ExitCode::SUCCESS
-            }
+            Error::EarlyExit(text) => match log::print(text.as_bytes()) {
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => Error::from(error).report(),
+                _ => ExitCode::SUCCESS,
+            },
             Error::Failed(text) => {
                 log::write_error(format_args!("{text}"));
                 ExitCode::from(1)
@@ -57,8 +57,9 @@ impl Error {
     }
 }
 
-/// An error that names its cause already. Of a program's own streams only standard output breaks,
-/// when its reader exits, as `head` does; there is nothing left to do then.
+/// Converts an error whose message names its cause. `BrokenPipe` is the kind of [`print`](log::print)
+/// when the reader of standard output, such as `head`, has exited, which is no failure; programs
+/// give errors of sockets another kind.
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         match error.kind() {

@@ -6,12 +6,12 @@
 //! seq 500 | cargo run -p tcp-threaded --bin tcp-threaded-client -- :8888 -
 //! ```
 //!
-//! One thread sends while another receives. A client that first writes everything and then reads
-//! can block forever: with enough data, the server waits for it to read, and it waits for the server.
+//! One thread sends while another receives. A client that sends everything before it reads can
+//! block forever: once the buffers in between are full, each side waits for the other to read.
 //!
-//! A stream has no messages. The response to a message is complete when it has as many bytes as the
-//! message, which is true of this server and few others. With `-` nothing is counted: standard input
-//! passes through unchanged, as with `nc`, until both sides have closed their write side.
+//! TCP carries bytes, not messages. This client takes a response as complete when it is as long as
+//! the message, which suits an echo server and few others. With `-`, standard input is sent unchanged,
+//! as `nc -N` does, and the output ends when the server closes the connection.
 //!
 //! In Python: `socket.create_connection`, `sendall`, `recv`. See also: `server.rs`; `udp-threaded`.
 
@@ -30,8 +30,8 @@ Sends messages over one connection and prints the responses.
 Arguments:
   ADDR            address of the server: HOST:PORT, HOST, :PORT, PORT or
                   [V6]:PORT [default: 127.0.0.1:8888]
-  MESSAGE         what to send [default: hello]; a single - passes standard
-                  input through
+  MESSAGE         what to send; a single - sends standard input unchanged
+                  [default: hello]
 
 Options:
   --timeout SECS  give up after SECS seconds without progress [default: 5]
@@ -47,16 +47,16 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
     let address = args.address()?;
     let timeout = args.timeout("--timeout", 5)?;
     let messages = args.messages(&["hello"]);
-    let is_dash = |message: &Vec<u8>| message == b"-";
-    if messages.iter().any(is_dash) && messages.len() > 1 {
-        return Err(common::Error::Usage("MESSAGE \"-\": must be the only message".into()));
+    let from_stdin = messages == [b"-"];
+    if !from_stdin && messages.iter().any(|message| message == b"-") {
+        return Err(common::Error::Usage("MESSAGE \"-\" must be the only message".into()));
     }
     let stream = connect(&address.resolve()?, timeout).map_err(|error| {
         common::Error::failed(format_args!("cannot connect to {address}"), &error)
     })?;
     let client = Client { server: address.to_string(), stream, sending: AtomicBool::new(true) };
-    if messages.iter().all(is_dash) {
-        Arc::new(client).pass_through(common::print)?;
+    if from_stdin {
+        client.pass_through(common::print)?;
     } else {
         client.exchange(&messages, common::print)?;
     }
@@ -65,31 +65,33 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
 
 /// Connects to the first address that accepts.
 fn connect(addresses: &[SocketAddr], timeout: Duration) -> io::Result<TcpStream> {
-    let mut result = Err(io::Error::other("no address"));
+    let mut last_error = io::Error::other("no address");
     for address in addresses {
-        result = TcpStream::connect_timeout(address, timeout);
-        if result.is_ok() {
-            break;
+        match TcpStream::connect_timeout(address, timeout) {
+            // While no server is running, the kernel may assign its port to this socket, which is
+            // then connected to itself (RFC 9293 section 3.5, simultaneous open).
+            Ok(stream) if stream.local_addr().ok() == stream.peer_addr().ok() => {
+                last_error = ErrorKind::ConnectionRefused.into();
+            }
+            Ok(stream) => {
+                stream.set_read_timeout(Some(timeout))?;
+                stream.set_write_timeout(Some(timeout))?;
+                // Nagle's algorithm holds back a small write until the server has acknowledged the
+                // previous one, which a delayed ACK defers by 40 ms or more.
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last_error = error,
         }
     }
-    let stream = result?;
-    // With no server listening, the kernel may choose the server's port for the client, which would
-    // then be connected to itself (RFC 9293 section 3.5, simultaneous open).
-    if stream.local_addr()? == stream.peer_addr()? {
-        return Err(ErrorKind::ConnectionRefused.into());
-    }
-    stream.set_read_timeout(Some(timeout))?;
-    stream.set_write_timeout(Some(timeout))?;
-    // Nagle's algorithm delays a small write until the server's delayed ACK, by up to 40 ms.
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    Err(last_error)
 }
 
 struct Client {
     /// The server's name, for error messages.
     server: String,
     stream: TcpStream,
-    /// Whether there may be more to send.
+    /// Whether more may be sent. Until that has ended, silence from the server is not an error.
     sending: AtomicBool,
 }
 
@@ -97,18 +99,19 @@ impl Client {
     /// Sends the messages and prints each response.
     fn exchange(&self, messages: &[Vec<u8>], print: fn(&[u8]) -> io::Result<()>) -> io::Result<()> {
         thread::scope(|scope| {
-            let sender = thread::Builder::new().spawn_scoped(scope, || self.send(messages));
-            sender.map_err(|error| io::Error::other(format!("cannot start a thread: {error}")))?;
+            thread::Builder::new()
+                .spawn_scoped(scope, || self.send(messages))
+                .map_err(|error| io::Error::other(format!("cannot start a thread: {error}")))?;
             let received = self.receive_responses(messages, print);
-            // After an error, the other thread may still be waiting for the server to read.
+            // After an error, the other thread may be blocked in a write. This ends it.
             let _ = self.stream.shutdown(Shutdown::Both);
             received
         })
     }
 
     fn send(&self, messages: &[Vec<u8>]) {
-        // If the connection is lost, the receiving thread reports it. The write side stays open,
-        // because some proxies then close the whole connection.
+        // The receiving thread reports a lost connection. Do not shut down the write side: some
+        // proxies respond to that by closing the connection.
         let _ = messages.iter().try_for_each(|message| (&self.stream).write_all(message));
         self.sending.store(false, SeqCst);
     }
@@ -136,31 +139,30 @@ impl Client {
         Ok(())
     }
 
-    /// Sends standard input and prints what the server sends.
-    fn pass_through(self: Arc<Client>, print: fn(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        let client = Arc::clone(&self);
-        // Not scoped, because nothing in std interrupts a read of standard input.
+    /// Sends standard input and prints what the server sends until it closes the connection.
+    fn pass_through(self, print: fn(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let client = Arc::new(self);
+        let sender = Arc::clone(&client);
+        // Not a scoped thread: nothing in std interrupts a read of standard input, so the program
+        // must be able to exit without it.
         let sender = thread::Builder::new()
-            .spawn(move || client.send_stdin())
+            .spawn(move || sender.send_stdin())
             .map_err(|error| io::Error::other(format!("cannot start a thread: {error}")))?;
         let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match self.receive(&mut buffer) {
+        let end = loop {
+            match client.receive(&mut buffer) {
                 Ok(length) => print(&buffer[..length])?,
-                Err(error) if self.sending.load(SeqCst) => return Err(error),
-                Err(error) => {
-                    // The sending thread has an error of its own, or the end is the regular one.
-                    if let Ok(sent) = sender.join() {
-                        sent?;
-                    }
-                    return if error.kind() == ErrorKind::UnexpectedEof {
-                        Ok(())
-                    } else {
-                        Err(error)
-                    };
-                }
+                Err(error) => break error,
             }
+        };
+        if client.sending.load(SeqCst) {
+            return Err(end);
         }
+        // An error of the sending thread is the cause of the end.
+        if let Ok(sent) = sender.join() {
+            sent?;
+        }
+        if end.kind() == ErrorKind::UnexpectedEof { Ok(()) } else { Err(end) }
     }
 
     fn send_stdin(&self) -> io::Result<()> {
@@ -177,22 +179,24 @@ impl Client {
                 Err(error) => break Err(io::Error::other(format!("standard input: {error}"))),
             }
         };
+        // In this order: when the server closes the connection in response, that is no error.
         self.sending.store(false, SeqCst);
         let _ = self.stream.shutdown(Shutdown::Write);
         result
     }
 
-    /// Receives a part of a response. The end of the stream is an error.
+    /// Receives some bytes of a response. The end of the stream is an error.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let was_sending = self.sending.load(SeqCst);
+            // Loaded before the read, which may have begun before sending ended.
+            let sending = self.sending.load(SeqCst);
             match (&self.stream).read(buffer) {
                 Ok(0) => return Err(self.describe(&ErrorKind::UnexpectedEof.into())),
                 Ok(length) => return Ok(length),
                 // SIGSTOP and SIGCONT interrupt a read that has a timeout.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The server may wait for all of the request, or has nothing to respond to.
-                Err(error) if is_timeout(&error) && was_sending => {}
+                // The server may be waiting for the rest of the request.
+                Err(error) if is_timeout(&error) && sending => {}
                 Err(error) => return Err(self.describe(&error)),
             }
         }
@@ -201,6 +205,7 @@ impl Client {
     fn describe(&self, error: &io::Error) -> io::Error {
         let server = &self.server;
         match error.kind() {
+            // `pass_through` distinguishes this kind.
             ErrorKind::UnexpectedEof => {
                 io::Error::new(error.kind(), format!("{server} closed the connection"))
             }

@@ -1,20 +1,23 @@
-//! Responds on each connection with the bytes it receives in upper case, many connections at a time.
+//! Sends back in upper case what it receives on each connection, many connections at a time.
 //!
 //! ```sh
 //! cargo run -p tcp-threaded                                          # in one terminal
 //! cargo run -p tcp-threaded --bin tcp-threaded-client -- :8888 hi    # in another
 //! ```
 //!
-//! A connection is a stream of bytes: one `read` returns what has arrived so far, not what one
-//! `write` sent. N worker threads accept on one listener, and the kernel wakes one of them for each
-//! connection: there is no dispatcher, no queue and no lock. While all workers are busy,
-//! connections wait in the listener's backlog.
+//! A connection is a stream of bytes: a `read` returns some of those that have arrived, however the
+//! client's writes divided them. A protocol has to mark where each message ends.
+//!
+//! N worker threads call `accept` on the same listener, and the kernel wakes one of them for each
+//! connection. The program needs no dispatcher, queue or lock of its own. While all workers are
+//! busy, connections wait in the listener's backlog.
 //!
 //! *Before real use*:
-//! - An open connection occupies a worker until it is closed or idle for too long, and one byte now
-//!   and then is not idle. Control who can reach the port. The default is loopback.
-//! - On Linux a worker that waits in `accept` has reserved a file descriptor. Keep `--workers` below
-//!   `ulimit -n`.
+//! - An open connection occupies a worker until the client closes it or it is idle for too long. A
+//!   client that sends a byte now and then is never idle. Restrict who can reach the port. The
+//!   default address is loopback.
+//! - On Linux a worker holds a file descriptor even while it waits in `accept`. Keep `--workers` well
+//!   below `ulimit -n`.
 //!
 //! In Python: `socketserver.ThreadingTCPServer`, but with a fixed number of threads. See also:
 //! `client.rs`; `udp-threaded`, for datagrams.
@@ -33,7 +36,7 @@ use std::time::Duration;
 const HELP: &str = "\
 Usage: tcp-threaded-server [OPTIONS] [ADDR]
 
-Responds on each connection with the bytes it receives in upper case.
+Sends back in upper case what it receives on each connection.
 
 Arguments:
   ADDR                 address to bind: HOST:PORT, HOST, :PORT, PORT or
@@ -59,19 +62,21 @@ fn main() -> std::process::ExitCode {
 
 fn run(args: &common::Args) -> Result<(), common::Error> {
     let address = args.address()?;
-    // Linux limits a process to 65,530 memory mappings, and a thread takes up to four.
+    // A thread takes up to four memory mappings, and Linux allows a process 65,530. A thread that
+    // starts without them aborts the process.
     let workers = args.number("--workers", 10_000)?.map_or(256, |n| n as usize);
     let idle_timeout = Some(args.seconds("--idle-timeout", 60)?).filter(|time| !time.is_zero());
-    let remaining = AtomicU64::new(args.number("--count", u64::MAX)?.unwrap_or(u64::MAX));
-    let stopping = AtomicBool::new(false);
-    let listener = TcpListener::bind(&address.resolve()?[..])
+    let count = args.number("--count", u64::MAX)?.unwrap_or(u64::MAX);
+    let (started, stopping) = (AtomicU64::new(0), AtomicBool::new(false));
+    let listener = TcpListener::bind(address.resolve()?.as_slice())
         .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
     let address = listener.local_addr()?;
-    let server = Server { listener, address, workers, idle_timeout, remaining, stopping };
+    let server = Server { listener, address, workers, idle_timeout, count, started, stopping };
     let server = std::sync::Arc::new(server);
     if args.flag("--until-eof") {
         let server = std::sync::Arc::clone(&server);
-        // With more workers than descriptors, `stop` finds none for its own connection. Reserve one.
+        // If waiting workers hold all descriptors, `stop` cannot connect. Free one for it, once
+        // the flag that it sets keeps the workers from taking that one too.
         let reserved = server.listener.try_clone();
         common::on_eof(move || {
             server.stop();
@@ -86,11 +91,15 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
 
 struct Server {
     listener: TcpListener,
+    /// The local address of `listener`.
     address: SocketAddr,
     workers: usize,
+    /// `None`: forever. Never zero.
     idle_timeout: Option<Duration>,
-    /// How many more connections to accept; `u64::MAX`: no limit.
-    remaining: AtomicU64,
+    /// The number of connections to accept; `u64::MAX`: no limit.
+    count: u64,
+    /// The number that the workers have begun to wait for.
+    started: AtomicU64,
     stopping: AtomicBool,
 }
 
@@ -112,7 +121,7 @@ impl Server {
     }
 
     fn work(&self, n: usize) {
-        while self.remaining.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_ok() {
+        while self.started.fetch_add(1, Relaxed) < self.count {
             let Some((stream, client)) = self.accept() else { return };
             info!("{client} connected (worker {n})");
             let served = self.configure(&stream).and_then(|()| self.handle(&stream, client));
@@ -135,21 +144,22 @@ impl Server {
                 // This may be the connection that `stop` opened.
                 _ if self.stopping.load(Acquire) => break,
                 Ok(accepted) => return Some(accepted),
-                // The client reset its connection in the backlog. (Linux reports it on a later read.)
+                // The client reset its connection in the backlog. Linux reports that on a read.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {} // on Windows
                 // A system error such as EMFILE. Back off, or this loop would spin.
                 Err(error) => {
                     match delay_ms {
+                        // The first in a row may be caused by a client.
                         1 => warn!("cannot accept: {error}; retrying in 1 ms"),
                         _ => error!("cannot accept: {error}; retrying in {delay_ms} ms"),
                     }
                     thread::sleep(Duration::from_millis(delay_ms));
-                    delay_ms = 1000.min(2 * delay_ms);
+                    delay_ms = (2 * delay_ms).min(1000);
                 }
             }
         }
-        self.stop();
+        self.stop(); // wakes the next worker
         None
     }
 
@@ -157,7 +167,8 @@ impl Server {
         // Otherwise a client that never sends or never reads would block this worker forever.
         stream.set_read_timeout(self.idle_timeout)?;
         stream.set_write_timeout(self.idle_timeout)?;
-        // Nagle's algorithm delays a small write until the client's delayed ACK, by up to 40 ms.
+        // Nagle's algorithm holds back a small write until the client has acknowledged the previous
+        // one, which a delayed ACK defers by 40 ms or more.
         stream.set_nodelay(true)
     }
 
@@ -180,7 +191,7 @@ impl Server {
             // A single `write` may send only a part.
             stream.write_all(request)?;
             total += length as u64;
-            // A full buffer grows up to 64 KiB, so that idle connections take little memory.
+            // The buffer starts small, since most connections are idle, and grows for a busy one.
             if length == buffer.len() && length < 64 * 1024 {
                 buffer.resize(2 * length, 0);
             }
@@ -189,8 +200,8 @@ impl Server {
         Ok(())
     }
 
-    /// Stops the server: connections in progress are finished, then `serve` returns. May be called
-    /// from any thread, more than once.
+    /// Tells the server to stop. Workers finish their current connection, then `serve` returns;
+    /// connections in the backlog are reset. May be called from any thread and more than once.
     fn stop(&self) {
         self.stopping.store(true, Release);
         let mut address = self.address;
@@ -200,7 +211,7 @@ impl Server {
             _ => {}
         }
         // Nothing in std interrupts `accept`, but a connection wakes one worker, which calls `stop`
-        // in turn. While the backlog is full this fails, but then no worker waits.
+        // in turn. If the backlog is full, connecting fails, but then no worker waits.
         let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
     }
 }

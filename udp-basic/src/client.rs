@@ -1,15 +1,15 @@
-//! Sends each message as a datagram and waits for nothing.
+//! Sends each message as a datagram, without waiting for a reply.
 //!
 //! ```sh
 //! cargo run -p udp-basic --bin udp-basic-client                          # hello, world, sdfas
 //! cargo run -p udp-basic --bin udp-basic-client -- :8888 one "and two"
 //! ```
 //!
-//! When `send` returns, the datagram is on its way. Whether a server is listening, and whether the
-//! datagram is lost on the way, the sender does not learn. It sends as fast as it can, and what does
-//! not fit into a slower receiver's buffer is dropped.
+//! When `send` returns, the kernel has accepted the datagram, which says nothing about its delivery.
+//! The client sends as fast as it can. Datagrams that do not fit into the receiver's buffer are
+//! dropped.
 //!
-//! In Python: `socket.sendto` in a loop. See also: `server.rs`, which explains what a datagram is;
+//! In Python: `socket.send` in a loop. See also: `server.rs`, which explains what a datagram is;
 //! `udp-echo`, whose client waits for a reply.
 
 use std::io;
@@ -18,13 +18,13 @@ use std::net::{SocketAddr, UdpSocket};
 const HELP: &str = "\
 Usage: udp-basic-client [OPTIONS] [ADDR [MESSAGE...]]
 
-Sends each message as a datagram and waits for nothing.
+Sends each message as a datagram, without waiting for a reply.
 
 Arguments:
   ADDR           address of the server: HOST:PORT, HOST, :PORT, PORT or
                  [V6]:PORT [default: 127.0.0.1:8888]
   MESSAGE        what to send; - stands for the lines of standard input
-                 [default: hello world sdfas]
+                 [default: three messages: hello, world and sdfas]
 
 Options:
   -h, --help     print this help
@@ -55,15 +55,16 @@ struct Client {
 }
 
 impl Client {
-    /// Sends a message to the first address that is not known to refuse it; returns that address.
+    /// Sends a message to the first address that does not refuse it, or else to the last one, and
+    /// returns that address.
     fn send(&self, message: &[u8]) -> io::Result<SocketAddr> {
         let mut result = Err(io::Error::other("no address"));
         for socket in &self.sockets {
-            // `send` may report an ICMP error from the previous datagram instead of sending. Try
-            // once more.
+            // `send` may report an ICMP error from an earlier datagram instead of sending. That
+            // clears the error: try once more.
             let sent = socket.send(message).or_else(|_| socket.send(message));
             result = sent.and_then(|_| socket.peer_addr());
-            // The kernel knows at once that no server is listening on this host.
+            // A refusal by this host is pending on Linux when `send` returns.
             if result.is_ok() && socket.take_error()?.is_none() {
                 break;
             }
@@ -72,17 +73,17 @@ impl Client {
     }
 }
 
-/// Returns a connected socket for each address that the system has a route to.
+/// Returns a connected socket for each address that the system can send to.
 fn connect(addresses: &[SocketAddr]) -> io::Result<Vec<UdpSocket>> {
     let mut sockets = Vec::new();
-    let mut result = Ok(());
+    let mut last_error = io::Error::other("no address");
     for address in addresses {
         match connect_to(address) {
             Ok(socket) => sockets.push(socket),
-            Err(error) => result = Err(error),
+            Err(error) => last_error = error,
         }
     }
-    if sockets.is_empty() { result.map(|()| sockets) } else { Ok(sockets) }
+    if sockets.is_empty() { Err(last_error) } else { Ok(sockets) }
 }
 
 /// Returns a connected socket. Connecting a UDP socket sends nothing.
@@ -91,8 +92,8 @@ fn connect_to(address: &SocketAddr) -> io::Result<UdpSocket> {
     loop {
         let socket = UdpSocket::bind(any_port)?;
         socket.connect(address)?;
-        // With no server listening, the kernel may choose the server's port for the client, which
-        // would then talk to itself. Close that socket and take another.
+        // While no server is running, the kernel may assign its port to this socket, which would
+        // then receive its own requests. Close it and take another.
         if socket.local_addr()? != socket.peer_addr()? {
             return Ok(socket);
         }

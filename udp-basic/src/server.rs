@@ -5,12 +5,12 @@
 //! cargo run -p udp-basic --bin udp-basic-client      # in another
 //! ```
 //!
-//! One `send` is one `recv_from`: three datagrams arrive as three, never as one or as four, however
-//! fast they are sent. On the wire each is an IP header, a UDP header of 8 bytes (two ports, a
-//! length, a checksum: RFC 768) and the payload. The length is a field of 16 bits, so a payload has
-//! at most 65,507 bytes over IPv4. The network may lose, duplicate or reorder datagrams, but it
-//! delivers each one whole. Datagrams that arrive while one is handled wait in the socket's receive
-//! buffer; when that is full, the kernel drops them.
+//! Each `send` is one datagram, and each `recv_from` returns one: datagrams are never merged or
+//! split, however fast they are sent. On the wire a datagram is a UDP header of 8 bytes (two ports,
+//! a length, a checksum: RFC 768) and the payload, which has at most 65,507 bytes over IPv4. The
+//! network may lose, duplicate or reorder datagrams, but it never delivers a part of one. Those that
+//! arrive during a call to `handle` wait in the socket's receive buffer. When that is full, the
+//! kernel drops new ones.
 //!
 //! *Before real use*: a source address can be spoofed, so it does not prove who sent a datagram.
 //!
@@ -45,7 +45,7 @@ fn main() -> std::process::ExitCode {
 fn run(args: &common::Args) -> Result<(), common::Error> {
     let address = args.address()?;
     let count = args.number("--count", u64::MAX)?.unwrap_or(3);
-    let socket = UdpSocket::bind(&address.resolve()?[..])
+    let socket = UdpSocket::bind(address.resolve()?.as_slice())
         .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
     common::listening(socket.local_addr()?);
     Server { socket, count }.serve();
@@ -59,7 +59,7 @@ struct Server {
 
 impl Server {
     fn serve(&self) {
-        let mut buffer = [0; 65_535]; // the largest datagram; a smaller buffer would truncate it
+        let mut buffer = [0; 65_535]; // no datagram is larger; a smaller buffer would truncate some
         for _ in 0..self.count {
             let (length, client) = self.receive(&mut buffer);
             self.handle(&buffer[..length], client);
@@ -76,11 +76,12 @@ impl Server {
                 // A system error such as ENOMEM. Back off, or this loop would spin.
                 Err(error) => {
                     match delay_ms {
+                        // The first in a row may be caused by a client.
                         1 => warn!("cannot receive: {error}; retrying in 1 ms"),
                         _ => error!("cannot receive: {error}; retrying in {delay_ms} ms"),
                     }
                     thread::sleep(Duration::from_millis(delay_ms));
-                    delay_ms = 1000.min(2 * delay_ms);
+                    delay_ms = (2 * delay_ms).min(1000);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Sends each message as a datagram and prints the reply, one after the other.
+//! Sends each message as a datagram and prints the reply, one message at a time.
 //!
 //! ```sh
 //! cargo run -p udp-echo --bin udp-echo-client                        # hello
@@ -6,18 +6,18 @@
 //! seq 500 | cargo run -p udp-echo --bin udp-echo-client -- :8888 -
 //! ```
 //!
-//! UDP has no connections, so the client does what TCP would do:
+//! UDP neither repeats what is lost nor matches replies to requests, so the client does:
 //! - It sends a request again when no reply arrives in time, and doubles the wait for each attempt
-//!   (RFC 8085 section 3.1.1). Requests and replies may be lost, and either side may start first.
-//! - It connects its socket: the kernel then drops datagrams from any other address and reports a
-//!   port on which no server is listening.
-//! - It takes a new socket, and so a new port, for each message: a late or duplicated reply to an
-//!   earlier message arrives at a closed port. The kernel chooses among some 28,000 ports. A client
-//!   that sends so fast that a port is reused while replies are in flight should number its requests.
+//!   (RFC 8085 section 3.1.1). A request or a reply may be lost, and either side may start first.
+//! - It connects its socket, so that the kernel drops datagrams from other addresses and reports
+//!   ICMP errors, such as that of a port on which no server is listening.
+//! - It takes a new socket, and so usually a new port, for each message. A late or duplicated reply
+//!   to an earlier message is then not taken for the current one. A client that sends so fast that
+//!   ports are reused while replies are in flight should number its requests.
 //!
-//! A request may arrive twice, so serving it twice must do no harm.
+//! The server may receive a request more than once, so serving it again must do no harm.
 //!
-//! In Python: `socket.sendto` and `recvfrom`. See also: `server.rs`; `udp-threaded`, whose client
+//! In Python: `socket.connect`, `settimeout`, `send` and `recv`. See also: `server.rs`; `udp-threaded`, whose client
 //! sends all messages at once.
 
 use std::io::{self, ErrorKind};
@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 const HELP: &str = "\
 Usage: udp-echo-client [OPTIONS] [ADDR [MESSAGE...]]
 
-Sends each message as a datagram and prints the reply, one after the other.
+Sends each message as a datagram and prints the reply, one message at a time.
 
 Arguments:
   ADDR            address of the server: HOST:PORT, HOST, :PORT, PORT or
@@ -36,8 +36,8 @@ Arguments:
                   [default: hello]
 
 Options:
-  --timeout SECS  wait for the first reply; doubled on each retry [default: 1]
-  --attempts N    give up after N attempts [default: 4]
+  --timeout SECS  time to wait for a reply, doubled on each retry [default: 1]
+  --attempts N    number of times to send each message [default: 4]
   -h, --help      print this help
   -V, --version   print the version
 ";
@@ -65,13 +65,13 @@ struct Client {
     /// The server's name, for error messages.
     server: String,
     addresses: Vec<SocketAddr>,
-    /// The wait for a reply to the first attempt.
+    /// How long the first attempt waits for a reply.
     timeout: Duration,
     attempts: u64,
 }
 
 impl Client {
-    /// Sends a request, again if need be, and returns the reply.
+    /// Sends a request, more than once if necessary, and returns the reply.
     fn request(&self, message: &[u8]) -> io::Result<Vec<u8>> {
         let Client { server, attempts, .. } = self;
         let failed = |error| io::Error::other(format!("cannot send to {server}: {error}"));
@@ -81,12 +81,12 @@ impl Client {
         for _ in 0..*attempts {
             let start = Instant::now();
             for (index, socket) in sockets.iter().enumerate() {
-                // The addresses that have not been tried share the rest of the wait.
-                let untried = sockets.len() - index;
-                let wait = wait.saturating_sub(start.elapsed()) / untried as u32;
-                match exchange(socket, message, wait, untried == 1) {
+                // The addresses left share the rest of the wait.
+                let left = sockets.len() - index;
+                let share = wait.saturating_sub(start.elapsed()) / left as u32;
+                match exchange(socket, message, share, left == 1) {
                     Ok(reply) => return Ok(reply),
-                    Err(error) if is_transient(&error) => last_error = error,
+                    Err(error) if left > 1 || is_transient(&error) => last_error = error,
                     Err(error) => return Err(failed(error)),
                 }
             }
@@ -100,17 +100,17 @@ impl Client {
     }
 }
 
-/// Returns a connected socket for each address that the system has a route to.
+/// Returns a connected socket for each address that the system can send to.
 fn connect(addresses: &[SocketAddr]) -> io::Result<Vec<UdpSocket>> {
     let mut sockets = Vec::new();
-    let mut result = Ok(());
+    let mut last_error = io::Error::other("no address");
     for address in addresses {
         match connect_to(address) {
             Ok(socket) => sockets.push(socket),
-            Err(error) => result = Err(error),
+            Err(error) => last_error = error,
         }
     }
-    if sockets.is_empty() { result.map(|()| sockets) } else { Ok(sockets) }
+    if sockets.is_empty() { Err(last_error) } else { Ok(sockets) }
 }
 
 /// Returns a connected socket. Connecting a UDP socket sends nothing.
@@ -119,16 +119,16 @@ fn connect_to(address: &SocketAddr) -> io::Result<UdpSocket> {
     loop {
         let socket = UdpSocket::bind(any_port)?;
         socket.connect(address)?;
-        // With no server listening, the kernel may choose the server's port for the client, which
-        // would then talk to itself. Close that socket and take another.
+        // While no server is running, the kernel may assign its port to this socket, which would
+        // then receive its own requests. Close it and take another.
         if socket.local_addr()? != socket.peer_addr()? {
             return Ok(socket);
         }
     }
 }
 
-/// Sends a request once and waits for the reply. A refusal ends the wait only if there is another
-/// address to try.
+/// Sends a request once and waits for the reply. For the last address, an ICMP error does not end
+/// the wait, because a reply may follow.
 fn exchange(
     socket: &UdpSocket,
     message: &[u8],
@@ -136,16 +136,18 @@ fn exchange(
     is_last: bool,
 ) -> io::Result<Vec<u8>> {
     let start = Instant::now();
-    let mut reply = vec![0; 65_535]; // the largest datagram; a smaller buffer would truncate it
-    // `send` may report an ICMP error from the previous attempt instead of sending. Try once more.
+    let mut reply = vec![0; 65_535]; // no datagram is larger; a smaller buffer would truncate some
+    // `send` may report an ICMP error from the previous attempt instead of sending. That clears the
+    // error: try once more.
     let mut last_error = match socket.send(message).or_else(|_| socket.send(message)) {
         Ok(_) => ErrorKind::TimedOut.into(),
-        Err(error) if is_transient(&error) && is_last => error,
+        Err(error) if is_last && is_transient(&error) => error,
         Err(error) => return Err(error),
     };
     loop {
-        let remaining = wait.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
-        socket.set_read_timeout(Some(remaining))?;
+        // A timeout of zero would be an error.
+        let left = wait.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
+        socket.set_read_timeout(Some(left))?;
         match socket.recv(&mut reply) {
             Ok(length) => {
                 reply.truncate(length);
@@ -153,13 +155,12 @@ fn exchange(
             }
             // SIGSTOP and SIGCONT interrupt a receive that has a timeout.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // The time is up. Unix and Windows report it differently.
+            // Unix and Windows report a timeout differently.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 return Err(last_error);
             }
-            // An ICMP error, perhaps from the previous attempt. A reply may follow: the server may
-            // have started since.
-            Err(error) if is_transient(&error) && is_last => last_error = error,
+            // An ICMP error, perhaps from the previous attempt; the server may have started since.
+            Err(error) if is_last && is_transient(&error) => last_error = error,
             Err(error) => return Err(error),
         }
     }

@@ -1,23 +1,24 @@
-//! Replies to each datagram with its bytes in upper case, one after the other.
+//! Replies to each datagram with its bytes in upper case, one datagram at a time.
 //!
 //! ```sh
 //! cargo run -p udp-echo                                      # in one terminal
 //! cargo run -p udp-echo --bin udp-echo-client -- :8888 hi    # in another
 //! ```
 //!
-//! One thread serves one socket. Datagrams that arrive while one is handled wait in the socket's
-//! receive buffer. When that is full, the kernel drops them, and the client sends its request again.
+//! One thread serves one socket. Datagrams that arrive during a call to `handle` wait in the socket's
+//! receive buffer. When that is full, the kernel drops new ones. A client that gets no reply has to
+//! send its request again.
 //!
 //! *Before real use*:
-//! - A source address can be spoofed, and the reply goes to whatever address it names. Keep replies
-//!   no longer than requests, and control who can reach the port. The default is loopback.
-//! - A datagram from the server's own port number is dropped, because two servers could otherwise
-//!   be made to reply to each other forever. A client bound to that port number is not served. A
-//!   loop with a service on *another* port cannot be detected here (CVE-2024-2169).
-//! - Replies to spoofed addresses on the local network fill the send buffer while the kernel waits
-//!   for ARP. Sending then blocks: six such addresses stalled a server for 3 s.
-//! - On a host with several addresses, bind to one of them. From `0.0.0.0` a reply may leave from
-//!   another address than the request was sent to, and the client's kernel drops it.
+//! - A source address can be spoofed, and the reply goes to that address. Keep replies no longer than
+//!   requests, and restrict who can reach the port. The default address is loopback.
+//! - A datagram whose source port equals the server's own is dropped. Otherwise a spoofed one could
+//!   make two servers reply to each other forever. A client on that port is not served. Loops with
+//!   services on other ports cannot be detected here (CVE-2024-2169).
+//! - On Linux, replies to spoofed addresses on the local network stay in the send buffer while the
+//!   kernel waits for ARP. When they fill it, `send_to` blocks for up to 3 s.
+//! - On a host with several addresses, bind to one of them. A reply sent from `0.0.0.0` may have a
+//!   different source address from the one the request was sent to, and clients ignore it.
 //!
 //! In Python: `socketserver.UDPServer`. See also: `client.rs`; `udp-threaded`, which does the same
 //! on several threads.
@@ -33,7 +34,7 @@ use std::time::Duration;
 const HELP: &str = "\
 Usage: udp-echo-server [OPTIONS] [ADDR]
 
-Replies to each datagram with its bytes in upper case, one after the other.
+Replies to each datagram with its bytes in upper case, one datagram at a time.
 
 Arguments:
   ADDR           address to bind: HOST:PORT, HOST, :PORT, PORT or [V6]:PORT
@@ -52,20 +53,23 @@ fn main() -> std::process::ExitCode {
 
 fn run(args: &common::Args) -> Result<(), common::Error> {
     let address = args.address()?;
-    let remaining = AtomicU64::new(args.number("--count", u64::MAX)?.unwrap_or(u64::MAX));
-    let socket = UdpSocket::bind(&address.resolve()?[..])
+    let count = args.number("--count", u64::MAX)?.unwrap_or(u64::MAX);
+    let socket = UdpSocket::bind(address.resolve()?.as_slice())
         .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
     let address = socket.local_addr()?;
     common::listening(address);
-    Server { socket, address, remaining }.serve();
+    Server { socket, address, count, started: AtomicU64::new(0) }.serve();
     Ok(())
 }
 
 struct Server {
     socket: UdpSocket,
+    /// The local address of `socket`.
     address: SocketAddr,
-    /// How many more datagrams to receive; `u64::MAX`: no limit.
-    remaining: AtomicU64,
+    /// The number of datagrams to receive; `u64::MAX`: no limit.
+    count: u64,
+    /// The number that the workers have begun to wait for.
+    started: AtomicU64,
 }
 
 impl Server {
@@ -75,8 +79,8 @@ impl Server {
     }
 
     fn work(&self) {
-        let mut buffer = [0; 65_535]; // the largest datagram; a smaller buffer would truncate it
-        while self.remaining.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_ok() {
+        let mut buffer = [0; 65_535]; // no datagram is larger; a smaller buffer would truncate some
+        while self.started.fetch_add(1, Relaxed) < self.count {
             let (length, client) = self.receive(&mut buffer);
             let request = &mut buffer[..length];
             info!("\"{}\" from {client}", request.escape_ascii());
@@ -95,17 +99,18 @@ impl Server {
                 // Spoofed: replying to our own port would start an endless loop.
                 Ok((_, client)) if client.port() == self.address.port() => {}
                 Ok(received) => return received,
-                // The client of an earlier reply has closed its socket (reported on Windows).
+                // Windows reports that the client of an earlier reply has closed its socket.
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {} // by a signal
                 // A system error such as ENOMEM. Back off, or this loop would spin.
                 Err(error) => {
                     match delay_ms {
+                        // The first in a row may be caused by a client.
                         1 => warn!("cannot receive: {error}; retrying in 1 ms"),
                         _ => error!("cannot receive: {error}; retrying in {delay_ms} ms"),
                     }
                     thread::sleep(Duration::from_millis(delay_ms));
-                    delay_ms = 1000.min(2 * delay_ms);
+                    delay_ms = (2 * delay_ms).min(1000);
                 }
             }
         }

@@ -1,16 +1,16 @@
-//! Sends all messages at once, each as a datagram, and prints the replies as they arrive.
+//! Sends messages concurrently, each as a datagram, and prints the replies as they arrive.
 //!
 //! ```sh
 //! cargo run -p udp-threaded --bin udp-threaded-client -- :8888 a b c d e f g h
 //! seq 500 | cargo run -p udp-threaded --bin udp-threaded-client -- :8888 -
 //! ```
 //!
-//! Each message has a thread and a socket of its own, at most 64 at a time, so replies may arrive in
-//! any order. Against `udp-threaded-server --delay 0.5 --workers 8` eight messages take half a
-//! second; one after the other they would take four. `udp-echo`'s client, which sends one message at
-//! a time, explains the timeout, the retries, and how a reply is matched to its request.
+//! 64 threads take messages from one iterator and use a new socket for each, so replies may arrive in
+//! any order. Against `udp-threaded-server --delay 0.5 --workers 8`, eight messages take half a second
+//! instead of four. For the timeout, the retries and the matching of replies, see `udp-echo`'s
+//! client, which sends one message at a time.
 //!
-//! In Python: a `threading.Thread` for each message. See also: `server.rs`.
+//! In Python: `concurrent.futures.ThreadPoolExecutor`. See also: `server.rs`.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 const HELP: &str = "\
 Usage: udp-threaded-client [OPTIONS] [ADDR [MESSAGE...]]
 
-Sends all messages at once, each as a datagram, and prints the replies as they
-arrive.
+Sends messages concurrently, up to 64 at a time, each as a datagram, and prints
+the replies as they arrive.
 
 Arguments:
   ADDR            address of the server: HOST:PORT, HOST, :PORT, PORT or
@@ -32,8 +32,8 @@ Arguments:
                   [default: hello]
 
 Options:
-  --timeout SECS  wait for the first reply; doubled on each retry [default: 1]
-  --attempts N    give up after N attempts [default: 4]
+  --timeout SECS  time to wait for a reply, doubled on each retry [default: 1]
+  --attempts N    number of times to send each message [default: 4]
   -h, --help      print this help
   -V, --version   print the version
 ";
@@ -49,8 +49,9 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
     let (server, addresses) = (address.to_string(), address.resolve()?);
     let messages = common::payloads(args.messages(&["hello"]), &addresses);
     let client = Arc::new(Client { server, addresses, timeout, attempts });
-    // The first failure ends the program, also while a thread still reads standard input.
-    for reply in start(&client, messages)? {
+    // The threads are not joined: the first error ends the program, even if one of them still reads
+    // standard input.
+    for reply in start(client, Box::new(messages))? {
         let mut reply = reply?;
         reply.push(b'\n');
         common::print(&reply)?;
@@ -61,22 +62,23 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
 /// The number of messages that are sent at a time.
 const WORKERS: usize = 64;
 
-/// Starts the workers, and returns the replies in the order in which they arrive.
-fn start<I>(client: &Arc<Client>, messages: I) -> io::Result<Receiver<io::Result<Vec<u8>>>>
-where
-    I: Iterator<Item = io::Result<Vec<u8>>> + Send + 'static,
-{
+type Messages = Box<dyn Iterator<Item = io::Result<Vec<u8>>> + Send>;
+
+/// Starts the workers and returns a channel that yields each reply as it arrives.
+fn start(client: Arc<Client>, messages: Messages) -> io::Result<Receiver<io::Result<Vec<u8>>>> {
     let messages = Arc::new(Mutex::new(messages));
+    // Without capacity: a worker takes its next message after its reply has been received.
     let (sender, replies) = mpsc::sync_channel(0);
     for n in 1..=WORKERS {
-        let (client, messages) = (Arc::clone(client), Arc::clone(&messages));
+        let (client, messages) = (Arc::clone(&client), Arc::clone(&messages));
         let sender = sender.clone();
         let started = thread::Builder::new().spawn(move || client.work(&messages, &sender));
-        match started {
-            Ok(_) => {}
+        if let Err(error) = started {
             // The system has no thread left. Work with those that run.
-            Err(_) if n > 1 => break,
-            Err(error) => return Err(io::Error::other(format!("cannot start a thread: {error}"))),
+            if n > 1 {
+                break;
+            }
+            return Err(io::Error::other(format!("cannot start a thread: {error}")));
         }
     }
     Ok(replies)
@@ -86,17 +88,14 @@ struct Client {
     /// The server's name, for error messages.
     server: String,
     addresses: Vec<SocketAddr>,
-    /// The wait for a reply to the first attempt.
+    /// How long the first attempt waits for a reply.
     timeout: Duration,
     attempts: u64,
 }
 
 impl Client {
-    /// Sends one message after the other until there is none left or the receiver is gone.
-    fn work<I>(&self, messages: &Mutex<I>, replies: &SyncSender<io::Result<Vec<u8>>>)
-    where
-        I: Iterator<Item = io::Result<Vec<u8>>>,
-    {
+    /// Takes and sends messages until none is left or the receiver is dropped.
+    fn work(&self, messages: &Mutex<Messages>, replies: &SyncSender<io::Result<Vec<u8>>>) {
         loop {
             let message = messages.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(message) = message else { return };
@@ -107,7 +106,7 @@ impl Client {
         }
     }
 
-    /// Sends a request, again if need be, and returns the reply.
+    /// Sends a request, more than once if necessary, and returns the reply.
     fn request(&self, message: &[u8]) -> io::Result<Vec<u8>> {
         let Client { server, attempts, .. } = self;
         let failed = |error| io::Error::other(format!("cannot send to {server}: {error}"));
@@ -117,12 +116,12 @@ impl Client {
         for _ in 0..*attempts {
             let start = Instant::now();
             for (index, socket) in sockets.iter().enumerate() {
-                // The addresses that have not been tried share the rest of the wait.
-                let untried = sockets.len() - index;
-                let wait = wait.saturating_sub(start.elapsed()) / untried as u32;
-                match exchange(socket, message, wait, untried == 1) {
+                // The addresses left share the rest of the wait.
+                let left = sockets.len() - index;
+                let share = wait.saturating_sub(start.elapsed()) / left as u32;
+                match exchange(socket, message, share, left == 1) {
                     Ok(reply) => return Ok(reply),
-                    Err(error) if is_transient(&error) => last_error = error,
+                    Err(error) if left > 1 || is_transient(&error) => last_error = error,
                     Err(error) => return Err(failed(error)),
                 }
             }
@@ -136,17 +135,17 @@ impl Client {
     }
 }
 
-/// Returns a connected socket for each address that the system has a route to.
+/// Returns a connected socket for each address that the system can send to.
 fn connect(addresses: &[SocketAddr]) -> io::Result<Vec<UdpSocket>> {
     let mut sockets = Vec::new();
-    let mut result = Ok(());
+    let mut last_error = io::Error::other("no address");
     for address in addresses {
         match connect_to(address) {
             Ok(socket) => sockets.push(socket),
-            Err(error) => result = Err(error),
+            Err(error) => last_error = error,
         }
     }
-    if sockets.is_empty() { result.map(|()| sockets) } else { Ok(sockets) }
+    if sockets.is_empty() { Err(last_error) } else { Ok(sockets) }
 }
 
 /// Returns a connected socket. Connecting a UDP socket sends nothing.
@@ -155,16 +154,16 @@ fn connect_to(address: &SocketAddr) -> io::Result<UdpSocket> {
     loop {
         let socket = UdpSocket::bind(any_port)?;
         socket.connect(address)?;
-        // With no server listening, the kernel may choose the server's port for the client, which
-        // would then talk to itself. Close that socket and take another.
+        // While no server is running, the kernel may assign its port to this socket, which would
+        // then receive its own requests. Close it and take another.
         if socket.local_addr()? != socket.peer_addr()? {
             return Ok(socket);
         }
     }
 }
 
-/// Sends a request once and waits for the reply. A refusal ends the wait only if there is another
-/// address to try.
+/// Sends a request once and waits for the reply. For the last address, an ICMP error does not end
+/// the wait, because a reply may follow.
 fn exchange(
     socket: &UdpSocket,
     message: &[u8],
@@ -172,16 +171,18 @@ fn exchange(
     is_last: bool,
 ) -> io::Result<Vec<u8>> {
     let start = Instant::now();
-    let mut reply = vec![0; 65_535]; // the largest datagram; a smaller buffer would truncate it
-    // `send` may report an ICMP error from the previous attempt instead of sending. Try once more.
+    let mut reply = vec![0; 65_535]; // no datagram is larger; a smaller buffer would truncate some
+    // `send` may report an ICMP error from the previous attempt instead of sending. That clears the
+    // error: try once more.
     let mut last_error = match socket.send(message).or_else(|_| socket.send(message)) {
         Ok(_) => ErrorKind::TimedOut.into(),
-        Err(error) if is_transient(&error) && is_last => error,
+        Err(error) if is_last && is_transient(&error) => error,
         Err(error) => return Err(error),
     };
     loop {
-        let remaining = wait.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
-        socket.set_read_timeout(Some(remaining))?;
+        // A timeout of zero would be an error.
+        let left = wait.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
+        socket.set_read_timeout(Some(left))?;
         match socket.recv(&mut reply) {
             Ok(length) => {
                 reply.truncate(length);
@@ -189,13 +190,12 @@ fn exchange(
             }
             // SIGSTOP and SIGCONT interrupt a receive that has a timeout.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // The time is up. Unix and Windows report it differently.
+            // Unix and Windows report a timeout differently.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 return Err(last_error);
             }
-            // An ICMP error, perhaps from the previous attempt. A reply may follow: the server may
-            // have started since.
-            Err(error) if is_transient(&error) && is_last => last_error = error,
+            // An ICMP error, perhaps from the previous attempt; the server may have started since.
+            Err(error) if is_last && is_transient(&error) => last_error = error,
             Err(error) => return Err(error),
         }
     }

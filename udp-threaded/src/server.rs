@@ -5,22 +5,24 @@
 //! cargo run -p udp-threaded --bin udp-threaded-client -- :8888 a b c d e f g h   # in another
 //! ```
 //!
-//! N worker threads receive on one socket, and the kernel wakes one of them for each datagram: there
-//! is no dispatcher, no queue and no lock. While all workers are busy, datagrams wait in the
-//! socket's receive buffer. When that is full, the kernel drops them, and the client sends its
-//! request again. Replies may be sent in another order than their requests arrived. One worker per
-//! core is fastest; more help only a handler that waits.
+//! N worker threads call `recv_from` on the same socket, and the kernel wakes one of them for each
+//! datagram. The program needs no dispatcher, queue or lock of its own. While all workers are busy,
+//! datagrams wait in the socket's receive buffer. When that is full, the kernel drops new ones. A
+//! client that gets no reply has to send its request again.
+//!
+//! Replies may leave in a different order from their requests. One worker per core suits a handler
+//! that computes; more of them help only one that waits, for a disk or another server.
 //!
 //! *Before real use*:
-//! - A source address can be spoofed, and the reply goes to whatever address it names. Keep replies
-//!   no longer than requests, and control who can reach the port. The default is loopback.
-//! - A datagram from the server's own port number is dropped, because two servers could otherwise
-//!   be made to reply to each other forever. A client bound to that port number is not served. A
-//!   loop with a service on *another* port cannot be detected here (CVE-2024-2169).
-//! - Replies to spoofed addresses on the local network fill the send buffer while the kernel waits
-//!   for ARP. Sending then blocks: six such addresses stalled a server for 3 s.
-//! - On a host with several addresses, bind to one of them. From `0.0.0.0` a reply may leave from
-//!   another address than the request was sent to, and the client's kernel drops it.
+//! - A source address can be spoofed, and the reply goes to that address. Keep replies no longer than
+//!   requests, and restrict who can reach the port. The default address is loopback.
+//! - A datagram whose source port equals the server's own is dropped. Otherwise a spoofed one could
+//!   make two servers reply to each other forever. A client on that port is not served. Loops with
+//!   services on other ports cannot be detected here (CVE-2024-2169).
+//! - On Linux, replies to spoofed addresses on the local network stay in the send buffer while the
+//!   kernel waits for ARP. When they fill it, `send_to` blocks for up to 3 s.
+//! - On a host with several addresses, bind to one of them. A reply sent from `0.0.0.0` may have a
+//!   different source address from the one the request was sent to, and clients ignore it.
 //!
 //! In Python: `socketserver.ThreadingUDPServer`, but with a fixed number of threads. See also:
 //! `client.rs`; `udp-echo`, which does the same on one thread; `tcp-threaded`, for connections.
@@ -64,15 +66,16 @@ fn main() -> std::process::ExitCode {
 fn run(args: &common::Args) -> Result<(), common::Error> {
     let address = args.address()?;
     let cores = thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
-    // Linux limits a process to 65,530 memory mappings, and a thread takes up to four.
+    // A thread takes up to four memory mappings, and Linux allows a process 65,530. A thread that
+    // starts without them aborts the process.
     let workers = args.number("--workers", 10_000)?.map_or(cores, |n| n as usize);
     let delay = args.seconds("--delay", 0)?;
-    let remaining = AtomicU64::new(args.number("--count", u64::MAX)?.unwrap_or(u64::MAX));
-    let stopping = AtomicBool::new(false);
-    let socket = UdpSocket::bind(&address.resolve()?[..])
+    let count = args.number("--count", u64::MAX)?.unwrap_or(u64::MAX);
+    let (started, stopping) = (AtomicU64::new(0), AtomicBool::new(false));
+    let socket = UdpSocket::bind(address.resolve()?.as_slice())
         .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
     let address = socket.local_addr()?;
-    let server = Server { socket, address, workers, delay, remaining, stopping };
+    let server = Server { socket, address, workers, delay, count, started, stopping };
     let server = std::sync::Arc::new(server);
     if args.flag("--until-eof") {
         let server = std::sync::Arc::clone(&server);
@@ -85,11 +88,14 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
 
 struct Server {
     socket: UdpSocket,
+    /// The local address of `socket`.
     address: SocketAddr,
     workers: usize,
     delay: Duration,
-    /// How many more datagrams to receive; `u64::MAX`: no limit.
-    remaining: AtomicU64,
+    /// The number of datagrams to receive; `u64::MAX`: no limit.
+    count: u64,
+    /// The number that the workers have begun to wait for.
+    started: AtomicU64,
     stopping: AtomicBool,
 }
 
@@ -111,8 +117,8 @@ impl Server {
     }
 
     fn work(&self, n: usize) {
-        let mut buffer = [0; 65_535]; // the largest datagram; a smaller buffer would truncate it
-        while self.remaining.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_ok() {
+        let mut buffer = [0; 65_535]; // no datagram is larger; a smaller buffer would truncate some
+        while self.started.fetch_add(1, Relaxed) < self.count {
             let Some((length, client)) = self.receive(&mut buffer) else { return };
             let request = &mut buffer[..length];
             info!("\"{}\" from {client} (worker {n})", request.escape_ascii());
@@ -133,21 +139,22 @@ impl Server {
                 // Spoofed: replying to our own port would start an endless loop.
                 Ok((_, client)) if client.port() == self.address.port() => {}
                 Ok(received) => return Some(received),
-                // The client of an earlier reply has closed its socket (reported on Windows).
+                // Windows reports that the client of an earlier reply has closed its socket.
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {} // by a signal
                 // A system error such as ENOMEM. Back off, or this loop would spin.
                 Err(error) => {
                     match delay_ms {
+                        // The first in a row may be caused by a client.
                         1 => warn!("cannot receive: {error}; retrying in 1 ms"),
                         _ => error!("cannot receive: {error}; retrying in {delay_ms} ms"),
                     }
                     thread::sleep(Duration::from_millis(delay_ms));
-                    delay_ms = 1000.min(2 * delay_ms);
+                    delay_ms = (2 * delay_ms).min(1000);
                 }
             }
         }
-        self.stop();
+        self.stop(); // wakes the next worker
         None
     }
 
@@ -159,8 +166,8 @@ impl Server {
         Ok(())
     }
 
-    /// Stops the server: requests in progress are finished, then `serve` returns. May be called
-    /// from any thread, more than once.
+    /// Tells the server to stop. Workers finish their current request, then `serve` returns; requests
+    /// in the receive buffer are dropped. May be called from any thread and more than once.
     fn stop(&self) {
         self.stopping.store(true, Release);
         let mut address = self.address;
@@ -170,7 +177,7 @@ impl Server {
             _ => {}
         }
         // Nothing in std interrupts `recv_from`, but a datagram wakes one worker, which calls `stop`
-        // in turn. While the receive buffer is full it is lost, but then no worker waits.
+        // in turn. If the receive buffer is full, the datagram is lost, but then no worker waits.
         let _ = self.socket.send_to(&[], address);
     }
 }
