@@ -1,35 +1,36 @@
-//! The harness: starts the examples as processes, waits for what they say, ends them.
+//! The harness: runs the examples as processes, waits for their output, and ends them.
 //!
-//! - [`program`]: where an example's binary is, built as the sources are now.
-//! - [`Process`]: a child whose output can be waited for.
-//! - [`Server`]: a [`Process`] that said where it listens.
-//! - [`run`]: a program that is run to its end.
-//! - [`udp`] and [`tcp`]: sockets of a test, with a deadline on every call.
-//! - [`unused_address`]: where nobody listens.
+//! It holds what the demo, the fault kit and the benchmark use. Everything that only the tests need
+//! is in `tests/suite/support.rs`.
 //!
-//! The program of this package, `cargo run -p tests`, is the smoke run: each pair once.
+//! - [`program`] returns the path of an example's binary, built from the current sources.
+//! - [`Process`] is a running child whose output can be waited for.
+//! - [`Server`] is a [`Process`] that has printed the address on which it listens.
+//! - [`udp`] and [`tcp`] open a socket with a timeout on every call.
+//! - [`unused_address`] returns an address on which no program listens.
 //!
-//! Nothing here waits longer than [`DEADLINE`], no child outlives the value that stands for it, and
-//! when a test fails, what its processes said is printed.
+//! No call waits longer than [`DEADLINE`], no child outlives the value that represents it, and a
+//! failed test prints the output of its processes.
+//!
+//! # Examples
 //!
 //! ```no_run
-//! let server = tests::Server::start("udp-echo-server", &["--count", "1"]);
+//! let mut server = tests::Server::start("udp-echo-server", &["--count", "1"]);
 //! let socket = tests::udp(server.address());
 //! socket.send(b"hello")?;
-//! let mut answer = [0; 16];
-//! let length = socket.recv(&mut answer)?;
-//! assert_eq!(&answer[..length], b"HELLO");
-//! assert_eq!(server.finish(), 0);
+//! let mut reply = [0; 16];
+//! let length = socket.recv(&mut reply)?;
+//! assert_eq!(&reply[..length], b"HELLO");
+//! assert_eq!(server.exit_code(), 0);
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
 pub mod competitors;
 
 use std::env;
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,25 +38,30 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The most that a test waits for anything.
+/// The longest time that a test waits for one event.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The pairs of a server and a client: the packages with a `NAME-server` and a `NAME-client`.
+/// The packages that consist of a `NAME-server` and a `NAME-client`.
 pub const PAIRS: [&str; 4] = ["udp-basic", "udp-echo", "tcp-threaded", "udp-threaded"];
 
-/// The largest payload that a datagram over IPv4 can have here: macOS sends none above
-/// `net.inet.udp.maxdgram` unless it is told to.
+/// The largest payload that a program can send in one datagram over IPv4 with default settings.
+///
+/// macOS limits it to `net.inet.udp.maxdgram`.
 pub const LARGEST: usize = if cfg!(target_vendor = "apple") { 9_216 } else { 65_507 };
 
-/// Where the binary of an example is, built from the sources as they are now.
+/// The folder of the examples' binaries, once it is known; an error if they do not build.
+static BIN_DIR: OnceLock<Result<PathBuf, ()>> = OnceLock::new();
+
+/// Returns the path of an example's binary.
 ///
 /// `cargo test` builds only the package under test, so the binaries of the other packages may be
-/// missing or stale. The first call has Cargo build them all, for the profile and into the target
-/// directory of the running test.
+/// missing or out of date. The first call has Cargo build all of them, with the profile and the
+/// target directory of the current program. No call runs Cargo after [`use_bin_dir`], or if the
+/// environment variable `BIN_DIR` names the folder that contains the binaries.
 ///
 /// # Panics
 ///
-/// When they do not build.
+/// Panics if they do not build.
 ///
 /// # Examples
 ///
@@ -65,28 +71,39 @@ pub const LARGEST: usize = if cfg!(target_vendor = "apple") { 9_216 } else { 65_
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn program(name: &str) -> PathBuf {
-    static DIRECTORY: OnceLock<Result<PathBuf, ()>> = OnceLock::new();
-    // What the compiler says is not repeated, nor is it asked again, for each test.
-    let directory = DIRECTORY.get_or_init(|| build().map_err(|why| eprintln!("{why}")));
-    let Ok(directory) = directory else { panic!("the examples do not build: one test shows why") };
+    // The compiler's errors are printed once, not for every test.
+    let directory = BIN_DIR.get_or_init(|| match env::var_os("BIN_DIR") {
+        Some(directory) => Ok(directory.into()),
+        None => build().map_err(|error| eprintln!("{error}")),
+    });
+    let Ok(directory) = directory else { panic!("the examples do not build; one test shows why") };
     directory.join(name).with_extension(env::consts::EXE_EXTENSION)
 }
 
-/// Builds the examples and returns the folder of their binaries, or what the compiler says.
+/// Has [`program`] return paths in this folder instead of calling Cargo.
+///
+/// # Panics
+///
+/// Panics if [`program`] was called before.
+pub fn use_bin_dir(directory: PathBuf) {
+    BIN_DIR.set(Ok(directory)).expect("the folder is not known yet");
+}
+
+/// Builds the examples; returns the folder of their binaries, or the compiler's errors.
 fn build() -> Result<PathBuf, String> {
-    // TARGET_DIRECTORY[/TRIPLE]/PROFILE[/deps]/this
-    let this = env::current_exe().expect("the running test has a path");
-    let mut directory = this.parent().expect("it is in a folder");
+    // TARGET_DIRECTORY[/TRIPLE]/PROFILE[/deps]/NAME
+    let this = env::current_exe().expect("the current program has a path");
+    let mut directory = this.parent().expect("a file is in a folder");
     if directory.ends_with("deps") {
-        directory = directory.parent().expect("it is in a target directory");
+        directory = directory.parent().expect("`deps` is in a folder");
     }
     let name = |path: &Path| path.file_name().map(|name| name.to_os_string());
     let profile = name(directory).filter(|name| name != "debug").unwrap_or("dev".into());
-    let mut root = directory.parent().expect("a profile is in a target directory");
+    let mut root = directory.parent().expect("the profile's folder is in the target directory");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.args(["build", "--quiet", "--workspace", "--exclude", "tests", "--bins"]);
     cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")]);
-    // Cargo puts what it builds with --target into a folder of that name below.
+    // With `--target TRIPLE` there is one more level.
     let target = name(root).expect("a target directory has a name");
     let above = root.parent().expect("a target directory is in a folder");
     if above.join("CACHEDIR.TAG").exists() && target.to_string_lossy().matches('-').count() > 1 {
@@ -94,225 +111,245 @@ fn build() -> Result<PathBuf, String> {
         root = above;
     }
     cargo.arg("--profile").arg(profile).arg("--target-dir").arg(root);
-    let built = cargo.output().expect("cargo runs");
-    match built.status.success() {
+    let output = cargo.output().map_err(|error| format!("cannot run Cargo: {error}"))?;
+    match output.status.success() {
         true => Ok(directory.to_path_buf()),
-        false => Err(String::from_utf8_lossy(&built.stderr).into_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
 }
 
-/// A child process whose output is read all the time and can be waited for.
+/// A child process whose output is captured as it arrives.
 ///
-/// It is killed when it is dropped; when that is because a test failed, what it said is printed.
+/// Dropping it kills the child. If the test has failed by then, the captured output is printed.
 ///
 /// # Examples
 ///
 /// ```no_run
 /// let mut command = std::process::Command::new(tests::program("udp-basic-client"));
-/// let client = tests::Process::spawn(command.args([":9", "hello"]));
+/// let mut client = tests::Process::spawn(command.args([":9", "hello"]));
 /// assert_eq!(client.wait_for("sent").as_deref(), Some(r#"sent "hello" to 127.0.0.1:9"#));
-/// assert_eq!(client.finish(), 0);
+/// assert_eq!(client.exit_code(), 0);
 /// ```
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
     stdin: Option<ChildStdin>,
-    output: Arc<Heard>,
-    error: Arc<Heard>,
+    stdout: Arc<CapturedOutput>,
+    stderr: Arc<CapturedOutput>,
     readers: Vec<JoinHandle<()>>,
+    limit: Option<Instant>,
 }
 
 impl Process {
-    /// Starts a process, with pipes for all three standard streams.
+    /// Starts a process with pipes for its three standard streams.
     ///
     /// # Panics
     ///
-    /// When it does not start.
+    /// Panics if it does not start.
     pub fn spawn(command: &mut Command) -> Process {
-        Process::spawn_and_tell(command, |_| {})
+        Process::spawn_with(command, None, |_| {})
     }
 
-    /// Like [`spawn`](Process::spawn), and tells each line as it comes, of either stream.
+    /// Like [`spawn`](Process::spawn), and calls `on_line` with each line of either stream.
+    ///
+    /// If there is a `limit`, no call on this process waits beyond it.
     ///
     /// # Panics
     ///
-    /// When it does not start.
-    pub fn spawn_and_tell(
+    /// Panics if it does not start.
+    pub fn spawn_with(
         command: &mut Command,
-        tell: impl Fn(&str) + Clone + Send + 'static,
+        limit: Option<Instant>,
+        on_line: impl Fn(&str) + Clone + Send + 'static,
     ) -> Process {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let name = format!("{command:?}");
-        let mut child = command.spawn().unwrap_or_else(|why| panic!("{name}: {why}"));
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
         let stdin = child.stdin.take();
-        let (output, error) = (Arc::new(Heard::default()), Arc::new(Heard::default()));
+        let (stdout, stderr) = (Arc::default(), Arc::default());
+        let pipes = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
         let readers = vec![
-            hear(child.stdout.take().expect("it is piped"), output.clone(), tell.clone()),
-            hear(child.stderr.take().expect("it is piped"), error.clone(), tell),
+            capture(pipes.0, Arc::clone(&stdout), on_line.clone()),
+            capture(pipes.1, Arc::clone(&stderr), on_line),
         ];
-        Process { name, child, stdin, output, error, readers }
+        Process { name, child, stdin, stdout, stderr, readers, limit }
     }
 
-    /// The process's id.
+    /// Returns the process's id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits for a line on standard output that contains `text`, and returns the first; `None`: the
-    /// output ended without it.
+    /// Waits for a line on standard output that contains `text`.
+    ///
+    /// Returns the first such line, or `None` if the output ends without it.
     ///
     /// # Panics
     ///
-    /// When neither comes before the [`DEADLINE`].
+    /// Panics if neither happens before the [`DEADLINE`].
     pub fn wait_for(&self, text: &str) -> Option<String> {
-        self.output.wait_for(text)
+        self.stdout.wait_for(text, self.deadline())
     }
 
-    /// Likewise on standard error.
+    /// Waits for a line on standard error that contains `text`.
+    ///
+    /// Returns the first such line, or `None` if the output ends without it.
     ///
     /// # Panics
     ///
-    /// When neither comes before the [`DEADLINE`].
+    /// Panics if neither happens before the [`DEADLINE`].
     pub fn wait_for_error(&self, text: &str) -> Option<String> {
-        self.error.wait_for(text)
+        self.stderr.wait_for(text, self.deadline())
     }
 
-    /// What it has written to standard output so far.
+    /// Returns what the process has written to standard output so far.
     pub fn stdout(&self) -> String {
-        String::from_utf8_lossy(&self.output.state().0).into_owned()
+        String::from_utf8_lossy(&self.stdout.lock().bytes).into_owned()
     }
 
-    /// What it has written to standard error so far.
+    /// Returns what the process has written to standard error so far.
     pub fn stderr(&self) -> String {
-        String::from_utf8_lossy(&self.error.state().0).into_owned()
+        String::from_utf8_lossy(&self.stderr.lock().bytes).into_owned()
     }
 
-    /// Writes to its standard input.
+    /// Writes to the process's standard input.
     ///
     /// # Panics
     ///
-    /// When it does not take it.
+    /// Panics if standard input is closed on either side.
     pub fn write(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("standard input is open");
         stdin.write_all(bytes).expect("the process reads");
-        stdin.flush().expect("the process reads");
     }
 
-    /// Closes its standard input.
+    /// Closes the process's standard input.
     pub fn close_stdin(&mut self) {
         self.stdin = None;
     }
 
-    /// Ends it, and waits until all its output was read.
+    /// Returns whether the process is still running.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Kills the process, and waits until all of its output is captured.
     ///
     /// # Panics
     ///
-    /// When its output does not end by the [`DEADLINE`]: it has left a child that holds the pipe.
+    /// Panics if its output does not end before the [`DEADLINE`], because a child of its own keeps
+    /// the pipe open.
     pub fn kill(&mut self) {
-        // It may have ended, and then there is nothing to kill.
+        // An error means that it has exited already.
         let _ = self.child.kill();
         self.exit_code();
     }
 
-    /// Closes its standard input, and waits until it has ended and all its output was read; returns
-    /// the exit code, -1 for a signal.
+    /// Closes standard input, and waits until the process has exited and its output is captured.
+    ///
+    /// Returns the exit code, or -1 after a signal.
     ///
     /// # Panics
     ///
-    /// When it, or its output, has not ended by the [`DEADLINE`].
+    /// Panics if this does not happen before the [`DEADLINE`].
     pub fn exit_code(&mut self) -> i32 {
         self.close_stdin();
-        let start = Instant::now();
+        let deadline = self.deadline();
         loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
-                let left = || DEADLINE.saturating_sub(start.elapsed());
-                let ended = self.output.wait_for_end(left()) && self.error.wait_for_end(left());
-                assert!(ended, "{} has ended, but not its output", self.name);
+            if let Some(status) = self.child.try_wait().expect("it is a child of this process") {
+                let ended =
+                    self.stdout.wait_for_end(deadline) && self.stderr.wait_for_end(deadline);
+                assert!(ended, "{} has exited, but its output has not ended", self.name);
                 for reader in self.readers.drain(..) {
-                    reader.join().expect("a reader does not fail");
+                    reader.join().expect("a reader does not panic");
                 }
                 return status.code().unwrap_or(-1);
             }
-            assert!(start.elapsed() < DEADLINE, "{} does not end", self.name);
+            assert!(Instant::now() < deadline, "{} does not exit", self.name);
             thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// [`exit_code`](Process::exit_code) for a process that is not needed any more; it too closes
-    /// standard input.
-    ///
-    /// # Panics
-    ///
-    /// When it, or its output, has not ended by the [`DEADLINE`].
-    pub fn finish(mut self) -> i32 {
-        self.exit_code()
+    fn deadline(&self) -> Instant {
+        let deadline = Instant::now() + DEADLINE;
+        self.limit.map_or(deadline, |limit| limit.min(deadline))
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended, and then there is nothing to kill.
+        // An error means that it has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let (output, error) = (self.stdout(), self.stderr());
-            eprintln!("--- {}\n{}{}---", self.name, excerpt(&output), excerpt(&error));
+            let (stdout, stderr) = (self.stdout(), self.stderr());
+            eprintln!("--- {}\n{}{}---", self.name, excerpt(&stdout), excerpt(&stderr));
         }
     }
 }
 
-/// The first and the last lines of an output that may be very long.
+/// Returns the first and the last lines of an output that may be long.
 fn excerpt(output: &str) -> String {
     const LINES: usize = 50;
     let lines: Vec<&str> = output.lines().collect();
     match lines.len().saturating_sub(2 * LINES) {
         0 => output.to_string(),
-        left_out => {
-            let (first, last) = (&lines[..LINES], &lines[LINES + left_out..]);
-            format!("{}\n[{left_out} lines]\n{}\n", first.join("\n"), last.join("\n"))
+        omitted => {
+            let (first, last) = (&lines[..LINES], &lines[LINES + omitted..]);
+            format!("{}\n[{omitted} lines omitted]\n{}\n", first.join("\n"), last.join("\n"))
         }
     }
 }
 
-/// What came out of a pipe so far, and whether it has ended.
+/// What a pipe has delivered so far.
 #[derive(Debug, Default)]
-struct Heard(Mutex<(Vec<u8>, bool)>, Condvar);
+struct CapturedOutput {
+    state: Mutex<CapturedState>,
+    changed: Condvar,
+}
 
-impl Heard {
-    fn state(&self) -> MutexGuard<'_, (Vec<u8>, bool)> {
-        // A wait that fails does so with the lock; what was heard is still right.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+#[derive(Debug, Default)]
+struct CapturedState {
+    bytes: Vec<u8>,
+    has_ended: bool,
+}
+
+impl CapturedOutput {
+    fn lock(&self) -> MutexGuard<'_, CapturedState> {
+        // A wait that panics poisons the lock, but leaves the state intact.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_for(&self, text: &str) -> Option<String> {
-        let start = Instant::now();
-        let mut state = self.state();
+    fn wait_for(&self, text: &str, deadline: Instant) -> Option<String> {
+        let mut state = self.lock();
         loop {
-            let heard = String::from_utf8_lossy(&state.0);
-            if let Some(line) = heard.lines().find(|line| line.contains(text)) {
+            let output = String::from_utf8_lossy(&state.bytes);
+            if let Some(line) = output.lines().find(|line| line.contains(text)) {
                 return Some(line.to_string());
             }
-            if state.1 {
+            if state.has_ended {
                 return None;
             }
-            let left = DEADLINE.saturating_sub(start.elapsed());
-            assert!(!left.is_zero(), "no {text:?} in time; so far:\n{}", excerpt(&heard));
-            state = self.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            assert!(!remaining.is_zero(), "timed out waiting for {text:?}: {}", excerpt(&output));
+            let woken = self.changed.wait_timeout(state, remaining);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Waits so long for the end; returns whether it came.
-    fn wait_for_end(&self, limit: Duration) -> bool {
-        let waited = self.1.wait_timeout_while(self.state(), limit, |state| !state.1);
-        waited.unwrap_or_else(PoisonError::into_inner).0.1
+    fn wait_for_end(&self, deadline: Instant) -> bool {
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        let is_open = |state: &mut CapturedState| !state.has_ended;
+        let woken = self.changed.wait_timeout_while(self.lock(), remaining, is_open);
+        woken.unwrap_or_else(PoisonError::into_inner).0.has_ended
     }
 }
 
-fn hear(
+/// Starts a thread that reads a pipe to its end.
+fn capture(
     pipe: impl Read + Send + 'static,
-    heard: Arc<Heard>,
-    tell: impl Fn(&str) + Send + 'static,
+    output: Arc<CapturedOutput>,
+    on_line: impl Fn(&str) + Send + 'static,
 ) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut pipe = BufReader::new(pipe);
@@ -320,12 +357,12 @@ fn hear(
             let mut line = Vec::new();
             let length = pipe.read_until(b'\n', &mut line).unwrap_or(0);
             if length > 0 {
-                tell(String::from_utf8_lossy(&line).trim_end_matches('\n'));
+                on_line(String::from_utf8_lossy(&line).trim_end_matches('\n'));
             }
-            let mut state = heard.state();
-            state.0.extend(line);
-            state.1 = length == 0;
-            heard.1.notify_all();
+            let mut state = output.lock();
+            state.bytes.extend(line);
+            state.has_ended = length == 0;
+            output.changed.notify_all();
             if length == 0 {
                 return;
             }
@@ -333,7 +370,7 @@ fn hear(
     })
 }
 
-/// A server that is running, and where.
+/// A running server and its address.
 ///
 /// # Examples
 ///
@@ -349,62 +386,48 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts an example's server on a free port of 127.0.0.1 and waits until it listens.
+    /// Starts an example's server on a free port of 127.0.0.1.
     ///
     /// # Panics
     ///
-    /// When it does not say where it listens.
+    /// Panics if it does not print its address before the [`DEADLINE`].
     pub fn start(name: &str, options: &[&str]) -> Server {
         Server::start_at(name, "127.0.0.1:0", options)
     }
 
-    /// Likewise, at an address.
+    /// Starts an example's server on the given address.
     ///
     /// # Panics
     ///
-    /// When it does not say where it listens.
+    /// Panics if it does not print its address before the [`DEADLINE`].
     pub fn start_at(name: &str, address: &str, options: &[&str]) -> Server {
         Server::spawn(Command::new(program(name)).arg(address).args(options))
     }
 
-    /// Starts any server that says `listening on IP:PORT`.
+    /// Starts any server that prints `listening on IP:PORT`.
     ///
     /// # Panics
     ///
-    /// When it does not.
+    /// Panics if it does not print this before the [`DEADLINE`].
     pub fn spawn(command: &mut Command) -> Server {
         Server::listening(Process::spawn(command))
     }
 
-    /// Waits until a process says `listening on IP:PORT`.
+    /// Waits until a process prints `listening on IP:PORT`.
     ///
     /// # Panics
     ///
-    /// When it does not.
+    /// Panics if its first line is another one or does not arrive before the [`DEADLINE`].
     pub fn listening(process: Process) -> Server {
-        let line = process.wait_for("").expect("a server says where it listens");
+        let line = process.wait_for("").expect("a server prints its address");
         let address = line.strip_prefix("listening on ").and_then(|address| address.parse().ok());
         let address = address.unwrap_or_else(|| panic!("the first line is {line:?}"));
         Server { process, address }
     }
 
-    /// Where it listens.
+    /// Returns the address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Closes its standard input, waits until it has ended by itself and returns the exit code.
-    ///
-    /// # Panics
-    ///
-    /// When it, or its output, has not ended by the [`DEADLINE`].
-    pub fn finish(self) -> i32 {
-        self.process.finish()
-    }
-
-    /// The process itself.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
     }
 }
 
@@ -416,33 +439,17 @@ impl Deref for Server {
     }
 }
 
-/// Runs a program to its end: exit code, standard output, standard error.
-///
-/// # Panics
-///
-/// When it does not start, or has not ended by the [`DEADLINE`].
-///
-/// # Examples
-///
-/// ```no_run
-/// let (code, output, _error) = tests::run("udp-echo-client", ["--version"]);
-/// assert_eq!(code, 0);
-/// assert!(output.starts_with("udp-echo-client "));
-/// ```
-pub fn run<A: AsRef<OsStr>>(
-    name: &str,
-    arguments: impl IntoIterator<Item = A>,
-) -> (i32, String, String) {
-    let mut process = Process::spawn(Command::new(program(name)).args(arguments));
-    let code = process.exit_code();
-    (code, process.stdout(), process.stderr())
+impl DerefMut for Server {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
 }
 
-/// A UDP socket that is connected to `peer` and waits no longer than the [`DEADLINE`].
+/// Opens a UDP socket that is connected to `peer`, with the [`DEADLINE`] as its read timeout.
 ///
 /// # Panics
 ///
-/// When the machine does not give one.
+/// Panics if the operating system provides none.
 ///
 /// # Examples
 ///
@@ -453,18 +460,18 @@ pub fn run<A: AsRef<OsStr>>(
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn udp(peer: SocketAddr) -> UdpSocket {
-    let any = if peer.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
-    let socket = UdpSocket::bind(any).expect("a free port");
-    socket.connect(peer).expect("to connect sends nothing");
-    socket.set_read_timeout(Some(DEADLINE)).expect("it is above zero");
+    let local = if peer.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+    let socket = UdpSocket::bind(local).expect("a port is free");
+    socket.connect(peer).expect("connecting a UDP socket sends nothing");
+    socket.set_read_timeout(Some(DEADLINE)).expect("the timeout is above zero");
     socket
 }
 
-/// A TCP connection to `peer` that waits no longer than the [`DEADLINE`].
+/// Opens a TCP connection to `peer`, with the [`DEADLINE`] as its timeouts.
 ///
 /// # Panics
 ///
-/// When nobody listens there.
+/// Panics if no server is listening.
 ///
 /// # Examples
 ///
@@ -475,19 +482,22 @@ pub fn udp(peer: SocketAddr) -> UdpSocket {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn tcp(peer: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&peer, DEADLINE).expect("somebody listens");
-    stream.set_read_timeout(Some(DEADLINE)).expect("it is above zero");
-    stream.set_write_timeout(Some(DEADLINE)).expect("it is above zero");
+    let stream = TcpStream::connect_timeout(&peer, DEADLINE)
+        .unwrap_or_else(|error| panic!("cannot connect to {peer}: {error}"));
+    stream.set_read_timeout(Some(DEADLINE)).expect("the timeout is above zero");
+    stream.set_write_timeout(Some(DEADLINE)).expect("the timeout is above zero");
     stream.set_nodelay(true).expect("it is a TCP socket");
     stream
 }
 
-/// A loopback address where nobody listens, and that nobody is given who asks for any free port:
-/// the kernels give those out from 32,768 on, or from higher up. It stays free until it is used.
+/// Returns a loopback address on which no program listens.
+///
+/// Its port is below those that operating systems assign on their own, which start at 32,768 or
+/// higher, so it stays free until it is used.
 ///
 /// # Panics
 ///
-/// When nothing is free.
+/// Panics if no such port is free.
 ///
 /// # Examples
 ///
@@ -497,7 +507,7 @@ pub fn tcp(peer: SocketAddr) -> TcpStream {
 /// ```
 pub fn unused_address() -> SocketAddr {
     static CALLS: AtomicU32 = AtomicU32::new(0);
-    // Test processes that run at the same time begin at different places.
+    // Processes that run at the same time begin at different ports.
     let start = std::process::id().wrapping_mul(31);
     let candidate = || {
         let port = start.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % 12_000 + 20_000;

@@ -1,0 +1,191 @@
+//! Addresses: names, IPv6, ports in use.
+
+use crate::support::{clients, command, servers};
+use predicates::str::starts_with;
+use std::net::UdpSocket;
+use std::thread;
+use tests::{PAIRS, Server};
+
+/// Has a pair talk over the given hosts.
+fn talk(pair: &str, listen: &str, connect: &str) {
+    let count = if pair == "udp-basic" { "3" } else { "1" };
+    let address = format!("{listen}:0");
+    let mut server = Server::start_at(&format!("{pair}-server"), &address, &["--count", count]);
+    let address = format!("{connect}:{}", server.address().port());
+    let output = command(&format!("{pair}-client")).arg(address).assert().success();
+    let stdout = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
+    assert!(stdout == "HELLO\n" || stdout.starts_with("sent \"hello\" to "), "{stdout}");
+    assert_eq!(server.exit_code(), 0);
+}
+
+fn require_ipv6() {
+    let socket = UdpSocket::bind("[::1]:0");
+    assert!(socket.is_ok(), "this test needs the address ::1, which this system lacks");
+}
+
+#[test]
+fn pairs_talk_over_name() {
+    for pair in PAIRS {
+        talk(pair, "localhost", "localhost");
+        talk(pair, "127.0.0.1", "localhost");
+    }
+}
+
+#[test]
+fn pairs_talk_over_ipv6() {
+    require_ipv6();
+    PAIRS.iter().for_each(|pair| talk(pair, "[::1]", "[::1]"));
+}
+
+#[test]
+fn unspecified_address_serves_loopback() {
+    require_ipv6();
+    for pair in PAIRS {
+        talk(pair, "0.0.0.0", "127.0.0.1");
+        talk(pair, "[::]", "[::1]");
+        // A socket on [::] receives IPv4 as well on Linux and macOS, but not on Windows.
+        if !cfg!(windows) {
+            talk(pair, "[::]", "127.0.0.1");
+        }
+    }
+}
+
+#[test]
+fn server_listens_on_default_host() {
+    for address in ["0", ":0"] {
+        for name in servers() {
+            let server = Server::start_at(&name, address, &[]);
+            assert_eq!(server.address().ip().to_string(), "127.0.0.1");
+            assert_ne!(server.address().port(), 0);
+        }
+    }
+}
+
+#[test]
+fn server_names_address_in_use() {
+    for name in servers() {
+        let server = Server::start(&name, &[]);
+        let address = server.address().to_string();
+        let error = starts_with(format!("{name}: cannot bind {address}: "));
+        command(&name).arg(&address).assert().code(1).stdout("").stderr(error);
+    }
+}
+
+#[test]
+fn server_names_address_that_is_not_local() {
+    for name in servers() {
+        // RFC 5737: for documentation only.
+        let error = starts_with(format!("{name}: cannot bind 192.0.2.1:0: "));
+        command(&name).arg("192.0.2.1:0").assert().code(1).stdout("").stderr(error);
+    }
+}
+
+#[test]
+fn error_names_host_that_does_not_exist() {
+    thread::scope(|scope| {
+        for name in servers().chain(clients()) {
+            scope.spawn(move || {
+                // RFC 6761: no name ends in this.
+                let output = command(&name).arg("nosuch.invalid:80").assert().code(1).stdout("");
+                let error = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
+                assert!(error.starts_with(&format!("{name}: ")), "{error}");
+                assert!(error.contains("nosuch.invalid:80: "), "{error}");
+                assert_eq!(error.lines().count(), 1, "{error}");
+            });
+        }
+    });
+}
+
+#[cfg(target_os = "linux")]
+mod needs_root {
+    //! Names that stand for several addresses: which of them are tried, and for how long.
+
+    use super::*;
+    use crate::support::{shell, write_file};
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+    use tests::{Process, program};
+
+    /// Returns a program for which `several` is the name of ::1 and, after it, of 127.0.0.1.
+    fn several(name: &str) -> Command {
+        let hosts = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hosts");
+        write_file(&hosts, "::1 several\n127.0.0.1 several\n");
+        let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+        let inner = shell(script, PathBuf::from(&hosts));
+        let mut command = Command::new("unshare");
+        command.arg("--mount").arg(inner.get_program()).args(inner.get_args()).arg(program(name));
+        command
+    }
+
+    /// Returns the output of a client that sends to a server's port at `several`.
+    fn output_of(client: &str, server: &Server, options: &[&str]) -> String {
+        let address = format!("several:{}", server.address().port());
+        crate::support::output_of(Process::spawn(several(client).args(options).arg(address)))
+    }
+
+    /// Starts a server on 127.0.0.1, and binds the same port of ::1 to a socket that never replies.
+    fn server_behind_silence(name: &str, options: &[&str]) -> (Server, UdpSocket) {
+        loop {
+            let server = Server::start(name, options);
+            // Another program may have that port.
+            if let Ok(silent) = UdpSocket::bind((Ipv6Addr::LOCALHOST, server.address().port())) {
+                return (server, silent);
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root and unshare"]
+    fn client_finds_server_at_second_address() {
+        let mut server = Server::start("udp-basic-server", &["--count=3"]);
+        let sent = format!("sent \"hello\" to {}\n", server.address());
+        assert!(output_of("udp-basic-client", &server, &[]).starts_with(&sent));
+        assert_eq!(server.exit_code(), 0);
+        let server = Server::start("udp-threaded-server", &[]);
+        for client in ["udp-echo-client", "udp-threaded-client"] {
+            assert_eq!(output_of(client, &server, &["--attempts=1", "--timeout=30"]), "HELLO\n");
+        }
+        let server = Server::start("tcp-threaded-server", &[]);
+        assert_eq!(output_of("tcp-threaded-client", &server, &[]), "HELLO\n");
+    }
+
+    #[test]
+    #[ignore = "needs root and unshare"]
+    fn client_shares_timeout_among_addresses() {
+        let (server, _silent) = server_behind_silence("udp-threaded-server", &["--delay=0.5"]);
+        thread::scope(|scope| {
+            for client in ["udp-echo-client", "udp-threaded-client"] {
+                let (started, server) = (Instant::now(), &server);
+                scope.spawn(move || {
+                    let options = ["--attempts=1", "--timeout=4"];
+                    assert_eq!(output_of(client, server, &options), "HELLO\n");
+                    assert!(started.elapsed() >= Duration::from_millis(2_500));
+                });
+            }
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root and unshare"]
+    fn server_binds_first_address_that_works() {
+        // A port that is in use on ::1, for UDP and TCP, and free on 127.0.0.1.
+        let (udp, _tcp) = loop {
+            let udp = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+            let port = udp.local_addr().unwrap().port();
+            let is_free = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+                && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+            if let (true, Ok(tcp)) = (is_free, TcpListener::bind((Ipv6Addr::LOCALHOST, port))) {
+                break (udp, tcp);
+            }
+        };
+        let port = udp.local_addr().unwrap().port();
+        for name in servers() {
+            let first = Server::spawn(several(&name).arg("several:0"));
+            assert_eq!(first.address().ip(), Ipv6Addr::LOCALHOST);
+            let second = Server::spawn(several(&name).arg(format!("several:{port}")));
+            assert_eq!(second.address(), (Ipv4Addr::LOCALHOST, port).into());
+        }
+    }
+}

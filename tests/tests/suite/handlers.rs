@@ -1,0 +1,235 @@
+//! The servers with other handlers: whatever stands in `handle`, the code around it protects the
+//! server from its clients and from `handle` itself.
+
+use crate::copying::{copied, source};
+use crate::support::{command, receive, request};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::Command;
+use tests::{Server, tcp, udp};
+
+/// Servers with code before the first statement of `handle`: name, origin, code.
+const FAULTY: [[&str; 3]; 4] = [
+    ["udp-basic-faulty", "udp-basic-server", FAULTY_DATAGRAM],
+    ["udp-echo-faulty", "udp-echo-server", FAULTY_DATAGRAM],
+    ["udp-threaded-faulty", "udp-threaded-server", FAULTY_DATAGRAM],
+    ["tcp-threaded-faulty", "tcp-threaded-server", FAULTY_STREAM],
+];
+
+/// Sending to port 0 fails, as does replying to a spoofed datagram from port 0.
+const FAULTY_DATAGRAM: &str = r#"
+        if request == b"panic" {
+            panic!("on request");
+        }
+        if request == b"fail" {
+            self.socket.send_to(request, (std::net::Ipv4Addr::LOCALHOST, 0))?;
+        }
+"#;
+
+const FAULTY_STREAM: &str = r#"
+        let mut start = [0; 5];
+        let start = stream.peek(&mut start).map(|length| &start[..length])?;
+        if start == b"panic" {
+            panic!("on request");
+        }
+        if start == b"fail" {
+            return Err(io::Error::other("on request"));
+        }
+"#;
+
+/// Servers with another body of `handle`.
+const REPLACED: [[&str; 3]; 5] = [
+    ["udp-echo-twice", "udp-echo-server", TWICE],
+    ["udp-threaded-twice", "udp-threaded-server", TWICE],
+    [
+        "tcp-threaded-options",
+        "tcp-threaded-server",
+        "let (read, write) = (stream.read_timeout()?, stream.write_timeout()?);
+         write!(stream, \"{read:?} {write:?} {:?}\", stream.nodelay()?)",
+    ],
+    [
+        "tcp-threaded-reading",
+        "tcp-threaded-server",
+        "let length = stream.read_to_end(&mut Vec::new())?;
+         write!(stream, \"{length}\")",
+    ],
+    ["tcp-threaded-writing", "tcp-threaded-server", "loop { stream.write_all(&[0; 65_536])?; }"],
+];
+
+const TWICE: &str = "
+        request.make_ascii_uppercase();
+        self.socket.send_to(request, client)?;
+        self.socket.send_to(request, client)?;
+        Ok(())";
+
+/// Returns the names and sources of all these servers.
+pub fn sources() -> Vec<(&'static str, String)> {
+    let faulty = FAULTY.iter().map(|variant| (variant, false));
+    let variants = faulty.chain(REPLACED.iter().map(|variant| (variant, true)));
+    let source = |[name, origin, code]: &[&'static str; 3], is_replaced| {
+        let source = source(origin);
+        let (before, handle) = source.split_once("    fn handle(").expect("it has a handler");
+        let (signature, rest) = handle.split_once(" {\n").expect("the handler has a body");
+        let (body, after) = rest.split_once("\n    }\n").expect("the body ends");
+        let body = if is_replaced { "" } else { body };
+        // A replaced handler leaves names unused.
+        let allow = "#![allow(unused)]\n";
+        (
+            *name,
+            format!("{allow}{before}    fn handle({signature} {{\n{code}\n{body}\n    }}\n{after}"),
+        )
+    };
+    variants.map(|(variant, is_replaced)| source(variant, is_replaced)).collect()
+}
+
+fn start(name: &str, options: &[&str]) -> Server {
+    Server::spawn(Command::new(copied(name)).arg("127.0.0.1:0").args(options))
+}
+
+/// Returns the options by which losing a worker of a threaded server stops it from serving.
+fn one_worker(name: &str) -> &'static [&'static str] {
+    if name.contains("threaded") { &["--workers", "1"] } else { &[] }
+}
+
+/// Reads to the end of a connection, which is a reset if the server did not read everything.
+fn read_to_end(mut stream: &TcpStream) -> Vec<u8> {
+    let mut response = Vec::new();
+    match stream.read_to_end(&mut response) {
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
+        _ => response,
+    }
+}
+
+/// Sends a request, half-closes the connection, and returns the response.
+fn exchange(server: &Server, request: &[u8]) -> String {
+    let mut stream = tcp(server.address());
+    stream.write_all(request).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    String::from_utf8(read_to_end(&stream)).unwrap()
+}
+
+#[test]
+fn panic_costs_datagram_but_no_worker() {
+    for [name, origin, _] in &FAULTY[..3] {
+        let mut server = start(name, &[one_worker(name), &["--count", "7"]].concat());
+        let socket = udp(server.address());
+        let client = socket.local_addr().unwrap();
+        for round in 1..=2 {
+            socket.send(b"panic").unwrap();
+            socket.send(b"fail").unwrap();
+            let message = format!("round {round}");
+            if origin.starts_with("udp-basic") {
+                socket.send(message.as_bytes()).unwrap();
+                assert!(server.wait_for(&format!("\"{message}\" from {client}")).is_some());
+            } else {
+                // It is the first reply.
+                let reply = request(&socket, message.as_bytes());
+                assert_eq!(reply, message.to_uppercase().as_bytes(), "{name}");
+            }
+        }
+        socket.send(b"panic").unwrap();
+        // Every datagram counts, and a panic in the last one changes nothing.
+        assert_eq!(server.exit_code(), 0, "{name}");
+        let stderr = server.stderr();
+        let prefix = format!("{origin}: {client}: ");
+        let lines: Vec<&str> =
+            stderr.lines().filter_map(|line| line.strip_prefix(&prefix)).collect();
+        let panics = lines.iter().filter(|line| **line == "the handler panicked").count();
+        assert_eq!((panics, lines.len()), (3, 5), "{name}: {lines:?}");
+    }
+}
+
+#[test]
+fn panic_costs_connection_but_no_worker() {
+    let mut server = start("tcp-threaded-faulty", &["--workers", "1", "--count", "7"]);
+    for _ in 0..2 {
+        for request in ["panic", "fail"] {
+            let mut stream = tcp(server.address());
+            stream.write_all(request.as_bytes()).unwrap();
+            let client = stream.local_addr().unwrap();
+            assert_eq!(read_to_end(&stream), b"");
+            let error = if request == "panic" { "the handler panicked" } else { "on request" };
+            let line = format!("tcp-threaded-server: {client}: {error}");
+            assert_eq!(server.wait_for_error(&format!("{client}: ")), Some(line));
+        }
+        assert_eq!(exchange(&server, b"hello"), "HELLO");
+    }
+    tcp(server.address()).write_all(b"panic").unwrap();
+    assert_eq!(server.exit_code(), 0);
+    assert_eq!(server.stderr().matches("the handler panicked\n").count(), 3);
+}
+
+#[test]
+fn quiet_server_survives_panic_without_log() {
+    for [name, origin, _] in FAULTY {
+        let mut server = start(name, &[one_worker(name), &["--count", "2", "--quiet"]].concat());
+        for _ in 0..2 {
+            if name.starts_with("tcp") {
+                tcp(server.address()).write_all(b"panic").unwrap();
+            } else {
+                udp(server.address()).send(b"panic").unwrap();
+            }
+        }
+        assert_eq!(server.exit_code(), 0, "{name}");
+        // What std prints about a panic remains.
+        assert_eq!(server.stderr().matches("on request").count(), 2, "{name}");
+        assert!(!server.stderr().contains(&format!("{origin}: ")), "{name}");
+    }
+}
+
+#[test]
+fn handler_gets_timeouts_and_nodelay() {
+    for (seconds, expected) in [("1.5", "Some(1.5s) Some(1.5s) true"), ("0", "None None true")] {
+        let options = ["--idle-timeout", seconds, "--count", "1"];
+        let mut server = start("tcp-threaded-options", &options);
+        assert_eq!(exchange(&server, b""), expected);
+        assert_eq!(server.exit_code(), 0);
+    }
+}
+
+#[test]
+fn silent_client_does_not_block_reading_handler() {
+    let options = ["--workers", "1", "--idle-timeout", "0.2", "--count", "2"];
+    let mut server = start("tcp-threaded-reading", &options);
+    let silent = tcp(server.address());
+    let line = format!("tcp-threaded-server: {}: timed out", silent.local_addr().unwrap());
+    assert_eq!(server.wait_for_error(""), Some(line));
+    assert_eq!(exchange(&server, b"hello"), "5");
+    assert_eq!(server.exit_code(), 0);
+}
+
+#[test]
+fn client_that_never_reads_does_not_block_writing_handler() {
+    let options = ["--workers", "1", "--idle-timeout", "0.2", "--count", "2"];
+    let mut server = start("tcp-threaded-writing", &options);
+    let silent = tcp(server.address());
+    let line = format!("tcp-threaded-server: {}: timed out", silent.local_addr().unwrap());
+    assert_eq!(server.wait_for_error(""), Some(line));
+    let mut newcomer = tcp(server.address());
+    newcomer.read_exact(&mut [0; 1 << 20]).unwrap();
+    drop(newcomer);
+    assert_eq!(server.exit_code(), 0);
+}
+
+#[test]
+fn clients_ignore_second_reply() {
+    let lines: String = (0..100).map(|number| format!("line {number}\n")).collect();
+    for [name, origin, _] in &REPLACED[..2] {
+        let mut server = start(name, &[one_worker(name), &["--count", "101"]].concat());
+        let socket = udp(server.address());
+        assert_eq!(request(&socket, b"hello"), b"HELLO");
+        assert_eq!(receive(&socket).0, b"HELLO");
+        let mut client = command(&origin.replace("server", "client"));
+        client.args(["--timeout", "30", &server.address().to_string(), "-"]);
+        let output = client.write_stdin(lines.clone()).assert().success().get_output().clone();
+        let output = String::from_utf8(output.stdout).unwrap();
+        let mut replies: Vec<&str> = output.lines().collect();
+        // Messages in flight at the same time are replied to in any order.
+        if origin.starts_with("udp-threaded") {
+            replies.sort_by_key(|reply| reply[5..].parse::<u32>().unwrap());
+        }
+        assert!(replies.join("\n") + "\n" == lines.to_uppercase(), "{name}: {output}");
+        // A datagram counts once, whatever the number of replies.
+        assert_eq!(server.exit_code(), 0);
+    }
+}

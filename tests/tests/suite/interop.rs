@@ -1,0 +1,269 @@
+//! The examples with other programs: Python's `socket` and `socketserver`, netcat, socat.
+
+use crate::support::{command, exchange, request};
+use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt;
+use std::process::Command;
+use tests::{DEADLINE, LARGEST, Process, Server, tcp, udp};
+
+/// Returns what the Python article sends; an empty message; every byte that an argument can
+/// contain, which is all but 0; a large message.
+fn messages() -> Vec<Vec<u8>> {
+    let mut messages = ["hello", "world", "sdfas", ""].map(Vec::from).to_vec();
+    messages.extend([(1..=255).collect(), (1..=255).cycle().take(LARGEST).collect()]);
+    messages
+}
+
+fn arguments(messages: Vec<Vec<u8>>) -> Vec<OsString> {
+    messages.into_iter().map(OsString::from_vec).collect()
+}
+
+fn every_byte() -> Vec<u8> {
+    (0..=255).collect()
+}
+
+fn mebibyte() -> Vec<u8> {
+    (0..=255).cycle().take(1 << 20).collect()
+}
+
+/// Returns the replies to messages as a client prints them.
+fn replies(messages: &[Vec<u8>]) -> Vec<u8> {
+    messages
+        .iter()
+        .flat_map(|message| [&message.to_ascii_uppercase()[..], b"\n"].concat())
+        .collect()
+}
+
+/// Shows where two outputs begin to differ, instead of a mebibyte twice.
+#[track_caller]
+fn assert_same(output: &[u8], expected: &[u8]) {
+    let same = output.iter().zip(expected).take_while(|(one, other)| one == other).count();
+    let (length, needed) = (output.len(), expected.len());
+    assert!(output == expected, "{length} bytes instead of {needed}; the first {same} are equal");
+}
+
+/// Like [`assert_same`], with lines in any order: replies to messages in flight may be reordered.
+#[track_caller]
+fn assert_same_lines(output: &[u8], expected: &[u8]) {
+    let sorted = |bytes: &[u8]| {
+        let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+        lines.sort_unstable();
+        lines.join(&b'\n')
+    };
+    assert_same(&sorted(output), &sorted(expected));
+}
+
+fn python(name: &str) -> Command {
+    let mut python = Command::new("python3");
+    python.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/peers.py"), name]);
+    python
+}
+
+fn python_server(name: &str) -> Server {
+    Server::spawn(python(name).arg("127.0.0.1:0"))
+}
+
+/// Runs a Python client to its end and returns its output.
+fn python_client(
+    name: &str,
+    server: SocketAddr,
+    messages: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    input: Vec<u8>,
+) -> Vec<u8> {
+    let mut python = python(name);
+    python.arg(server.to_string()).args(messages);
+    output_of(python.into(), input)
+}
+
+/// Runs an example's client to its end and returns its output.
+fn our_client(
+    name: &str,
+    server: SocketAddr,
+    messages: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    input: Vec<u8>,
+) -> Vec<u8> {
+    let mut client = command(name);
+    client.args(["--timeout", "30"]).arg(server.to_string()).args(messages);
+    output_of(client, input)
+}
+
+fn output_of(mut command: assert_cmd::Command, input: Vec<u8>) -> Vec<u8> {
+    let assert = command.timeout(DEADLINE).write_stdin(input).assert().success();
+    assert.get_output().stdout.clone()
+}
+
+const NONE: [&str; 0] = [];
+
+#[test]
+#[ignore = "needs python3"]
+fn upper_case_is_that_of_python() {
+    let program = "import sys; sys.stdout.buffer.write(bytes(range(256)).upper())";
+    let expected = Command::new("python3").args(["-c", program]).output().unwrap().stdout;
+    assert_eq!(expected.len(), 256);
+    for name in ["udp-echo-server", "udp-threaded-server"] {
+        let server = Server::start(name, &[]);
+        assert_same(&request(&udp(server.address()), &every_byte()), &expected);
+    }
+    let server = Server::start("tcp-threaded-server", &[]);
+    assert_same(&exchange(&tcp(server.address()), &every_byte()), &expected);
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn python_server_receives_from_udp_basic_client() {
+    let server = python_server("udp_basic_server");
+    // By default the client sends hello, world, sdfas. A 0 byte has to come from standard input.
+    let address = server.address().to_string();
+    command("udp-basic-client").arg(&address).assert().success();
+    let mut client = command("udp-basic-client");
+    client.arg(&address).args(arguments(messages())).arg("-");
+    client.write_stdin("\0\n").assert().success();
+    assert!(server.wait_for("00 from 127.0.0.1:").is_some());
+    let output = server.stdout();
+    let received: Vec<&str> =
+        output.lines().skip(1).map(|line| line.split_once(" from ").unwrap().0).collect();
+    let sent = messages().into_iter().take(3).chain(messages()).chain([vec![0]]);
+    let digits = |message: Vec<u8>| message.iter().map(|byte| format!("{byte:02x}")).collect();
+    let sent: Vec<String> = sent.map(digits).collect();
+    assert_same(received.join(" ").as_bytes(), sent.join(" ").as_bytes());
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn udp_basic_server_receives_from_python_client() {
+    let mut server = Server::start("udp-basic-server", &["--count", "7"]);
+    let address = server.address();
+    python_client("udp_basic_client", address, arguments(messages()), Vec::new());
+    python_client("udp_basic_client", address, NONE, b"\0\n\r\x1b[2J".to_vec());
+    assert_eq!(server.exit_code(), 0);
+    let output = server.stdout();
+    let received: Vec<&str> =
+        output.lines().skip(1).map(|line| line.rsplit_once(" from ").unwrap().0).collect();
+    assert_eq!(received[..4], [r#""hello""#, r#""world""#, r#""sdfas""#, r#""""#]);
+    let bytes = (1..=64).collect::<Vec<u8>>().escape_ascii().to_string();
+    assert!(received[4..6].iter().all(|line| line.starts_with(&format!("\"{bytes}"))));
+    assert_eq!(received[6], r#""\x00\n\r\x1b[2J""#);
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn udp_clients_work_with_python_servers() {
+    // A line of standard input contains no newline, an argument no 0 byte.
+    let line: Vec<u8> = every_byte().into_iter().filter(|byte| *byte != b'\n').collect();
+    let sent = [messages(), vec![line.clone()]].concat();
+    let given = [arguments(messages()), vec!["-".into()]].concat();
+    for name in ["udp_echo_server", "udp_threaded_server"] {
+        let server = python_server(name);
+        let output = our_client("udp-echo-client", server.address(), &given, line.clone());
+        assert_same(&output, &replies(&sent));
+        let output = our_client("udp-threaded-client", server.address(), &given, line.clone());
+        assert_same_lines(&output, &replies(&sent));
+    }
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn udp_servers_work_with_python_clients() {
+    for name in ["udp-echo-server", "udp-threaded-server"] {
+        let mut server = Server::start(name, &["--count", "14"]);
+        let address = server.address();
+        let given = arguments(messages());
+        let output = python_client("udp_echo_client", address, &given, Vec::new());
+        assert_same(&output, &replies(&messages()));
+        let output = python_client("udp_threaded_client", address, &given, Vec::new());
+        assert_same_lines(&output, &replies(&messages()));
+        for name in ["udp_echo_client", "udp_threaded_client"] {
+            let output = python_client(name, address, NONE, every_byte());
+            assert_same(&output, &replies(&[every_byte()]));
+        }
+        assert_eq!(server.exit_code(), 0);
+    }
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn tcp_client_works_with_python_server() {
+    let server = python_server("tcp_threaded_server");
+    let given = arguments(messages());
+    let output = our_client("tcp-threaded-client", server.address(), given, Vec::new());
+    assert_same(&output, &replies(&messages()));
+    let output = our_client("tcp-threaded-client", server.address(), ["-"], mebibyte());
+    assert_same(&output, &mebibyte().to_ascii_uppercase());
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn tcp_server_works_with_python_client() {
+    let mut server = Server::start("tcp-threaded-server", &["--count", "2"]);
+    let address = server.address();
+    let output = python_client("tcp_threaded_client", address, arguments(messages()), Vec::new());
+    assert_same(&output, &replies(&messages()));
+    let output = python_client("tcp_threaded_client", address, NONE, mebibyte());
+    assert_same(&output, &mebibyte().to_ascii_uppercase());
+    assert!(server.wait_for("closed after 1048576 bytes").is_some());
+    assert_eq!(server.exit_code(), 0);
+}
+
+/// Sends lines by a program that sends each of them as one datagram.
+fn udp_servers_reply_to(client: impl Fn(SocketAddr) -> Command) {
+    for name in ["udp-echo-server", "udp-threaded-server"] {
+        let mut server = Server::start(name, &["--count", "3"]);
+        let mut client = Process::spawn(&mut client(server.address()));
+        for message in ["hello", "world", "sdfas"] {
+            client.write(format!("{message}\n").as_bytes());
+            assert!(client.wait_for(&message.to_uppercase()).is_some());
+            assert!(server.wait_for(&format!(r#""{message}\n" from "#)).is_some());
+        }
+        assert_eq!(server.exit_code(), 0);
+    }
+}
+
+/// Sends streams by a program that half-closes the connection after its standard input.
+fn tcp_server_responds_to(client: impl Fn(SocketAddr) -> Command) {
+    let mut server = Server::start("tcp-threaded-server", &["--count", "3"]);
+    for stream in [Vec::from("hello\nworld\nsdfas"), Vec::new(), mebibyte()] {
+        let output = output_of(client(server.address()).into(), stream.clone());
+        assert_same(&output, &stream.to_ascii_uppercase());
+    }
+    assert!(server.wait_for("closed after 1048576 bytes").is_some());
+    assert_eq!(server.exit_code(), 0);
+}
+
+/// Runs OpenBSD's netcat, which is Debian's, and the only one that knows `-N`.
+fn netcat(options: &str, server: SocketAddr) -> Command {
+    let mut netcat = Command::new("nc");
+    netcat.args([options, &server.ip().to_string(), &server.port().to_string()]);
+    netcat
+}
+
+/// Runs socat, which waits up to 60 s for the rest of the response after its input has ended.
+fn socat(protocol: &str, server: SocketAddr) -> Command {
+    let mut socat = Command::new("socat");
+    socat.args(["-t60", "-", &format!("{protocol}:{server}")]);
+    socat
+}
+
+#[test]
+#[ignore = "needs OpenBSD's nc"]
+fn udp_servers_reply_to_netcat() {
+    udp_servers_reply_to(|server| netcat("-u", server));
+}
+
+#[test]
+#[ignore = "needs OpenBSD's nc"]
+fn tcp_server_responds_to_netcat() {
+    tcp_server_responds_to(|server| netcat("-N", server));
+}
+
+#[test]
+#[ignore = "needs socat"]
+fn udp_servers_reply_to_socat() {
+    udp_servers_reply_to(|server| socat("UDP4", server));
+}
+
+#[test]
+#[ignore = "needs socat"]
+fn tcp_server_responds_to_socat() {
+    tcp_server_responds_to(|server| socat("TCP4", server));
+}

@@ -1,0 +1,253 @@
+//! Limits of the operating system: descriptors, threads, memory, disks. strace injects the errors
+//! that a kernel seldom reports.
+
+use crate::support::command;
+use tests::Server;
+
+#[test]
+fn workers_are_limited_to_ten_thousand() {
+    for name in ["tcp-threaded-server", "udp-threaded-server"] {
+        let server = Server::start(name, &["--workers", "10000"]);
+        crate::support::request_any(name, server.address());
+    }
+    command("tcp-threaded-server").args([":0", "--workers", "10001"]).assert().code(2);
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use crate::support::*;
+    use std::net::TcpStream;
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+    use std::{env, fs, io::Read, io::Write, process};
+    use tests::{PAIRS, Process, Server, program, tcp, udp, unused_address};
+
+    const SERVER: &str = "tcp-threaded-server";
+
+    #[test]
+    fn idle_server_waits_without_free_descriptor() {
+        let mut server = Server::spawn(limited("-n 40", SERVER).args([":0", "--quiet"]));
+        let line = format!("{SERVER}: accept: Too many open files (os error 24)");
+        assert_eq!(server.wait_for_error("").as_deref(), Some(&*line));
+        wait_for_threads(server.id(), 256);
+        assert_idle(&[server.id()]);
+        assert_eq!(exchange(&tcp(server.address()), b"hello"), b"HELLO");
+        server.kill();
+        assert_eq!(server.stderr(), format!("{line}\n"));
+    }
+
+    #[test]
+    fn serves_queued_clients_after_fd_exhaustion() {
+        let mut server = Server::spawn(limited("-n 40", SERVER).args([":0", "--quiet"]));
+        let mut open: Vec<TcpStream> = (0..60).map(|_| tcp(server.address())).collect();
+        for mut stream in &open {
+            stream.write_all(b"hello").unwrap();
+        }
+        // Connections are accepted in the order in which they arrive, and 60 need more than 40
+        // descriptors.
+        let mut waiting = open.split_off(20);
+        for mut stream in &open {
+            stream.read_exact(&mut [0; 5]).unwrap();
+        }
+        assert!(server.wait_for_error("").is_some());
+        assert_no_response(waiting.last().unwrap());
+        wait_for_threads(server.id(), 256);
+        assert_idle(&[server.id()]);
+        for stream in &open {
+            assert_eq!(exchange(stream, b"still"), b"STILL");
+        }
+        assert_no_response(waiting.last().unwrap());
+        // These free enough descriptors for all others.
+        open.extend(waiting.drain(..10));
+        drop(open);
+        for mut stream in &waiting {
+            stream.read_exact(&mut [0; 5]).unwrap();
+            assert_eq!(exchange(stream, b"newcomer"), b"NEWCOMER");
+        }
+        server.kill();
+        let line = format!("{SERVER}: accept: Too many open files (os error 24)\n");
+        assert_eq!(server.stderr(), line);
+    }
+
+    #[test]
+    fn serves_with_fewer_workers_than_requested() {
+        for name in [SERVER, "udp-threaded-server"] {
+            let mut command = Command::new("prlimit");
+            command.arg("--nproc=20");
+            let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+            if !is_root {
+                serves_with_fewer(name, command.arg(program(name)));
+                continue;
+            }
+            // The limit does not apply to root: run as a user without other processes, who can read
+            // a copy of the program. Another process makes it, because a file that a child of this
+            // one has open for writing cannot be run.
+            let copy = env::temp_dir().join(format!("{name}-{}", process::id()));
+            let mut install = Command::new("install");
+            install.args(["-m", "755"]).arg(program(name)).arg(&copy);
+            assert!(install.status().unwrap().success());
+            command.args(["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups"]);
+            serves_with_fewer(name, command.arg(&copy));
+            fs::remove_file(copy).unwrap();
+        }
+    }
+
+    /// Runs a server that gets fewer workers than it requests.
+    fn serves_with_fewer(name: &str, command: &mut Command) {
+        let mut server = Server::spawn(command.args([":0", "--quiet", "--workers", "1000"]));
+        let line = server.wait_for_error("").unwrap();
+        assert!(line.starts_with(&format!("{name}: ")), "{line}");
+        assert!(line.contains(" of 1000 workers: "), "{line}");
+        (0..20).for_each(|_| request_any(name, server.address()));
+        server.kill();
+        assert_eq!(server.stderr(), format!("{line}\n"));
+    }
+
+    #[test]
+    fn full_disk_fails_client_but_not_server() {
+        for pair in PAIRS {
+            let (server, client) = (format!("{pair}-server"), format!("{pair}-client"));
+            let address = unused_address();
+            let mut command = redirected(">/dev/full", &server);
+            command.args([&address.to_string(), "--count", "4"]);
+            let mut serving = Process::spawn(&mut command);
+            request_when_listening(&server, address);
+            (0..2).for_each(|_| request_any(&server, address));
+            let mut command = redirected(">/dev/full", &client);
+            let mut client_process = Process::spawn(command.args([&address.to_string(), "hello"]));
+            let code = client_process.exit_code();
+            let error = "standard output: No space left on device (os error 28)";
+            assert_eq!(client_process.stderr(), format!("{client}: {error}\n"));
+            assert_eq!(code, 1);
+            assert_eq!((serving.exit_code(), serving.stderr()), (0, String::new()), "{server}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs strace"]
+    fn accept_ignores_aborted_connection() {
+        let options = ["--workers", "1", "--count", "2"];
+        let inject = "accept4:error=ECONNABORTED:when=1..5";
+        let mut server = start_failing(inject, SERVER, &options);
+        (0..2).for_each(|_| assert_eq!(exchange(&tcp(server.address()), b"next"), b"NEXT"));
+        assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+    }
+
+    #[test]
+    #[ignore = "needs strace"]
+    fn accept_logs_system_error_once_per_streak() {
+        let options = ["--workers", "1", "--quiet", "--count", "2"];
+        let line = format!("{SERVER}: accept: Too many open files (os error 24)\n");
+        // For three tries, and then no more; for every second try, so before each connection.
+        for (when, times) in [("1..3", 1), ("1+2", 2)] {
+            let mut server =
+                start_failing(&format!("accept4:error=EMFILE:when={when}"), SERVER, &options);
+            (0..2).for_each(|_| assert_eq!(exchange(&tcp(server.address()), b"next"), b"NEXT"));
+            assert_eq!(server.exit_code(), 0);
+            assert_eq!(server.stderr(), line.repeat(times), "{when}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs strace"]
+    fn receive_ignores_error_of_earlier_reply() {
+        // Windows reports on a receive that the client of an earlier reply has closed its socket.
+        for name in UDP_SERVERS {
+            let inject = "recvfrom:error=ECONNRESET:when=1+2";
+            let mut server = start_failing(inject, name, &["--count", "3"]);
+            let socket = udp(server.address());
+            (0..3).for_each(|_| assert_eq!(request(&socket, b"served"), b"SERVED"));
+            assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+            assert_eq!(server.stdout().lines().count(), 4);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs strace"]
+    fn receive_retries_system_error_after_delay() {
+        let errors = [
+            ("udp-basic-server", "ENOMEM", "Cannot allocate memory (os error 12)"),
+            ("udp-echo-server", "ENOMEM", "Cannot allocate memory (os error 12)"),
+            ("udp-threaded-server", "ENOBUFS", "No buffer space available (os error 105)"),
+        ];
+        for (name, error, text) in errors {
+            let started = Instant::now();
+            let inject = format!("recvfrom:error={error}:when=1..3");
+            let mut server = start_failing(&inject, name, &["--quiet"]);
+            if name == "udp-basic-server" {
+                (0..3).for_each(|_| request_any(name, server.address()));
+                assert_eq!(server.exit_code(), 0);
+            } else {
+                assert_eq!(request(&udp(server.address()), b"served"), b"SERVED");
+                server.kill();
+            }
+            assert!(started.elapsed() >= Duration::from_millis(3 * 250));
+            assert_eq!(server.stderr(), format!("{name}: receive: {text}\n"));
+        }
+    }
+
+    #[test]
+    #[ignore = "needs strace"]
+    fn serves_with_workers_that_started() {
+        for running in [1, 3] {
+            let inject = format!("clone,clone3:error=EAGAIN:when={running}+");
+            let options = ["--count", "2", "--workers", "8"];
+            let mut server = start_failing(&inject, "udp-threaded-server", &options);
+            let socket = udp(server.address());
+            (0..2).for_each(|_| assert_eq!(request(&socket, b"x"), b"X"));
+            let line = server.wait_for_error("").unwrap();
+            let expected = format!("udp-threaded-server: {running} of 8 workers: ");
+            assert!(line.starts_with(&expected), "{line}");
+            server.kill();
+            assert_eq!(server.stderr().lines().count(), 1);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs strace"]
+    fn client_sends_all_messages_with_fewer_threads() {
+        let server = Server::start("udp-threaded-server", &["--quiet"]);
+        for failing_clone in 1..=3 {
+            let inject = format!("clone,clone3:error=EAGAIN:when={failing_clone}+");
+            let mut client = failing(&inject, "udp-threaded-client");
+            client.args(["--timeout=30", &server.address().to_string(), "a", "b", "c", "d"]);
+            let output = output_of(Process::spawn(&mut client));
+            let mut replies: Vec<&str> = output.lines().collect();
+            replies.sort_unstable();
+            assert_eq!(replies, ["A", "B", "C", "D"]);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs strace"]
+    fn client_repeats_send_after_error_of_earlier_one() {
+        let server = Server::start("udp-threaded-server", &["--quiet"]);
+        for name in UDP_CLIENTS {
+            let mut client = failing("sendto:error=ECONNREFUSED:when=1+2", name);
+            client.args(["--attempts=1", "--timeout=30", &server.address().to_string(), "one"]);
+            assert_eq!(output_of(Process::spawn(&mut client)), "ONE\n");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs strace"]
+    fn both_sides_disable_nagle() {
+        let file = |side: &str| env::temp_dir().join(format!("nodelay-{side}-{}", process::id()));
+        let (at_server, at_client) = (file("server"), file("client"));
+        let start = |path: &std::path::PathBuf, name: &str, arguments: &[&str]| {
+            let mut command = strace(&["-e", "trace=setsockopt", "-o", path.to_str().unwrap()]);
+            Process::spawn(command.arg(program(name)).args(arguments))
+        };
+        let mut server = Server::listening(start(&at_server, SERVER, &[":0", "--count", "1"]));
+        let address = server.address().to_string();
+        assert_eq!(output_of(start(&at_client, "tcp-threaded-client", &[&address, "x"])), "X\n");
+        assert_eq!(server.exit_code(), 0);
+        for path in [at_server, at_client] {
+            // Where a line continues depends on what other threads do meanwhile.
+            wait_until("TCP_NODELAY is set", || {
+                fs::read_to_string(&path).unwrap().contains("SOL_TCP, TCP_NODELAY, [1], 4")
+            });
+            fs::remove_file(path).unwrap();
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The test suite, by subject.
+//!
+//! A test that needs more than Rust is ignored, with what it needs as the reason. Those that need
+//! root are in modules named `needs_root`.
+
+mod addresses;
+mod command_line;
+mod copying;
+mod handlers;
+#[cfg(unix)]
+mod interop;
+mod limits;
+mod load;
+mod pages;
+#[cfg(target_os = "linux")]
+mod signals;
+mod streams;
+mod support;
+mod tcp_client;
+mod tcp_server;
+mod udp_client;
+mod udp_network;
+mod udp_server;

@@ -1,0 +1,230 @@
+//! The pages: their commands are run, their output is compared, their links are followed.
+
+use crate::support::{command, repository};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use tests::{Process, Server};
+
+/// Returns the paths and texts of all pages: README.md, those of the packages, those in docs.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut pages = Vec::new();
+    let root = repository("");
+    let entries =
+        |directory: &PathBuf| fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let folders = entries(&root).map(|entry| entry.path()).filter(|path| path.is_dir());
+    for folder in folders.chain([root.clone()]) {
+        for path in entries(&folder).map(|entry| entry.path()) {
+            if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push((path.clone(), fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    pages
+}
+
+/// Returns the code block that follows `<!-- marker -->` on one of the pages.
+pub fn block(marker: &str) -> String {
+    let marker = format!("<!-- {marker} -->\n```");
+    let pages = pages();
+    let after = pages.iter().find_map(|(_, text)| Some(text.split_once(&marker)?.1));
+    let after = after.unwrap_or_else(|| panic!("no page contains {marker}"));
+    let (_language, code) = after.split_once('\n').unwrap();
+    format!("{}\n", code.split_once("\n```").unwrap().0)
+}
+
+/// Makes outputs comparable: ports, workers and times are replaced, and lines are sorted, because
+/// datagrams may be reordered.
+fn comparable(output: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for line in output.lines() {
+        let mut words = Vec::new();
+        for word in line.split(' ') {
+            words.push(match word.split_once("127.0.0.1:") {
+                Some((before, _port)) => format!("{before}127.0.0.1:PORT"),
+                None if word.ends_with(')') => "N)".into(),
+                None if word.parse::<f64>().is_ok_and(|_| word.contains('.')) => "TIME".into(),
+                None => word.into(),
+            });
+        }
+        lines.push(words.join(" "));
+    }
+    lines.sort();
+    lines
+}
+
+/// Compares lines, and shows only those that differ.
+#[track_caller]
+fn assert_same_lines(program: &str, printed: &str, shown: &str) {
+    let (mut extra, mut missing) = (comparable(printed), comparable(shown));
+    extra.retain(|line| match missing.iter().position(|shown| shown == line) {
+        Some(index) => {
+            missing.remove(index);
+            false
+        }
+        None => true,
+    });
+    let is_same = extra.is_empty() && missing.is_empty();
+    assert!(is_same, "{program} prints {extra:#?}\ninstead of, as the page shows, {missing:#?}");
+}
+
+fn bin_dir() -> PathBuf {
+    tests::program("udp-echo-server").parent().unwrap().to_path_buf()
+}
+
+fn demo(arguments: &[&str]) -> Process {
+    Process::spawn(Command::new(env!("CARGO_BIN_EXE_tests")).args(arguments))
+}
+
+#[test]
+fn demo_prints_what_page_shows() {
+    let block = block("demo");
+    let (command, shown) = block.split_once('\n').unwrap();
+    assert_eq!(command, "$ cargo run -q -p tests");
+    let mut demo = demo(&[]);
+    assert_eq!(demo.exit_code(), 0);
+    assert_same_lines("the demo", &demo.stdout(), shown);
+}
+
+#[test]
+fn demo_runs_one_pair() {
+    let mut demo = demo(&["udp-echo"]);
+    assert_eq!(demo.exit_code(), 0);
+    assert!(demo.stdout().ends_with("\nudp-echo: ok\n"), "{}", demo.stdout());
+    assert!(!demo.stdout().contains("udp-basic"));
+}
+
+#[test]
+fn demo_runs_prebuilt_programs() {
+    let directory = bin_dir();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tests"));
+    command.arg("udp-echo").arg("--bin-dir").arg(&directory).env("CARGO", "/nonexistent");
+    assert_eq!(Process::spawn(&mut command).exit_code(), 0);
+    let mut demo = demo(&["--bin-dir", "/nonexistent", "udp-echo"]);
+    assert_eq!(demo.exit_code(), 1);
+    assert!(demo.stdout().ends_with("udp-echo: FAILED: see above\n"), "{}", demo.stdout());
+}
+
+#[test]
+fn demo_rejects_unknown_pair() {
+    let mut demo = demo(&["udp-ecko"]);
+    assert_eq!(demo.exit_code(), 2);
+    assert!(demo.stderr().starts_with("tests: unknown pair \"udp-ecko\"\n"));
+}
+
+/// Returns the program that the command of a block runs, its arguments, and its output.
+fn session(block: &str) -> (String, Vec<String>, String) {
+    let (command, output) = block.split_once('\n').unwrap();
+    let (cargo, arguments) = command.split_once(" -- ").unwrap_or((command, ""));
+    let words: Vec<&str> = cargo.split(' ').collect();
+    let program = match words[..] {
+        ["$", "cargo", "run", "-q", "-p", package] => format!("{package}-server"),
+        ["$", "cargo", "run", "-q", "-p", _, "--bin", program] => program.into(),
+        _ => panic!("{command}"),
+    };
+    (program, arguments.split_whitespace().map(Into::into).collect(), output.into())
+}
+
+#[test]
+fn sessions_print_what_pages_show() {
+    let mut sessions = 0;
+    for (_, page) in pages() {
+        let blocks =
+            page.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+        let blocks: Vec<&str> = blocks.filter(|block| !block.contains("-p tests")).collect();
+        for pair in blocks.chunks(2) {
+            run_session(pair);
+            sessions += 1;
+        }
+    }
+    assert!(sessions >= 4);
+}
+
+/// Runs a server and its client as two blocks show them.
+fn run_session(pair: &[&str]) {
+    let (name, options, server_shown) = session(pair[0]);
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    // The port that the page shows may be in use.
+    let mut server = Server::start(&name, &options);
+    let (name, mut arguments, client_shown) = session(pair[1]);
+    match arguments.first_mut() {
+        Some(address) => {
+            assert_eq!(address, ":8888");
+            *address = server.address().to_string();
+        }
+        None => arguments.push(server.address().to_string()),
+    }
+    if name != "udp-basic-client" {
+        arguments.push("--timeout=30".into());
+    }
+    let output = command(&name).args(&arguments).assert().success().stderr("");
+    let output = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
+    assert_same_lines(&name, &output, &client_shown);
+    let last = if name.starts_with("tcp") { "closed" } else { " from " };
+    assert!(server.wait_for(last).is_some());
+    if name.starts_with("udp-basic") {
+        assert_eq!(server.exit_code(), 0);
+    } else {
+        server.kill();
+    }
+    assert_same_lines(&name, &server.stdout(), &server_shown);
+}
+
+#[cfg(unix)]
+#[test]
+fn ci_script_passes() {
+    let mut sh = Command::new("sh");
+    sh.arg("-c").arg(block("ci script")).current_dir(repository(""));
+    sh.env("CARGO_TARGET_DIR", bin_dir().parent().unwrap());
+    let mut sh = Process::spawn(&mut sh);
+    assert_eq!(sh.exit_code(), 0);
+    assert!(sh.stdout().ends_with("passed\n"));
+}
+
+/// Returns the anchor that GitHub gives a heading.
+fn anchor(heading: &str) -> String {
+    let heading = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = |c: char| c.is_alphanumeric() || c == '-' || c == '_' || c == ' ';
+    heading.chars().filter(|c| kept(*c)).collect::<String>().replace(' ', "-")
+}
+
+#[test]
+fn links_lead_to_files_headings_and_tests() {
+    for (path, page) in pages() {
+        let page_name = path.display();
+        for (before, rest) in page.split("](").zip(page.split("](").skip(1)) {
+            let link = rest.split(')').next().unwrap();
+            if link.starts_with("https://") || link.starts_with("http://") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.with_file_name(file) };
+            assert!(target.exists(), "{page_name} links to {link}, which does not exist");
+            let text = fs::read_to_string(target).unwrap_or_default();
+            if !heading.is_empty() && !heading.starts_with('L') {
+                let mut headings = text.lines().filter(|line| line.starts_with('#')).map(anchor);
+                assert!(headings.any(|found| found == heading), "{page_name}: no heading {link}");
+            }
+            // [`module::test`](tests/tests/suite/module.rs)
+            let name = before.strip_suffix('`').and_then(|text| text.rsplit_once('`'));
+            if let (Some((_, name)), true) = (name, link.contains("tests/suite/")) {
+                let test = format!("fn {}()", name.rsplit("::").next().unwrap());
+                assert!(text.contains(&test), "{page_name}: no test {name} in {link}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_pitfall_has_a_test() {
+    let pages = pages();
+    let table = pages.iter().find_map(|(_, page)| Some(page.split_once("\n| trap |")?.1)).unwrap();
+    let rows: Vec<&str> = table.lines().skip(2).take_while(|row| row.starts_with('|')).collect();
+    let is_tested = |row: &&&str| row.rsplit(" | ").next().unwrap().contains("tests/suite/");
+    assert!(!rows.is_empty());
+    assert_eq!(rows.iter().find(|row| !is_tested(row)), None);
+}
+
+#[cfg(target_os = "linux")]
+#[path = "nginx.rs"]
+mod nginx;

@@ -1,0 +1,179 @@
+//! Standard streams that are closed, missing or unreadable.
+
+use crate::support::{
+    KillOnDrop, assert_closed, clients, exchange, request_any, servers, with_deadline,
+};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::process::{ChildStdout, Command};
+use std::thread;
+use tests::{PAIRS, Server, program, tcp, unused_address};
+
+/// The lines of a child's output.
+struct Lines(BufReader<ChildStdout>);
+
+impl Lines {
+    fn of(child: &mut KillOnDrop) -> Lines {
+        // A small buffer, so that closing the pipe leaves little unread.
+        Lines(BufReader::with_capacity(64, child.0.stdout.take().unwrap()))
+    }
+
+    /// Reads the next line.
+    #[track_caller]
+    fn next(mut self) -> (Lines, String) {
+        with_deadline(move || {
+            let mut line = String::new();
+            self.0.read_line(&mut line).unwrap();
+            (self, line.trim_end().to_string())
+        })
+    }
+}
+
+/// Starts a server without the harness, which would keep its pipes open.
+fn start_server(name: &str, options: &[&str]) -> (KillOnDrop, Lines, SocketAddr) {
+    let mut command = Command::new(program(name));
+    let mut server = KillOnDrop::spawn(command.arg("127.0.0.1:0").args(options));
+    let (lines, first) = Lines::of(&mut server).next();
+    let address = first.strip_prefix("listening on ").unwrap().parse().unwrap();
+    (server, lines, address)
+}
+
+/// Returns a program that starts once its standard input is closed, so that a pipe can be closed
+/// before it writes. On Windows, without a shell, it starts at once, and may have written by then.
+fn held(name: &str) -> Command {
+    #[cfg(unix)]
+    return crate::support::shell("read go; exec \"$0\" \"$@\"", program(name));
+    #[cfg(not(unix))]
+    Command::new(program(name))
+}
+
+#[test]
+fn server_survives_closed_stdout() {
+    for name in servers() {
+        for lines_read in [1, 100] {
+            let lines_per_request = if name.starts_with("tcp") { 3 } else { 1 };
+            let requests = (lines_read - 1) / lines_per_request;
+            let count = (requests + 20).to_string();
+            let (mut server, mut lines, address) = start_server(&name, &["--count", &count]);
+            for _ in 0..requests {
+                request_any(&name, address);
+                for _ in 0..lines_per_request {
+                    let (rest, line) = lines.next();
+                    assert_ne!(line, "", "{name}");
+                    lines = rest;
+                }
+            }
+            drop(lines);
+            (0..20).for_each(|_| request_any(&name, address));
+            assert_eq!((server.exit_code(), server.stderr()), (0, String::new()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn server_survives_closed_stderr() {
+    let options = ["--workers", "1", "--idle-timeout", "0.2", "--count", "3"];
+    let (mut server, _lines, address) = start_server("tcp-threaded-server", &options);
+    drop(server.0.stderr.take());
+    // The server logs the timeouts of silent clients.
+    (0..2).for_each(|_| assert_closed(&tcp(address)));
+    assert_eq!(exchange(&tcp(address), b"hello"), b"HELLO");
+    assert_eq!(server.exit_code(), 0);
+}
+
+#[test]
+fn client_exits_quietly_when_stdout_is_closed() {
+    for pair in PAIRS {
+        let server = Server::start(&format!("{pair}-server"), &["--quiet", "--count", "10000000"]);
+        for lines_read in [0, 1, 100] {
+            let name = format!("{pair}-client");
+            let mut command = Command::new(program(&name));
+            let address = server.address().to_string();
+            let mut client = KillOnDrop::spawn(command.args([&address, "-"]));
+            let mut input = client.0.stdin.take().unwrap();
+            // Until the client has exited.
+            let writer = thread::spawn(move || while input.write_all(b"hello\n").is_ok() {});
+            let mut lines = Lines::of(&mut client);
+            for _ in 0..lines_read {
+                let (rest, line) = lines.next();
+                assert!(line == "HELLO" || line.starts_with("sent \"hello\" to "), "{line}");
+                lines = rest;
+            }
+            drop(lines);
+            assert_eq!((client.exit_code(), client.stderr()), (0, String::new()), "{name}");
+            writer.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn help_exits_quietly_when_stdout_is_closed() {
+    for name in servers().chain(clients()) {
+        for flag in ["--help", "--version"] {
+            let mut child = KillOnDrop::spawn(held(&name).arg(flag));
+            drop(child.0.stdout.take());
+            drop(child.0.stdin.take());
+            assert_eq!((child.exit_code(), child.stderr()), (0, String::new()));
+        }
+    }
+}
+
+#[test]
+fn closed_stderr_changes_no_exit_code() {
+    let unused = unused_address().to_string();
+    for name in servers().chain(clients()) {
+        let failing: &[&str] = match name.as_str() {
+            "udp-basic-client" => continue, // succeeds without a server
+            "tcp-threaded-client" => &[&unused],
+            name if name.ends_with("client") => &[&unused, "--attempts=1", "--timeout=0.2"],
+            _ => &["192.0.2.1:0"],
+        };
+        for (arguments, code) in [(&["--bogus"][..], 2), (failing, 1)] {
+            let mut child = KillOnDrop::spawn(held(&name).args(arguments));
+            drop(child.0.stderr.take());
+            drop(child.0.stdin.take());
+            assert_eq!(child.exit_code(), code, "{name} {arguments:?}");
+            let mut stdout = child.0.stdout.take().unwrap();
+            let mut output = String::new();
+            with_deadline(move || {
+                stdout.read_to_string(&mut output).unwrap();
+                assert_eq!(output, "");
+            });
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn programs_work_without_standard_streams() {
+    use crate::support::{output_of, redirected, request_when_listening};
+    use tests::Process;
+    for redirection in [">&-", "2>&-", "<&-", "<&- >&- 2>&-"] {
+        for pair in PAIRS {
+            let (server, client) = (format!("{pair}-server"), format!("{pair}-client"));
+            let address = unused_address();
+            let mut command = redirected(redirection, &server);
+            command.args([&address.to_string(), "--count", "4"]);
+            let mut serving = Process::spawn(&mut command);
+            request_when_listening(&server, address);
+            (0..2).for_each(|_| request_any(&server, address));
+            let mut command = redirected(redirection, &client);
+            output_of(Process::spawn(command.args([&address.to_string(), "hello"])));
+            assert_eq!((serving.exit_code(), serving.stderr()), (0, String::new()), "{server}");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn client_reports_unreadable_stdin() {
+    let server = Server::start("tcp-threaded-server", &["--quiet"]);
+    // The server's end may arrive before or after the reader's.
+    for _ in 0..10 {
+        let mut command = crate::support::redirected("</", "tcp-threaded-client");
+        let mut client = tests::Process::spawn(command.args([&server.address().to_string(), "-"]));
+        assert_eq!(client.exit_code(), 1);
+        let error = "standard input: Is a directory (os error 21)";
+        assert_eq!(client.stderr(), format!("tcp-threaded-client: {error}\n"));
+    }
+}

@@ -1,0 +1,369 @@
+//! What several modules of the suite share beyond the harness.
+//!
+//! [`command`] runs an example to its end (assert_cmd); [`start`] and [`Server`] hold one while the
+//! test does something else (the harness).
+
+use std::env;
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::panic;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tests::{DEADLINE, LARGEST, PAIRS, Process, Server, program, tcp, udp};
+
+/// The UDP servers that reply, and their clients.
+pub const UDP_SERVERS: [&str; 2] = ["udp-echo-server", "udp-threaded-server"];
+pub const UDP_CLIENTS: [&str; 2] = ["udp-echo-client", "udp-threaded-client"];
+
+pub fn servers() -> impl Iterator<Item = String> {
+    PAIRS.iter().map(|pair| format!("{pair}-server"))
+}
+
+pub fn clients() -> impl Iterator<Item = String> {
+    PAIRS.iter().map(|pair| format!("{pair}-client"))
+}
+
+/// Returns an example that will run to its end, under the deadline.
+pub fn command(name: &str) -> assert_cmd::Command {
+    let mut command = assert_cmd::Command::new(program(name));
+    command.timeout(DEADLINE);
+    command
+}
+
+/// Starts an example that is no server.
+pub fn start(name: &str, arguments: &[&str]) -> Process {
+    Process::spawn(Command::new(program(name)).args(arguments))
+}
+
+/// Asserts that a client exits without an error, and returns what it printed.
+#[track_caller]
+pub fn output_of(mut client: Process) -> String {
+    assert_eq!((client.exit_code(), client.stderr()), (0, String::new()));
+    client.stdout()
+}
+
+/// A child without the harness, for tests that hold its pipes; dropping it kills the child.
+pub struct KillOnDrop(pub Child);
+
+impl KillOnDrop {
+    /// Starts a command with three pipes.
+    pub fn spawn(command: &mut Command) -> KillOnDrop {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        KillOnDrop(command.spawn().unwrap())
+    }
+
+    /// Waits until the child has exited, and returns the exit code, or -1 after a signal.
+    #[track_caller]
+    pub fn exit_code(&mut self) -> i32 {
+        wait_until("the child has exited", || self.0.try_wait().unwrap().is_some());
+        self.0.wait().unwrap().code().unwrap_or(-1)
+    }
+
+    /// Returns what the child wrote to standard error until it exited.
+    #[track_caller]
+    pub fn stderr(&mut self) -> String {
+        let mut stderr = self.0.stderr.take().unwrap();
+        with_deadline(move || io::read_to_string(&mut stderr)).unwrap()
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        // An error means that it has exited already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits for a condition that no line or byte announces.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < DEADLINE, "timed out waiting until {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Runs a function without a timeout of its own, such as a read from a pipe, under the deadline.
+#[track_caller]
+pub fn with_deadline<T: Send + 'static>(function: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    let worker = thread::spawn(move || sender.send(function()));
+    match receiver.recv_timeout(DEADLINE) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => panic!("the deadline has passed"),
+        Err(RecvTimeoutError::Disconnected) => match worker.join() {
+            Err(payload) => panic::resume_unwind(payload),
+            Ok(_) => unreachable!("the function returned, so its result was sent"),
+        },
+    }
+}
+
+/// Serializes the tests that keep all cores busy, so that the others meet their timeouts.
+///
+/// They are in the module `load`, which is a test group for nextest.
+pub fn use_all_cores() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sends a datagram and returns the reply.
+#[track_caller]
+pub fn request(socket: &UdpSocket, payload: &[u8]) -> Vec<u8> {
+    let mut reply = vec![0; 65_535];
+    socket.send(payload).unwrap();
+    let length = retry_on_eintr(|| socket.recv(&mut reply));
+    reply.truncate(length);
+    reply
+}
+
+/// Sends bytes over a connection and returns the response, which is as long as they are.
+#[track_caller]
+pub fn exchange(mut stream: &TcpStream, payload: &[u8]) -> Vec<u8> {
+    stream.write_all(payload).unwrap();
+    let mut response = vec![0; payload.len()];
+    stream.read_exact(&mut response).unwrap();
+    response
+}
+
+/// Has any of the four servers serve one request; `udp-basic-server` does not reply.
+#[track_caller]
+pub fn request_any(server: &str, address: SocketAddr) {
+    if server.starts_with("tcp") {
+        assert_eq!(exchange(&tcp(address), b"hello"), b"HELLO");
+    } else if server.starts_with("udp-basic") {
+        udp(address).send(b"hello").unwrap();
+    } else {
+        assert_eq!(request(&udp(address), b"hello"), b"HELLO");
+    }
+}
+
+/// Repeats a call that is interrupted because the test itself was suspended, as by a debugger.
+///
+/// On Linux this happens to calls with a timeout, such as `read`, `peek` and `recv`. Those that
+/// loop, such as `read_exact` and `write_all`, resume by themselves.
+#[track_caller]
+pub fn retry_on_eintr<T>(mut call: impl FnMut() -> io::Result<T>) -> T {
+    loop {
+        match call() {
+            Ok(value) => return value,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Asserts that the peer has closed its side.
+#[track_caller]
+pub fn assert_closed(mut stream: &TcpStream) {
+    assert_eq!(retry_on_eintr(|| stream.read(&mut [0])), 0);
+}
+
+/// Asserts that no byte has arrived.
+#[track_caller]
+pub fn assert_no_response(stream: &TcpStream) {
+    stream.set_nonblocking(true).unwrap();
+    assert_eq!(stream.peek(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    stream.set_nonblocking(false).unwrap();
+}
+
+/// Closes a connection with unread bytes, for which the kernel sends a reset.
+pub fn reset(stream: TcpStream) {
+    assert!(retry_on_eintr(|| stream.peek(&mut [0])) > 0);
+}
+
+/// Returns bytes among which no two nearby sections are equal.
+pub fn letters(from: usize, length: usize) -> Vec<u8> {
+    (from..from + length).map(|i| b'a' + ((i ^ (i >> 7) ^ (i >> 13)) % 26) as u8).collect()
+}
+
+/// A TCP server in a thread of the test, for one connection.
+///
+/// The test joins the thread, because a panic in it fails no test by itself. A stream that `serve`
+/// returns stays open until then.
+pub fn fake_tcp_server<T: Send + 'static>(
+    serve: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> (String, JoinHandle<T>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        serve(stream)
+    });
+    (address, server)
+}
+
+/// A UDP socket by which the test acts as a server.
+pub fn fake_udp_server() -> (UdpSocket, String) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    (socket, address)
+}
+
+/// Receives a request and its sender's address.
+pub fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut payload = vec![0; LARGEST];
+    loop {
+        match socket.recv_from(&mut payload) {
+            Ok((length, client)) => {
+                payload.truncate(length);
+                return (payload, client);
+            }
+            // Windows reports that the client of an earlier reply has closed its socket.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}"),
+        }
+    }
+}
+
+/// Returns a server's lines without the numbers of its workers.
+pub fn without_workers(output: &str) -> Vec<&str> {
+    output.lines().map(|line| line.split(" (worker ").next().unwrap()).collect()
+}
+
+/// Writes a file of the test's own, but only if its content changes, so that Cargo rebuilds nothing.
+pub fn write_file(path: &Path, content: &str) {
+    if fs::read_to_string(path).ok().as_deref() != Some(content) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // Other processes may be reading the file.
+        let new = path.with_extension(format!("{}.new", std::process::id()));
+        fs::write(&new, content).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+}
+
+/// Returns the path of a file of the repository.
+pub fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(path)
+}
+
+/// Returns the Cargo that runs this test, for a build that does not depend on the current one.
+pub fn cargo(directory: &Path) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo.current_dir(directory).env("CARGO_NET_OFFLINE", "true");
+    cargo.env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_BUILD_TARGET");
+    cargo
+}
+
+/// Runs a program under a shell, which closes or redirects streams or sets limits for it.
+#[cfg(unix)]
+pub fn shell(script: &str, program: impl Into<PathBuf>) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(program.into());
+    shell
+}
+
+/// Runs a program with a redirection of the shell's.
+#[cfg(target_os = "linux")]
+pub fn redirected(redirection: &str, name: &str) -> Command {
+    shell(&format!("exec \"$0\" \"$@\" {redirection}"), program(name))
+}
+
+/// Runs a program under a resource limit of the shell's.
+#[cfg(target_os = "linux")]
+pub fn limited(limit: &str, name: &str) -> Command {
+    shell(&format!("ulimit {limit}; exec \"$0\" \"$@\""), program(name))
+}
+
+/// Sends a signal by the shell's own `kill`, because not every system has it as a program.
+#[cfg(unix)]
+pub fn signal(name: &str, process: u32) {
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status();
+    assert!(status.unwrap().success());
+}
+
+#[cfg(target_os = "linux")]
+pub use linux::*;
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use super::*;
+
+    /// Suspends and resumes a process, and waits until each of both has happened.
+    pub fn suspend_and_resume(process: u32) {
+        let is_stopped = || {
+            let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+            stat.rsplit_once(')').unwrap().1.starts_with(" T")
+        };
+        signal("STOP", process);
+        wait_until("the process is suspended", is_stopped);
+        signal("CONT", process);
+    }
+
+    /// Returns the processor time that a process has used, in hundredths of a second.
+    pub fn ticks(process: u32) -> u64 {
+        // Fields 14 and 15. The name before them, in parentheses, may contain anything.
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11);
+        fields.take(2).map(|field| field.parse::<u64>().unwrap()).sum()
+    }
+
+    /// Asserts that processes use hardly any processor time during half a second.
+    #[track_caller]
+    pub fn assert_idle(processes: &[u32]) {
+        let before: Vec<u64> = processes.iter().map(|process| ticks(*process)).collect();
+        thread::sleep(Duration::from_millis(500)); // what is tested: nothing happens
+        for (process, before) in processes.iter().zip(before) {
+            let used = ticks(*process) - before;
+            assert!(used < 15, "{used} hundredths of a second");
+        }
+    }
+
+    /// Returns a number from a process's status, such as `Threads` or `VmHWM` (peak memory in KiB).
+    pub fn status(process: u32, field: &str) -> usize {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap().split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Waits until a server has started its workers, which uses processor time.
+    #[track_caller]
+    pub fn wait_for_threads(process: u32, threads: usize) {
+        wait_until("all workers run", || status(process, "Threads") == threads);
+    }
+
+    /// Sends the first of `--count` requests to a server that cannot print when it listens.
+    pub fn request_when_listening(server: &str, address: SocketAddr) {
+        let socket = udp(address);
+        wait_until("the server listens", || match server.starts_with("tcp") {
+            true => TcpStream::connect(address).is_ok(),
+            // On loopback, a refusal has arrived when `send` returns.
+            false => socket.send(b"hello").is_ok() && socket.take_error().unwrap().is_none(),
+        });
+    }
+
+    pub fn descriptors(process: u32) -> usize {
+        fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
+    }
+
+    /// Runs a program under strace, which makes its system calls fail as `inject` says, and which
+    /// counts the calls of each thread separately.
+    pub fn failing(inject: &str, name: &str) -> Command {
+        let mut strace = strace(&["-o", "/dev/null", "-e", &format!("inject={inject}")]);
+        strace.arg(program(name));
+        strace
+    }
+
+    /// Returns strace with its arguments; the name of a program is to follow.
+    pub fn strace(arguments: &[&str]) -> Command {
+        let mut command = Command::new("strace");
+        // With -D the program is the child of this process, and strace the child of the program:
+        // both exit together.
+        command.args(["-D", "-f", "-q", "-e", "signal=none"]).args(arguments);
+        command
+    }
+
+    /// Starts a server whose system calls fail as `inject` says.
+    pub fn start_failing(inject: &str, name: &str, options: &[&str]) -> Server {
+        Server::spawn(failing(inject, name).arg(":0").args(options))
+    }
+}

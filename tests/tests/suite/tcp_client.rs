@@ -1,0 +1,295 @@
+//! The TCP client: what it sends, prints, and takes for the end.
+
+use crate::support::{
+    KillOnDrop, command, fake_tcp_server, output_of, retry_on_eintr, start, with_deadline,
+};
+use predicates::str::starts_with;
+use std::io::{Read, Write};
+use std::iter;
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+use tests::{Process, Server, program, unused_address};
+
+const CLIENT: &str = "tcp-threaded-client";
+const SERVER: &str = "tcp-threaded-server";
+
+/// Starts the client with a message, or with `-` and the message on an open standard input.
+fn send(address: &str, options: &[&str], message: &str, piped: bool) -> Process {
+    let last = [address, if piped { "-" } else { message }];
+    let mut client = start(CLIENT, &[options, &last].concat());
+    if piped {
+        client.write(message.as_bytes());
+    }
+    client
+}
+
+#[test]
+fn sends_hello_by_default() {
+    let mut server = Server::start(SERVER, &["--count", "1"]);
+    command(CLIENT)
+        .arg(server.address().to_string())
+        .assert()
+        .success()
+        .stdout("HELLO\n")
+        .stderr("");
+    assert_eq!(server.exit_code(), 0);
+}
+
+#[test]
+fn prints_one_response_per_line() {
+    let mut server = Server::start(SERVER, &["--count", "1"]);
+    command(CLIENT)
+        .args([&server.address().to_string(), "one", "", "two\nlines", "three"])
+        .assert()
+        .success()
+        .stdout("ONE\n\nTWO\nLINES\nTHREE\n");
+    assert_eq!(server.exit_code(), 0);
+}
+
+#[test]
+fn splits_responses_by_length_not_by_read() {
+    let (address, server) = fake_tcp_server(|mut stream| {
+        stream.read_exact(&mut [0; 11]).unwrap();
+        for byte in b"ONE" {
+            stream.write_all(&[*byte]).unwrap();
+        }
+        stream.write_all(b"TWOTHREE").unwrap();
+    });
+    command(CLIENT)
+        .args([&address, "one", "two", "three"])
+        .assert()
+        .success()
+        .stdout("ONE\nTWO\nTHREE\n")
+        .stderr("");
+    server.join().unwrap();
+}
+
+#[test]
+fn sends_ten_thousand_messages() {
+    let server = Server::start(SERVER, &["--quiet"]);
+    let address = iter::once(server.address().to_string());
+    let output = command(CLIENT)
+        .args(address.chain(iter::repeat_n("m".to_string(), 10_000)))
+        .assert()
+        .success()
+        .stderr("")
+        .get_output()
+        .stdout
+        .clone();
+    assert!(output == "M\n".repeat(10_000).as_bytes());
+}
+
+#[test]
+fn passes_stdin_through_unchanged() {
+    let server = Server::start(SERVER, &[]);
+    for input in ["", "one line\n", "no newline", "\n\n"] {
+        command(CLIENT)
+            .args([&server.address().to_string(), "-"])
+            .write_stdin(input)
+            .assert()
+            .success()
+            .stdout(input.to_uppercase());
+    }
+}
+
+#[test]
+fn reports_missing_server() {
+    let address = unused_address().to_string();
+    command(CLIENT)
+        .args([&address])
+        .assert()
+        .code(1)
+        .stderr(starts_with(format!("{CLIENT}: cannot connect to {address}: ")));
+}
+
+#[test]
+fn reports_incomplete_response() {
+    for piped in [false, true] {
+        let (address, server) = fake_tcp_server(|mut stream| {
+            stream.read_exact(&mut [0; 5]).unwrap();
+            stream.write_all(b"HEL").unwrap();
+        });
+        // Standard input is still open.
+        let mut client = send(&address, &[], "hello", piped);
+        let error = client.wait_for_error("").unwrap();
+        let expected = format!("3 of 5 bytes came from {address}: the connection was closed");
+        assert_eq!(error, format!("{CLIENT}: {expected}"));
+        assert_eq!(client.exit_code(), 1);
+        assert_eq!(client.stdout(), if piped { "HEL" } else { "" });
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn reports_reset() {
+    for piped in [false, true] {
+        let (address, server) =
+            fake_tcp_server(|stream| assert!(retry_on_eintr(|| stream.peek(&mut [0])) > 0));
+        let mut client = send(&address, &[], "hello", piped);
+        let error = client.wait_for_error("").unwrap();
+        let expected = format!("{CLIENT}: 0 of 5 bytes came from {address}: Connection reset");
+        assert!(error.starts_with(&expected), "{error}");
+        assert_eq!((client.exit_code(), client.stdout()), (1, String::new()));
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn exits_after_timeout_without_response() {
+    for piped in [false, true] {
+        let (address, server) = fake_tcp_server(|mut stream| {
+            // Until the client has exited.
+            let _ = stream.read_to_end(&mut Vec::new());
+            stream
+        });
+        let started = Instant::now();
+        let mut client = send(&address, &["--timeout", "0.3"], "hello", piped);
+        let error = client.wait_for_error("").unwrap();
+        let expected = format!("{CLIENT}: 0 of 5 bytes came from {address}: timed out");
+        assert_eq!(error, expected);
+        assert_eq!(client.exit_code(), 1);
+        assert!(started.elapsed() >= Duration::from_millis(300));
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn exits_after_whole_response_when_server_stays_connected() {
+    let (address, server) = fake_tcp_server(|mut stream| {
+        stream.read_exact(&mut [0; 5]).unwrap();
+        stream.write_all(b"HELLO").unwrap();
+        stream
+    });
+    command(CLIENT).args([&address, "hello"]).assert().success().stdout("HELLO\n").stderr("");
+    server.join().unwrap();
+}
+
+#[test]
+fn keeps_write_side_open_after_messages() {
+    // A proxy may treat a half-close as a close.
+    let (address, server) = fake_tcp_server(|mut stream| {
+        stream.read_exact(&mut [0; 5]).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let end = stream.read(&mut [0]).map_err(|error| error.kind());
+        if end != Ok(0) {
+            stream.write_all(b"HELLO").unwrap();
+        }
+    });
+    command(CLIENT).args([&address, "hello"]).assert().success().stdout("HELLO\n");
+    server.join().unwrap();
+}
+
+#[test]
+fn stdin_may_be_idle_for_longer_than_timeout() {
+    let mut server = Server::start(SERVER, &["--count", "1"]);
+    let mut client = start(CLIENT, &["--timeout", "0.3", &server.address().to_string(), "-"]);
+    client.write(b"one\n");
+    assert_eq!(client.wait_for("ONE").as_deref(), Some("ONE"));
+    thread::sleep(Duration::from_millis(600)); // what is tested: nothing happens
+    client.write(b"two\n");
+    assert_eq!(client.wait_for("TWO").as_deref(), Some("TWO"));
+    assert_eq!(output_of(client), "ONE\nTWO\n");
+    assert_eq!(server.exit_code(), 0);
+}
+
+#[test]
+fn timeout_starts_again_with_each_write() {
+    let (address, server) = fake_tcp_server(|mut stream| {
+        stream.read_exact(&mut [0; 4]).unwrap();
+        stream.write_all(b"ONE\n").unwrap();
+        stream.read_exact(&mut [0; 4]).unwrap();
+        // Later than the timeout after the first write, earlier than after the second.
+        thread::sleep(Duration::from_millis(700));
+        stream.write_all(b"TWO\n").unwrap();
+    });
+    let mut client = start(CLIENT, &["--timeout", "1", &address, "-"]);
+    client.write(b"one\n");
+    assert_eq!(client.wait_for("ONE").as_deref(), Some("ONE"));
+    thread::sleep(Duration::from_millis(700));
+    client.write(b"two\n");
+    assert_eq!(client.wait_for("TWO").as_deref(), Some("TWO"));
+    assert_eq!(output_of(client), "ONE\nTWO\n");
+    server.join().unwrap();
+}
+
+#[test]
+fn server_may_read_everything_before_it_responds() {
+    // No byte arrives for longer than the timeout, while the client sends more and more.
+    let (address, server) = fake_tcp_server(|mut stream| {
+        let mut request = Vec::new();
+        stream.read_to_end(&mut request).unwrap();
+        stream.write_all(&request.to_ascii_uppercase()).unwrap();
+    });
+    let mut client = start(CLIENT, &["--timeout", "1", &address, "-"]);
+    for _ in 0..6 {
+        client.write(b"more\n");
+        thread::sleep(Duration::from_millis(300));
+    }
+    assert_eq!(output_of(client), "MORE\n".repeat(6));
+    server.join().unwrap();
+}
+
+#[test]
+fn exits_when_server_closes_though_stdin_is_open() {
+    let server = Server::start(SERVER, &["--idle-timeout", "0.3", "--quiet"]);
+    let mut client = start(CLIENT, &[&server.address().to_string(), "-"]);
+    client.write(b"hello\n");
+    assert_eq!(client.wait_for("HELLO").as_deref(), Some("HELLO"));
+    // The output ends.
+    assert_eq!(client.wait_for("more"), None);
+    assert_eq!(client.exit_code(), 0);
+}
+
+#[test]
+fn exits_after_timeout_when_server_does_not_accept() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // On Linux, a full backlog drops further connections.
+    let timeout = Duration::from_millis(200);
+    let connect = |_| TcpStream::connect_timeout(&address, timeout).ok();
+    let backlog: Vec<TcpStream> = (0..1_000).map_while(connect).collect();
+    if cfg!(target_os = "linux") {
+        assert!(backlog.len() < 1_000);
+    }
+    let mut client = start(CLIENT, &["--timeout", "0.3", &address.to_string()]);
+    assert_eq!(client.exit_code(), 1);
+    if cfg!(target_os = "linux") {
+        let error = format!("{CLIENT}: cannot connect to {address}: timed out\n");
+        assert_eq!(client.stderr(), error);
+    }
+}
+
+#[test]
+fn sends_and_receives_at_same_time() {
+    // More than the buffers of both directions hold.
+    const BLOCKS: usize = 24;
+    let mut server = Server::start(SERVER, &["--quiet", "--count", "1"]);
+    let address = server.address().to_string();
+    let mut client = KillOnDrop::spawn(Command::new(program(CLIENT)).args([&address, "-"]));
+    let (mut input, mut output) = (client.0.stdin.take().unwrap(), client.0.stdout.take().unwrap());
+    let block = |number: usize| -> Vec<u8> {
+        (0..1 << 20).map(|i| ((i * 7 + number * 13 + i / 251) % 256) as u8).collect()
+    };
+    let writer = thread::spawn(move || {
+        (0..BLOCKS).for_each(|number| input.write_all(&block(number)).unwrap());
+        input
+    });
+    let mut output = with_deadline(move || {
+        for number in 0..BLOCKS {
+            let mut response = vec![0; 1 << 20];
+            output.read_exact(&mut response).unwrap();
+            assert!(response == block(number).to_ascii_uppercase(), "block {number}");
+        }
+        output
+    });
+    #[cfg(target_os = "linux")]
+    for process in [server.id(), client.0.id()] {
+        let peak = crate::support::status(process, "VmHWM");
+        assert!(peak < 16_384, "{peak} KiB");
+    }
+    drop(writer.join().unwrap());
+    assert_eq!(with_deadline(move || output.read(&mut [0])).unwrap(), 0);
+    assert_eq!((client.exit_code(), server.exit_code()), (0, 0));
+}

@@ -1,0 +1,324 @@
+//! The three UDP clients: what they send, print, and take for a reply.
+
+use crate::support::{
+    UDP_CLIENTS, command, fake_udp_server, output_of, receive, retry_on_eintr, start,
+};
+use predicates::str::{contains, starts_with};
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+use std::thread;
+use std::time::{Duration, Instant};
+use tests::{LARGEST, Server, unused_address};
+
+#[test]
+fn sends_three_messages_by_default() {
+    let (server, address) = fake_udp_server();
+    command("udp-basic-client").arg(&address).assert().success().stderr("").stdout(format!(
+        "sent \"hello\" to {address}\nsent \"world\" to {address}\nsent \"sdfas\" to {address}\n"
+    ));
+    for message in ["hello", "world", "sdfas"] {
+        assert_eq!(receive(&server).0, message.as_bytes());
+    }
+}
+
+#[test]
+fn sends_without_server() {
+    let address = unused_address();
+    for _ in 0..3 {
+        command("udp-basic-client")
+            .args([&address.to_string(), "a", "b"])
+            .assert()
+            .success()
+            .stdout(format!("sent \"a\" to {address}\nsent \"b\" to {address}\n"))
+            .stderr("");
+    }
+}
+
+#[test]
+fn sends_arguments_and_lines_in_order() {
+    let (server, address) = fake_udp_server();
+    command("udp-basic-client")
+        .args([&address, "first", "-", "last"])
+        .write_stdin("one\n\ntwo words")
+        .assert()
+        .success();
+    for message in ["first", "one", "", "two words", "last"] {
+        assert_eq!(receive(&server).0, message.as_bytes());
+    }
+}
+
+#[test]
+fn prints_reply_to_each_message_in_order() {
+    let server = Server::start("udp-echo-server", &[]);
+    let lines: String = (0..200).map(|number| format!("line {number}\n")).collect();
+    command("udp-echo-client")
+        .args(["--timeout=30", &server.address().to_string(), "hello", "W\u{f6}rld\t", "-"])
+        .write_stdin(format!("{lines}\nend"))
+        .assert()
+        .success()
+        .stdout(format!("HELLO\nW\u{f6}RLD\t\n{}\nEND\n", lines.to_uppercase()))
+        .stderr("");
+}
+
+#[test]
+fn prints_reply_unchanged() {
+    let replies = [
+        (0..=255).collect(),
+        b"\x1b[2J\x1b]0;owned\x07\x9b31m".to_vec(),
+        b"\n\r\n\0".to_vec(),
+        vec![],
+        b"1".to_vec(),
+        vec![b'z'; LARGEST],
+    ];
+    for name in UDP_CLIENTS {
+        for reply in &replies {
+            let (server, address) = fake_udp_server();
+            thread::scope(|scope| {
+                scope.spawn(|| server.send_to(reply, receive(&server).1).unwrap());
+                let output = command(name).args([&address, ""]).output().unwrap();
+                assert!(output.stdout == [reply, &b"\n"[..]].concat(), "{:?}", output.stdout);
+                assert!(output.status.success() && output.stderr.is_empty());
+            });
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn sends_message_that_is_not_utf8_unchanged() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let server = Server::start("udp-echo-server", &[]);
+    for name in UDP_CLIENTS {
+        command(name)
+            .args(["--timeout=30", &server.address().to_string()])
+            .arg(OsStr::from_bytes(b"a\xffz"))
+            .assert()
+            .success()
+            .stdout(&b"A\xffZ\n"[..]);
+    }
+    assert!(server.wait_for(r#""a\xffz" from"#).is_some());
+}
+
+#[test]
+#[cfg_attr(windows, ignore = "needs command lines of more than 32,767 characters")]
+fn refuses_message_that_fits_no_datagram() {
+    let (server, address) = fake_udp_server();
+    for name in ["udp-basic-client", "udp-echo-client", "udp-threaded-client"] {
+        command(name)
+            .args([&address, &"y".repeat(65_508)])
+            .assert()
+            .code(1)
+            .stdout("")
+            .stderr(starts_with(format!("{name}: \"yyy")))
+            .stderr(contains("(65508 bytes): a datagram carries at most 65507"));
+    }
+    command("udp-basic-client").args([&address, "next"]).assert().success();
+    assert_eq!(receive(&server).0, b"next");
+}
+
+#[test]
+#[cfg_attr(windows, ignore = "needs command lines of more than 32,767 characters")]
+fn sends_largest_message() {
+    let server = Server::start("udp-threaded-server", &["--quiet"]);
+    for name in UDP_CLIENTS {
+        command(name)
+            .args(["--timeout=30", &server.address().to_string(), &"y".repeat(LARGEST)])
+            .assert()
+            .success()
+            .stdout(format!("{}\n", "Y".repeat(LARGEST)));
+    }
+}
+
+#[test]
+fn ignores_reply_from_another_address() {
+    for name in UDP_CLIENTS {
+        let (server, address) = fake_udp_server();
+        let mut strangers = vec![UdpSocket::bind("127.0.0.1:0").unwrap()];
+        if cfg!(target_os = "linux") {
+            // The server's port number at another address: all of 127.0.0.0/8 is local.
+            let port = server.local_addr().unwrap().port();
+            strangers.push(UdpSocket::bind(("127.0.0.2", port)).unwrap());
+        }
+        let client = start(name, &["--timeout=30", &address, "question"]);
+        let (_, sender) = receive(&server);
+        for stranger in &strangers {
+            stranger.send_to(b"stranger", sender).unwrap();
+        }
+        server.send_to(b"server", sender).unwrap();
+        assert_eq!(output_of(client), "server\n");
+    }
+}
+
+#[test]
+fn ignores_late_and_duplicated_replies() {
+    // Once in 28,000 runs the kernel assigns the same port to both messages, and then the client
+    // cannot distinguish their replies, as its header says.
+    assert!((0..3).any(|_| has_two_ports()), "all messages came from one port");
+}
+
+/// Returns whether the two messages came from two ports.
+fn has_two_ports() -> bool {
+    let (server, address) = fake_udp_server();
+    let arguments = ["--timeout", "0.1", "--attempts", "9", &address, "one", "two"];
+    let client = start("udp-echo-client", &arguments);
+    // Three attempts are replied to, one of them twice.
+    let requests = [receive(&server), receive(&server), receive(&server)];
+    for (payload, sender) in &requests {
+        assert_eq!((&payload[..], *sender), (&b"one"[..], requests[0].1));
+        server.send_to(b"ONE", sender).unwrap();
+    }
+    server.send_to(b"ONE", requests[0].1).unwrap();
+    // Further attempts may have been in flight.
+    let second = loop {
+        let (payload, sender) = receive(&server);
+        if payload == b"two" {
+            break sender;
+        }
+    };
+    if second == requests[0].1 {
+        return false;
+    }
+    server.send_to(b"ONE", requests[0].1).unwrap();
+    server.send_to(b"TWO", second).unwrap();
+    assert_eq!(output_of(client), "ONE\nTWO\n");
+    true
+}
+
+#[test]
+fn doubles_timeout_at_each_attempt() {
+    for name in UDP_CLIENTS {
+        let (server, address) = fake_udp_server();
+        let started = Instant::now();
+        let client = start(name, &["--timeout", "0.1", "--attempts", "8", &address, "please"]);
+        let requests = [receive(&server), receive(&server), receive(&server)];
+        // RFC 8085, section 3.1.1.
+        assert!(started.elapsed() >= Duration::from_millis(100 + 200));
+        assert!(requests.iter().all(|request| *request == requests[0]), "{requests:?}");
+        server.send_to(b"reply", requests[2].1).unwrap();
+        assert_eq!(output_of(client), "reply\n");
+    }
+}
+
+#[test]
+fn exits_after_all_attempts_without_reply() {
+    for name in UDP_CLIENTS {
+        let (server, address) = fake_udp_server();
+        let started = Instant::now();
+        command(name)
+            .args(["--timeout", "0.1", "--attempts", "3", &address, "hello"])
+            .assert()
+            .code(1)
+            .stdout("")
+            .stderr(format!("{name}: no answer from {address} after 3 attempts: timed out\n"));
+        // A timeout is rounded down to microseconds.
+        let took = started.elapsed() + Duration::from_millis(1);
+        assert!(took >= Duration::from_millis(100 + 200 + 400), "{took:?}");
+        assert!(took < Duration::from_secs(15), "{took:?}");
+        server.set_nonblocking(true).unwrap();
+        (0..3).for_each(|_| assert_eq!(server.recv(&mut [0; 9]).unwrap(), 5));
+        assert_eq!(server.recv(&mut [0; 9]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+}
+
+#[test]
+fn accepts_shortest_timeout() {
+    for name in UDP_CLIENTS {
+        let (_server, address) = fake_udp_server();
+        command(name)
+            .args(["--timeout", "0.000000001", "--attempts", "3", &address])
+            .assert()
+            .code(1)
+            .stderr(format!("{name}: no answer from {address} after 3 attempts: timed out\n"));
+    }
+}
+
+#[test]
+fn gets_reply_when_server_starts_later() {
+    let early = |name: &str| {
+        let address = unused_address().to_string();
+        let arguments = [&*address, "early", "--timeout=0.1", "--attempts=12"];
+        let mut client = start(&format!("{name}-client"), &arguments);
+        // What is tested: the first attempts are refused.
+        thread::sleep(Duration::from_millis(500));
+        let mut server = Server::start_at(&format!("{name}-server"), &address, &["--count", "1"]);
+        assert_eq!(client.wait_for("EARLY").as_deref(), Some("EARLY"));
+        assert_eq!((client.exit_code(), server.exit_code()), (0, 0));
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| early("udp-echo"));
+        early("udp-threaded");
+    });
+}
+
+#[test]
+fn exits_after_all_attempts_without_server() {
+    let address = unused_address().to_string();
+    for name in UDP_CLIENTS {
+        let started = Instant::now();
+        command(name)
+            .args([&address, "--timeout", "0.1", "--attempts", "3"])
+            .assert()
+            .code(1)
+            .stdout("")
+            .stderr(starts_with(format!("{name}: no answer from {address} after 3 attempts: ")));
+        // It waits before the second and the third attempt.
+        assert!(started.elapsed() >= Duration::from_millis(100 + 200));
+    }
+}
+
+#[test]
+fn sends_500_lines_at_once() {
+    let server = Server::start("udp-threaded-server", &["--workers", "4", "--quiet"]);
+    let lines: String = (0..500).map(|number| format!("line {number}\n")).collect();
+    let output = command("udp-threaded-client")
+        .args([&server.address().to_string(), "-"])
+        .write_stdin(lines.clone())
+        .output()
+        .unwrap();
+    let replies = String::from_utf8(output.stdout).unwrap();
+    let (replies, expected) = (replies.lines(), lines.to_uppercase());
+    assert_eq!(replies.clone().count(), 500);
+    assert_eq!(replies.collect::<BTreeSet<_>>(), expected.lines().collect());
+    assert!(output.status.success());
+}
+
+#[test]
+fn keeps_at_most_64_messages_in_flight() {
+    let (server, address) = fake_udp_server();
+    let lines: String = (0..100).map(|number| format!("{number}\n")).collect();
+    // No message is replied to, and after the first failure no further one is sent.
+    command("udp-threaded-client")
+        .args(["--timeout", "1.5", "--attempts", "1", &address, "-"])
+        .write_stdin(lines)
+        .assert()
+        .code(1)
+        .stderr(starts_with(format!(
+            "udp-threaded-client: no answer from {address} after 1 attempt"
+        )));
+    server.set_nonblocking(true).unwrap();
+    let mut senders = BTreeSet::new();
+    while let Ok((_, sender)) = server.recv_from(&mut [0; 9]) {
+        senders.insert(sender);
+    }
+    assert_eq!(senders.len(), 64);
+}
+
+#[test]
+fn sends_next_message_from_new_port() {
+    let (server, address) = fake_udp_server();
+    let messages: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+    let mut arguments = vec!["--timeout=30", &*address];
+    arguments.extend(messages.iter().map(String::as_str));
+    let client = start("udp-echo-client", &arguments);
+    let mut senders = BTreeSet::new();
+    for _ in &messages {
+        let (payload, sender) = receive(&server);
+        retry_on_eintr(|| server.send_to(&payload, sender));
+        senders.insert(sender);
+    }
+    output_of(client);
+    // Two of 28,000 ports may be the same.
+    assert!(senders.len() >= 18, "{senders:?}");
+}
