@@ -1,7 +1,7 @@
 //! Addresses: names, IPv6, ports in use.
 
 use crate::support::{clients, command, servers};
-use predicates::str::starts_with;
+use predicates::str::{ends_with, starts_with};
 use std::net::UdpSocket;
 use std::thread;
 use tests::{PAIRS, Server};
@@ -67,7 +67,8 @@ fn server_names_address_in_use() {
         let server = Server::start(&name, &[]);
         let address = server.address().to_string();
         let error = starts_with(format!("{name}: cannot bind {address}: "));
-        command(&name).arg(&address).assert().code(1).stdout("").stderr(error);
+        let output = command(&name).arg(&address).assert().code(1).stdout("").stderr(error);
+        output.stderr(ends_with("; is another server running?\n"));
     }
 }
 
@@ -165,6 +166,29 @@ mod needs_root {
                 });
             }
         });
+    }
+
+    #[test]
+    #[ignore = "needs root, unshare and ip"]
+    fn client_does_not_talk_to_itself() {
+        // Every second port that the kernel chooses is that of the missing server.
+        let script = "ip link set lo up || exit 9
+            echo 40000 40001 >/proc/sys/net/ipv4/ip_local_port_range || exit 9
+            for _ in 1 2 3 4 5 6 7 8; do \"$0\" \"$@\" && exit 9; done
+            exit 0";
+        for (name, options) in [
+            ("tcp-threaded-client", &[][..]),
+            ("udp-echo-client", &["--attempts=1", "--timeout=0.01"]),
+            ("udp-threaded-client", &["--attempts=1", "--timeout=0.01"]),
+        ] {
+            let inner = shell(script, program(name));
+            let mut unshare = Command::new("unshare");
+            unshare.arg("--net").arg(inner.get_program()).args(inner.get_args());
+            let mut client = Process::spawn(unshare.arg("127.0.0.1:40000").args(options));
+            // Each run fails, and no run prints its own message.
+            assert_eq!((client.exit_code(), client.stdout()), (0, String::new()), "{name}");
+            assert_eq!(client.stderr().lines().count(), 8, "{}", client.stderr());
+        }
     }
 
     #[test]

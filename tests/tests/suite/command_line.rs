@@ -1,41 +1,49 @@
 //! The command line that all eight programs have in common.
 
-use crate::support::{cargo, clients, command, repository, servers};
+use crate::support::{cargo, command, repository};
 use std::ffi::OsString;
 use std::thread;
 use tests::{PAIRS, Server};
 
-const USAGES: [&str; 8] = [
-    "udp-basic-server [--count N] [--quiet] [ADDR]",
-    "udp-basic-client [ADDR [MESSAGE...]]",
-    "udp-echo-server [--count N] [--quiet] [ADDR]",
-    "udp-echo-client [--timeout S] [--attempts N] [ADDR [MESSAGE...]]",
-    "tcp-threaded-server [--workers N] [--idle-timeout S] [--count N] [--quiet] [ADDR]",
-    "tcp-threaded-client [--timeout S] [ADDR [MESSAGE...]]",
-    "udp-threaded-server [--workers N] [--delay S] [--count N] [--quiet] [ADDR]",
-    "udp-threaded-client [--timeout S] [--attempts N] [ADDR [MESSAGE...]]",
+/// The programs, with the names of their options and of the values.
+const PROGRAMS: [(&str, &[&str]); 8] = [
+    ("udp-basic-server", &["--count N", "--quiet"]),
+    ("udp-basic-client", &[]),
+    ("udp-echo-server", &["--count N", "--quiet"]),
+    ("udp-echo-client", &["--timeout SECS", "--attempts N"]),
+    (
+        "tcp-threaded-server",
+        &["--workers N", "--idle-timeout SECS", "--count N", "--until-eof", "--quiet"],
+    ),
+    ("tcp-threaded-client", &["--timeout SECS"]),
+    (
+        "udp-threaded-server",
+        &["--workers N", "--delay SECS", "--count N", "--until-eof", "--quiet"],
+    ),
+    ("udp-threaded-client", &["--timeout SECS", "--attempts N"]),
 ];
 
 #[test]
-fn help_explains_each_word_of_usage() {
-    for usage in USAGES {
-        let name = usage.split(' ').next().unwrap();
-        for flag in ["-h", "--help"] {
-            let assert = command(name).arg(flag).assert().success().stderr("");
-            let help = String::from_utf8_lossy(&assert.get_output().stdout);
-            assert!(help.starts_with(&format!("Usage: {usage}\n\n")), "{help}");
-            let words = usage.split(['[', ']']).skip(1).map(|word| word.trim_matches([' ', '.']));
-            for word in words.filter(|word| !word.is_empty()) {
-                assert!(help.contains(&format!("\n  {word} ")), "{word} in {help}");
-            }
-        }
+fn help_explains_arguments_and_options() {
+    for (name, options) in PROGRAMS {
+        let output = command(name).arg("--help").assert().success().stderr("");
+        let help = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
+        command(name).arg("-h").assert().success().stdout(help.clone());
+        let arguments = if name.ends_with("server") { "[ADDR]" } else { "[ADDR [MESSAGE...]]" };
+        assert!(help.starts_with(&format!("Usage: {name} [OPTIONS] {arguments}\n\n")), "{help}");
+        assert!(help.contains("\nArguments:\n  ADDR "), "{help}");
+        assert_eq!(help.contains("\n  MESSAGE "), name.ends_with("client"), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        let (_, section) = help.split_once("\nOptions:\n").unwrap();
+        let listed = section.lines().filter(|line| line.trim_start().starts_with('-'));
+        let listed: Vec<&str> = listed.map(|line| line[2..].split("  ").next().unwrap()).collect();
+        assert_eq!(listed, [options, &["-h, --help", "-V, --version"]].concat());
     }
 }
 
 #[test]
 fn version_names_program() {
-    for usage in USAGES {
-        let name = usage.split(' ').next().unwrap();
+    for (name, _) in PROGRAMS {
         for flag in ["-V", "--version"] {
             let version = format!("{name} {}\n", env!("CARGO_PKG_VERSION"));
             command(name).arg(flag).assert().success().stdout(version).stderr("");
@@ -75,37 +83,23 @@ fn cargo_run_starts_server() {
     }
 }
 
-const NUMBER: &str = "not a whole number above zero";
-const SECONDS: &str = "not a number of seconds";
-
-/// Returns the options of a program that take a value, with invalid values and the errors.
-fn invalid_values(name: &str) -> Vec<(&'static str, &'static str, &'static str)> {
-    let mut invalid = Vec::new();
-    let counts: &[&str] = match name {
-        "udp-basic-server" | "udp-echo-server" => &["--count"],
-        "tcp-threaded-server" | "udp-threaded-server" => &["--count", "--workers"],
-        "udp-echo-client" | "udp-threaded-client" => &["--attempts"],
-        _ => &[],
+/// Returns invalid values for the option of this kind, and the errors.
+fn invalid_values(option: &str) -> Vec<(&'static str, &'static str)> {
+    let (values, error): (&[&str], _) = match option {
+        "--count N" | "--attempts N" => (
+            &["x", "", "0", "-1", "1.5", "1e3", " 1", "99999999999999999999", "--count"],
+            "not a whole number above zero",
+        ),
+        "--workers N" => (&["x", "0", "10001"], "not a whole number from 1 to 10000"),
+        _ if option.ends_with(" SECS") => (
+            &["x", "", "-1", "nan", "NaN", "inf", "-inf", "1e300", "1,5", "1s", "--quiet"],
+            "not a number of seconds",
+        ),
+        _ => (&[], ""),
     };
-    let seconds: &[&str] = match name {
-        "tcp-threaded-server" => &["--idle-timeout"],
-        "udp-threaded-server" => &["--delay"],
-        "udp-echo-client" | "tcp-threaded-client" | "udp-threaded-client" => &["--timeout"],
-        _ => &[],
-    };
-    for option in counts {
-        for value in ["x", "", "0", "-1", "1.5", "1e3", " 1", "99999999999999999999", "--count"] {
-            invalid.push((*option, value, NUMBER));
-        }
-    }
-    for option in seconds {
-        for value in ["x", "", "-1", "nan", "NaN", "inf", "-inf", "1e300", "1,5", "1s", "--quiet"] {
-            invalid.push((*option, value, SECONDS));
-        }
-        if *option == "--timeout" {
-            invalid.push((option, "0", "not a number of seconds above zero"));
-            invalid.push((option, "1e-30", "not a number of seconds above zero"));
-        }
+    let mut invalid: Vec<_> = values.iter().map(|value| (*value, error)).collect();
+    if option == "--timeout SECS" {
+        invalid.extend(["0", "1e-30"].map(|value| (value, "not a number of seconds above zero")));
     }
     invalid
 }
@@ -138,14 +132,14 @@ const INVALID_ADDRESSES: [&str; 22] = [
 #[test]
 fn error_names_what_is_malformed() {
     thread::scope(|scope| {
-        for name in servers().chain(clients()) {
-            scope.spawn(move || assert_malformed(&name));
+        for (name, options) in PROGRAMS {
+            scope.spawn(move || assert_malformed(name, options));
         }
     });
 }
 
 /// A command line on Windows has at most 32,767 characters.
-fn assert_malformed(name: &str) {
+fn assert_malformed(name: &str, options: &[&str]) {
     let mut malformed: Vec<(Vec<OsString>, String)> = Vec::new();
     let mut case = |arguments: &[&str], culprit: &str| {
         malformed.push((arguments.iter().map(OsString::from).collect(), culprit.to_string()));
@@ -158,16 +152,20 @@ fn assert_malformed(name: &str) {
     // An option of another program.
     let foreign = if name == "udp-threaded-server" { "--idle-timeout" } else { "--delay" };
     case(&[foreign, "1"], &format!("unknown option \"{foreign}\" "));
-    for (option, value, error) in invalid_values(name) {
-        case(&[&format!("{option}={value}")], &format!("{option} \"{value}\": {error}"));
-    }
-    if let Some((option, value, error)) = invalid_values(name).last() {
-        case(&[option, value], &format!("{option} \"{value}\": {error}"));
-        case(&[option], &format!("{option} needs a value: {option} "));
+    for option in options {
+        let name = option.split(' ').next().unwrap();
+        for (value, error) in invalid_values(option) {
+            case(&[&format!("{name}={value}")], &format!("{name} \"{value}\": {error}"));
+        }
+        if let Some((value, error)) = invalid_values(option).last() {
+            case(&[name, value], &format!("{name} \"{value}\": {error}"));
+            case(&[name], &format!("{name} needs a value: {option} (see"));
+        } else {
+            case(&[&format!("{name}=yes")], &format!("{name} takes no value"));
+            case(&[&format!("{name}=")], &format!("{name} takes no value"));
+        }
     }
     if name.ends_with("server") {
-        case(&["--quiet=yes"], "--quiet takes no value");
-        case(&["--quiet="], "--quiet takes no value");
         case(&["127.0.0.1:0", "more"], "unexpected argument \"more\"");
         case(&["--", "127.0.0.1:0", "--count"], "unexpected argument \"--count\"");
         let many: Vec<String> = (0..5_000).map(|number| number.to_string()).collect();
@@ -180,16 +178,16 @@ fn assert_malformed(name: &str) {
     case(&["--", "--count"], "ADDR \"--count\": ");
     case(&["-"], "ADDR \"-\": ");
     let long = "x".repeat(30_000);
-    let shown = format!("\"... ({} bytes)", long.len() + 2);
-    case(&[&format!("{long}:x")], &format!("{shown}: the port is not a number"));
-    case(&[&format!("--{long}")], &shown);
+    case(&[&format!("{long}:x")], "bytes omitted …");
+    case(&[&format!("{long}:x")], "xxx:x\": the port is not a number");
+    case(&[&format!("--{long}")], "unknown option \"--xxx");
     #[cfg(unix)]
     {
         use std::os::unix::ffi::OsStringExt;
         let odd = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
         malformed.push((vec![odd(b"\xff:80")], "ADDR \"\\xff:80\": not UTF-8".into()));
         malformed.push((vec![odd(b"--\xff")], "unknown option \"--\\xff\"".into()));
-        if let Some((option, ..)) = invalid_values(name).first() {
+        if let Some((option, _)) = options.iter().find_map(|option| option.split_once(' ')) {
             let culprit = format!("{option} \"\\xff\": not a ");
             malformed.push((vec![option.into(), odd(b"\xff")], culprit));
         }

@@ -1,10 +1,135 @@
-//! The files, copied into projects of their own.
+//! The files, copied into a project of their own with two edits: the block from `HELP` to `run` is
+//! replaced, and the macros come from a crate named `log`.
 
-use crate::support::{cargo, repository, write_file};
+use crate::support::{cargo, output_of, repository, write_file};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
+use tests::{Process, Server};
+
+/// The copied programs, and what replaces the block.
+const COPIES: [(&str, &str); 8] = [
+    (
+        "udp-basic-server",
+        r#"fn main() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    println!("listening on {}", socket.local_addr().unwrap());
+    Server { socket, count: 3 }.serve();
+}"#,
+    ),
+    (
+        "udp-basic-client",
+        r#"fn main() {
+    let server = std::env::args().nth(1).unwrap().parse().unwrap();
+    let client = Client { sockets: connect(&[server]).unwrap() };
+    for message in ["one", "two", "three"] {
+        println!("sent {message} to {}", client.send(message.as_bytes()).unwrap());
+    }
+}"#,
+    ),
+    (
+        "udp-echo-server",
+        r#"fn main() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    println!("listening on {address}");
+    Server { socket, address, remaining: AtomicU64::new(2) }.serve();
+}"#,
+    ),
+    (
+        "udp-echo-client",
+        r#"fn main() {
+    let server = std::env::args().nth(1).unwrap();
+    let addresses = vec![server.parse().unwrap()];
+    let client = Client { server, addresses, timeout: Duration::from_secs(30), attempts: 4 };
+    for message in ["one", "two"] {
+        println!("{}", client.request(message.as_bytes()).unwrap().escape_ascii());
+    }
+}"#,
+    ),
+    (
+        "tcp-threaded-server",
+        r#"fn main() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    println!("listening on {address}");
+    let (remaining, stopping) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
+    let idle_timeout = Some(Duration::from_secs(60));
+    let server = Server { listener, address, workers: 4, idle_timeout, remaining, stopping };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            io::stdin().read_to_end(&mut Vec::new()).unwrap();
+            server.stop();
+            server.stop();
+        });
+        server.serve();
+    });
+    println!("stopped");
+}"#,
+    ),
+    (
+        "tcp-threaded-client",
+        r#"fn main() {
+    let server = std::env::args().nth(1).unwrap();
+    let messages: Vec<Vec<u8>> = std::env::args().skip(2).map(Into::into).collect();
+    let stream = connect(&[server.parse().unwrap()], Duration::from_secs(30)).unwrap();
+    let client = Client { server, stream, sending: AtomicBool::new(true) };
+    let print = |bytes: &[u8]| io::stdout().write_all(bytes);
+    match messages.is_empty() {
+        true => Arc::new(client).pass_through(print).unwrap(),
+        false => client.exchange(&messages, print).unwrap(),
+    }
+}"#,
+    ),
+    (
+        "udp-threaded-server",
+        r#"fn main() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    println!("listening on {address}");
+    let (remaining, stopping) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
+    let server = Server { socket, address, workers: 4, delay: Duration::ZERO, remaining, stopping };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            io::Read::read_to_end(&mut io::stdin(), &mut Vec::new()).unwrap();
+            server.stop();
+            server.stop();
+        });
+        server.serve();
+    });
+    println!("stopped");
+}"#,
+    ),
+    (
+        "udp-threaded-client",
+        r#"fn main() {
+    let server = std::env::args().nth(1).unwrap();
+    let addresses = vec![server.parse().unwrap()];
+    let client = Client { server, addresses, timeout: Duration::from_secs(30), attempts: 4 };
+    let messages = ["one", "two"].map(|message| Ok(message.as_bytes().to_vec()));
+    for reply in start(&Arc::new(client), messages.into_iter()).unwrap() {
+        println!("{}", reply.unwrap().escape_ascii());
+    }
+}"#,
+    ),
+];
+
+const LOG: &str = r#"//! Three macros with the names and the syntax of the `log` crate.
+#[macro_export]
+macro_rules! info { ($($arg:tt)+) => { println!($($arg)+) } }
+#[macro_export]
+macro_rules! warn { ($($arg:tt)+) => { eprintln!($($arg)+) } }
+#[macro_export]
+macro_rules! error { ($($arg:tt)+) => { eprintln!($($arg)+) } }
+"#;
+
+/// Returns the source of a program.
+pub fn source(program: &str) -> String {
+    let (pair, side) = program.rsplit_once('-').unwrap();
+    fs::read_to_string(repository(pair).join("src").join(side).with_extension("rs")).unwrap()
+}
 
 /// Returns the path of a binary of the nested workspace, which the first call builds.
 pub fn copied(name: &str) -> PathBuf {
@@ -12,23 +137,45 @@ pub fn copied(name: &str) -> PathBuf {
     BIN_DIR.get_or_init(build).join(name).with_extension(env::consts::EXE_EXTENSION)
 }
 
-/// Builds the nested workspace, of which Cargo compiles only files that have changed.
+/// Builds the nested workspace with warnings denied. Cargo compiles only files that have changed.
 fn build() -> PathBuf {
     let workspace = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nested");
     write_file(
         &workspace.join("Cargo.toml"),
-        "[workspace]\nresolver = \"3\"\nmembers = [\"handlers\"]\n[profile.dev]\ndebug = false\n",
+        "[workspace]\nresolver = \"3\"\nmembers = [\"copies\", \"handlers\", \"log\"]\n\n\
+         [profile.dev]\ndebug = false\n",
     );
+    let package = |name: &str, dependencies: &str, sources: Vec<(String, String)>| {
+        let manifest = format!(
+            "[package]\nname = \"{name}\"\nversion = \"9.8.7\"\nedition = \"2024\"\n\n\
+             [dependencies]\n{dependencies}\n"
+        );
+        write_file(&workspace.join(name).join("Cargo.toml"), &manifest);
+        // Programs of an earlier run.
+        for entry in fs::read_dir(workspace.join(name).join("src/bin")).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if !sources.iter().any(|(file, _)| path.ends_with(file)) {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        for (file, source) in sources {
+            write_file(&workspace.join(name).join("src").join(file), &source);
+        }
+    };
+    let copies = COPIES.map(|(program, main)| {
+        let source = source(program);
+        let (before, rest) = source.split_once("const HELP").expect("the block begins");
+        let (_, run) = rest.split_once("\nfn run(").expect("`run` comes last in the block");
+        let (_, after) = run.split_once("\n}\n").expect("`run` ends");
+        let source = format!("{before}{main}\n{after}").replace("use common::", "use log::");
+        assert!(!source.contains("common"), "{program}: {source}");
+        (format!("bin/{program}.rs"), source)
+    });
+    package("copies", "log = { path = '../log' }", copies.into());
+    package("log", "", vec![("lib.rs".into(), LOG.into())]);
     // In single quotes, because a path may contain backslashes.
-    let manifest = format!(
-        "[package]\nname = \"handlers\"\nedition = \"2024\"\n\n[dependencies]\ncommon = {{ path = '{}' }}\n",
-        repository("common").display()
-    );
-    let package = workspace.join("handlers");
-    write_file(&package.join("Cargo.toml"), &manifest);
-    for (name, source) in crate::handlers::sources() {
-        write_file(&package.join("src/bin").join(name).with_extension("rs"), &source);
-    }
+    let common = format!("common = {{ path = '{}' }}", repository("common").display());
+    package("handlers", &common, crate::handlers::sources());
     let mut cargo = cargo(&workspace);
     cargo.args(["build", "--quiet", "--offline", "--workspace"]).env("RUSTFLAGS", "-Dwarnings");
     let output = cargo.arg("--target-dir").arg(workspace.join("target")).output().unwrap();
@@ -36,8 +183,57 @@ fn build() -> PathBuf {
     workspace.join("target/debug")
 }
 
-/// Returns the source of a program.
-pub fn source(program: &str) -> String {
-    let (pair, side) = program.rsplit_once('-').unwrap();
-    fs::read_to_string(repository(pair).join("src").join(side).with_extension("rs")).unwrap()
+fn start(name: &str) -> Server {
+    Server::spawn(&mut Command::new(copied(name)))
+}
+
+/// Returns the sorted lines of a copied client.
+fn lines_of(client: &str, server: &Server, arguments: &[&str]) -> Vec<String> {
+    let mut command = Command::new(copied(client));
+    command.arg(server.address().to_string()).args(arguments);
+    let output = output_of(Process::spawn(&mut command));
+    let mut lines: Vec<String> = output.lines().map(Into::into).collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn copied_udp_basic_sends_and_receives() {
+    let mut server = start("udp-basic-server");
+    assert_eq!(lines_of("udp-basic-client", &server, &[]).len(), 3);
+    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+    for message in ["one", "two", "three"] {
+        assert!(server.wait_for(&format!("\"{message}\" from 127.0.0.1:")).is_some());
+    }
+}
+
+#[test]
+fn copied_udp_echo_replies() {
+    let mut server = start("udp-echo-server");
+    assert_eq!(lines_of("udp-echo-client", &server, &[]), ["ONE", "TWO"]);
+    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+}
+
+#[test]
+fn copied_udp_threaded_replies_and_stops() {
+    let mut server = start("udp-threaded-server");
+    assert_eq!(lines_of("udp-threaded-client", &server, &[]), ["ONE", "TWO"]);
+    // Its standard input ends, and `stop` is called.
+    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+    assert!(server.stdout().ends_with("\nstopped\n"));
+}
+
+#[test]
+fn copied_tcp_threaded_responds_and_stops() {
+    let mut server = start("tcp-threaded-server");
+    assert_eq!(lines_of("tcp-threaded-client", &server, &["one", "two"]), ["ONE", "TWO"]);
+    assert_eq!(lines_of("tcp-threaded-client", &server, &[]), [""; 0]);
+    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+    assert!(server.stdout().ends_with("\nstopped\n"));
+}
+
+#[test]
+fn version_is_that_of_copying_package() {
+    let version = assert_cmd::Command::new(copied("udp-echo-faulty")).arg("--version").unwrap();
+    assert_eq!(version.stdout, b"udp-echo-server 9.8.7\n");
 }

@@ -1,11 +1,11 @@
 //! Standard streams that are closed, missing or unreadable.
 
 use crate::support::{
-    KillOnDrop, assert_closed, clients, exchange, request_any, servers, with_deadline,
+    KillOnDrop, UDP_CLIENTS, assert_closed, clients, exchange, request_any, servers, with_deadline,
 };
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::process::{ChildStdout, Command};
+use std::process::{ChildStdout, Command, Stdio};
 use std::thread;
 use tests::{PAIRS, Server, program, tcp, unused_address};
 
@@ -141,6 +141,39 @@ fn closed_stderr_changes_no_exit_code() {
             });
         }
     }
+}
+
+#[test]
+fn client_exits_when_stdout_closes_while_stdin_is_open() {
+    for name in UDP_CLIENTS {
+        let server = Server::start("udp-threaded-server", &["--quiet"]);
+        let mut command = Command::new(program(name));
+        let mut client = KillOnDrop::spawn(command.args([&server.address().to_string(), "-"]));
+        let mut input = client.0.stdin.take().unwrap();
+        input.write_all(b"one\n").unwrap();
+        let (lines, line) = Lines::of(&mut client).next();
+        assert_eq!(line, "ONE");
+        drop(lines);
+        input.write_all(b"two\n").unwrap();
+        assert_eq!((client.exit_code(), client.stderr()), (0, String::new()), "{name}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn nonblocking_stdin_is_no_timeout() {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    let server = Server::start("tcp-threaded-server", &["--quiet"]);
+    let (_open, input) = UnixStream::pair().unwrap();
+    input.set_nonblocking(true).unwrap();
+    let mut command = Command::new(program("tcp-threaded-client"));
+    command.args([&server.address().to_string(), "-"]).stdin(OwnedFd::from(input));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut client = KillOnDrop(command.spawn().unwrap());
+    assert_eq!(client.exit_code(), 1);
+    let error = client.stderr();
+    assert!(error.starts_with("tcp-threaded-client: standard input: Resource temp"), "{error}");
 }
 
 #[cfg(target_os = "linux")]

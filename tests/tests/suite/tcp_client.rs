@@ -3,14 +3,15 @@
 use crate::support::{
     KillOnDrop, command, fake_tcp_server, output_of, retry_on_eintr, start, with_deadline,
 };
-use predicates::str::starts_with;
+use predicates::str::{ends_with, starts_with};
 use std::io::{Read, Write};
 use std::iter;
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
-use tests::{Process, Server, program, unused_address};
+use tests::{DEADLINE, Process, Server, program, unused_address};
 
 const CLIENT: &str = "tcp-threaded-client";
 const SERVER: &str = "tcp-threaded-server";
@@ -101,25 +102,19 @@ fn reports_missing_server() {
         .args([&address])
         .assert()
         .code(1)
-        .stderr(starts_with(format!("{CLIENT}: cannot connect to {address}: ")));
+        .stderr(starts_with(format!("{CLIENT}: cannot connect to {address}: ")))
+        .stderr(ends_with("; is the server running?\n"));
 }
 
 #[test]
 fn reports_incomplete_response() {
-    for piped in [false, true] {
-        let (address, server) = fake_tcp_server(|mut stream| {
-            stream.read_exact(&mut [0; 5]).unwrap();
-            stream.write_all(b"HEL").unwrap();
-        });
-        // Standard input is still open.
-        let mut client = send(&address, &[], "hello", piped);
-        let error = client.wait_for_error("").unwrap();
-        let expected = format!("3 of 5 bytes came from {address}: the connection was closed");
-        assert_eq!(error, format!("{CLIENT}: {expected}"));
-        assert_eq!(client.exit_code(), 1);
-        assert_eq!(client.stdout(), if piped { "HEL" } else { "" });
-        server.join().unwrap();
-    }
+    let (address, server) = fake_tcp_server(|mut stream| {
+        stream.read_exact(&mut [0; 5]).unwrap();
+        stream.write_all(b"HEL").unwrap();
+    });
+    let error = format!("{CLIENT}: {address} closed the connection: received 3 of 5 bytes\n");
+    command(CLIENT).args([&address, "hello"]).assert().code(1).stdout("").stderr(error);
+    server.join().unwrap();
 }
 
 #[test]
@@ -129,8 +124,11 @@ fn reports_reset() {
             fake_tcp_server(|stream| assert!(retry_on_eintr(|| stream.peek(&mut [0])) > 0));
         let mut client = send(&address, &[], "hello", piped);
         let error = client.wait_for_error("").unwrap();
-        let expected = format!("{CLIENT}: 0 of 5 bytes came from {address}: Connection reset");
-        assert!(error.starts_with(&expected), "{error}");
+        assert!(
+            error.starts_with(&format!("{CLIENT}: connection to {address} failed: ")),
+            "{error}"
+        );
+        assert_eq!(error.ends_with(": received 0 of 5 bytes"), !piped, "{error}");
         assert_eq!((client.exit_code(), client.stdout()), (1, String::new()));
         server.join().unwrap();
     }
@@ -140,17 +138,42 @@ fn reports_reset() {
 fn exits_after_timeout_without_response() {
     for piped in [false, true] {
         let (address, server) = fake_tcp_server(|mut stream| {
-            // Until the client has exited.
+            // Until the client has exited or closed its write side.
             let _ = stream.read_to_end(&mut Vec::new());
             stream
         });
         let started = Instant::now();
         let mut client = send(&address, &["--timeout", "0.3"], "hello", piped);
+        client.close_stdin();
         let error = client.wait_for_error("").unwrap();
-        let expected = format!("{CLIENT}: 0 of 5 bytes came from {address}: timed out");
-        assert_eq!(error, expected);
+        let counted = if piped { "" } else { ": received 0 of 5 bytes" };
+        assert_eq!(error, format!("{CLIENT}: timed out waiting for {address}{counted}"));
         assert_eq!(client.exit_code(), 1);
         assert!(started.elapsed() >= Duration::from_millis(300));
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn exits_after_timeout_when_server_does_not_read() {
+    for piped in [false, true] {
+        let (end, until_end) = mpsc::channel::<()>();
+        let (address, server) = fake_tcp_server(move |stream| {
+            let _ = until_end.recv_timeout(DEADLINE);
+            stream
+        });
+        // More than the buffers of both sides hold.
+        let request = "x".repeat(20 << 20);
+        let mut client = command(CLIENT);
+        client.args(["--timeout", "0.3", &address]);
+        if piped {
+            client.arg("-").write_stdin(request);
+        } else if cfg!(unix) {
+            client.args(vec!["x".repeat(100_000); 15]);
+        }
+        let error = starts_with(format!("{CLIENT}: timed out waiting for {address}"));
+        client.assert().code(1).stdout("").stderr(error);
+        drop(end);
         server.join().unwrap();
     }
 }
@@ -195,26 +218,6 @@ fn stdin_may_be_idle_for_longer_than_timeout() {
 }
 
 #[test]
-fn timeout_starts_again_with_each_write() {
-    let (address, server) = fake_tcp_server(|mut stream| {
-        stream.read_exact(&mut [0; 4]).unwrap();
-        stream.write_all(b"ONE\n").unwrap();
-        stream.read_exact(&mut [0; 4]).unwrap();
-        // Later than the timeout after the first write, earlier than after the second.
-        thread::sleep(Duration::from_millis(700));
-        stream.write_all(b"TWO\n").unwrap();
-    });
-    let mut client = start(CLIENT, &["--timeout", "1", &address, "-"]);
-    client.write(b"one\n");
-    assert_eq!(client.wait_for("ONE").as_deref(), Some("ONE"));
-    thread::sleep(Duration::from_millis(700));
-    client.write(b"two\n");
-    assert_eq!(client.wait_for("TWO").as_deref(), Some("TWO"));
-    assert_eq!(output_of(client), "ONE\nTWO\n");
-    server.join().unwrap();
-}
-
-#[test]
 fn server_may_read_everything_before_it_responds() {
     // No byte arrives for longer than the timeout, while the client sends more and more.
     let (address, server) = fake_tcp_server(|mut stream| {
@@ -232,14 +235,34 @@ fn server_may_read_everything_before_it_responds() {
 }
 
 #[test]
-fn exits_when_server_closes_though_stdin_is_open() {
+fn reports_close_while_stdin_is_open() {
+    // Otherwise the next line of standard input would be lost.
     let server = Server::start(SERVER, &["--idle-timeout", "0.3", "--quiet"]);
-    let mut client = start(CLIENT, &[&server.address().to_string(), "-"]);
+    let address = server.address();
+    let mut client = start(CLIENT, &[&address.to_string(), "-"]);
     client.write(b"hello\n");
-    assert_eq!(client.wait_for("HELLO").as_deref(), Some("HELLO"));
-    // The output ends.
-    assert_eq!(client.wait_for("more"), None);
-    assert_eq!(client.exit_code(), 0);
+    let error = client.wait_for_error("").unwrap();
+    assert_eq!(error, format!("{CLIENT}: {address} closed the connection"));
+    assert_eq!((client.exit_code(), client.stdout()), (1, "HELLO\n".into()));
+}
+
+#[test]
+fn accepts_response_of_any_length_to_stdin() {
+    for response in ["", "5\n", "a longer response than the request\n"] {
+        let (address, server) = fake_tcp_server(move |mut stream| {
+            stream.read_to_end(&mut Vec::new()).unwrap();
+            stream.write_all(response.as_bytes()).unwrap();
+        });
+        let client = command(CLIENT).args([&address, "-"]).write_stdin("hello\n").assert();
+        client.success().stdout(response).stderr("");
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn dash_must_be_only_message() {
+    let error = format!("{CLIENT}: MESSAGE \"-\": must be the only message (see --help)\n");
+    command(CLIENT).args([":9", "hello", "-"]).assert().code(2).stderr(error);
 }
 
 #[test]
@@ -256,7 +279,7 @@ fn exits_after_timeout_when_server_does_not_accept() {
     let mut client = start(CLIENT, &["--timeout", "0.3", &address.to_string()]);
     assert_eq!(client.exit_code(), 1);
     if cfg!(target_os = "linux") {
-        let error = format!("{CLIENT}: cannot connect to {address}: timed out\n");
+        let error = format!("{CLIENT}: cannot connect to {address}: connection timed out\n");
         assert_eq!(client.stderr(), error);
     }
 }

@@ -1,15 +1,20 @@
 //! The three UDP clients: what they send, print, and take for a reply.
 
 use crate::support::{
-    UDP_CLIENTS, command, fake_udp_server, output_of, receive, retry_on_eintr, start,
+    UDP_CLIENTS, command, fake_udp_server, output_of, receive, retry_on_eintr, start, wait_until,
 };
-use predicates::str::{contains, starts_with};
+use predicates::str::{ends_with, starts_with};
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::thread;
 use std::time::{Duration, Instant};
 use tests::{LARGEST, Server, unused_address};
+
+/// Returns the error of a client after three attempts.
+fn no_reply(name: &str, address: &str) -> String {
+    format!("{name}: no reply from {address} after 3 attempts: timed out; is the server running?\n")
+}
 
 #[test]
 fn sends_three_messages_by_default() {
@@ -111,8 +116,8 @@ fn refuses_message_that_fits_no_datagram() {
             .assert()
             .code(1)
             .stdout("")
-            .stderr(starts_with(format!("{name}: \"yyy")))
-            .stderr(contains("(65508 bytes): a datagram carries at most 65507"));
+            .stderr(starts_with(format!("{name}: message \"yyy")))
+            .stderr(ends_with("yyy\" has 65508 bytes; a datagram carries at most 65507\n"));
     }
     command("udp-basic-client").args([&address, "next"]).assert().success();
     assert_eq!(receive(&server).0, b"next");
@@ -211,7 +216,7 @@ fn exits_after_all_attempts_without_reply() {
             .assert()
             .code(1)
             .stdout("")
-            .stderr(format!("{name}: no answer from {address} after 3 attempts: timed out\n"));
+            .stderr(no_reply(name, &address));
         // A timeout is rounded down to microseconds.
         let took = started.elapsed() + Duration::from_millis(1);
         assert!(took >= Duration::from_millis(100 + 200 + 400), "{took:?}");
@@ -230,7 +235,7 @@ fn accepts_shortest_timeout() {
             .args(["--timeout", "0.000000001", "--attempts", "3", &address])
             .assert()
             .code(1)
-            .stderr(format!("{name}: no answer from {address} after 3 attempts: timed out\n"));
+            .stderr(no_reply(name, &address));
     }
 }
 
@@ -262,7 +267,8 @@ fn exits_after_all_attempts_without_server() {
             .assert()
             .code(1)
             .stdout("")
-            .stderr(starts_with(format!("{name}: no answer from {address} after 3 attempts: ")));
+            .stderr(starts_with(format!("{name}: no reply from {address} after 3 attempts: ")))
+            .stderr(ends_with("; is the server running?\n"));
         // It waits before the second and the third attempt.
         assert!(started.elapsed() >= Duration::from_millis(100 + 200));
     }
@@ -295,7 +301,7 @@ fn keeps_at_most_64_messages_in_flight() {
         .assert()
         .code(1)
         .stderr(starts_with(format!(
-            "udp-threaded-client: no answer from {address} after 1 attempt"
+            "udp-threaded-client: no reply from {address} after 1 attempt: "
         )));
     server.set_nonblocking(true).unwrap();
     let mut senders = BTreeSet::new();
@@ -321,4 +327,79 @@ fn sends_next_message_from_new_port() {
     output_of(client);
     // Two of 28,000 ports may be the same.
     assert!(senders.len() >= 18, "{senders:?}");
+}
+
+#[test]
+fn sends_largest_message_over_ipv6() {
+    // The header of IPv6 does not count toward its length field.
+    let server = Server::start_at("udp-threaded-server", "[::1]:0", &["--quiet"]);
+    let address = server.address().to_string();
+    for name in UDP_CLIENTS {
+        let message = "y".repeat(if cfg!(target_vendor = "apple") { LARGEST } else { 65_527 });
+        command(name)
+            .args(["--timeout=30", &address, "-"])
+            .write_stdin(message.clone())
+            .assert()
+            .success()
+            .stdout(format!("{}\n", message.to_uppercase()));
+        let error = "a datagram carries at most 65527\n";
+        let client = command(name).args([&address, "-"]).write_stdin("y".repeat(65_528)).assert();
+        client.code(1).stdout("").stderr(ends_with(error));
+    }
+}
+
+#[test]
+fn refuses_line_that_fits_no_datagram() {
+    let (server, address) = fake_udp_server();
+    for name in ["udp-basic-client", "udp-echo-client", "udp-threaded-client"] {
+        command(name)
+            .args([&address, "-"])
+            .write_stdin("y".repeat(1 << 20))
+            .assert()
+            .code(1)
+            .stdout("")
+            .stderr(starts_with(format!("{name}: standard input: line \"yyy")))
+            .stderr(ends_with("has more than 65507 bytes; a datagram carries at most 65507\n"));
+    }
+    server.set_nonblocking(true).unwrap();
+    assert_eq!(server.recv(&mut [0; 9]).unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn exits_after_failure_while_stdin_is_open() {
+    let address = unused_address().to_string();
+    for name in UDP_CLIENTS {
+        let options = ["--attempts=1", "--timeout=0.1", &*address, "-"];
+        let mut client = start(name, &options);
+        client.write(b"hello\n");
+        assert!(client.wait_for_error("no reply from ").is_some());
+        wait_until("the client has exited", || !client.is_running());
+        assert_eq!(client.exit_code(), 1);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn accepts_reply_after_refusal() {
+    use std::net::Ipv4Addr;
+    for name in UDP_CLIENTS {
+        let address = unused_address();
+        let client = start(name, &["--attempts=1", "--timeout=30", &address.to_string(), "hello"]);
+        // The client's address in the table is the one that is connected to the unused one.
+        let remote = format!(" 0100007F:{:04X} ", address.port());
+        let mut port = 0;
+        wait_until("the client has a socket", || {
+            let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+            let line = table.lines().find(|line| line.contains(&remote));
+            let Some(line) = line else { return false };
+            let local = line.split_whitespace().nth(1).unwrap().rsplit(':').next().unwrap();
+            port = u16::from_str_radix(local, 16).unwrap();
+            true
+        });
+        // The request is refused, and the server starts after that.
+        thread::sleep(Duration::from_millis(200));
+        let server = UdpSocket::bind(address).unwrap();
+        server.send_to(b"reply", (Ipv4Addr::LOCALHOST, port)).unwrap();
+        assert_eq!(output_of(client), "reply\n");
+    }
 }
