@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{ChildStdout, Command, Stdio};
 use std::thread;
+use std::time::Duration;
 use tests::{PAIRS, Server, program, tcp, unused_address};
 
 /// The lines of a child's output.
@@ -154,7 +155,12 @@ fn client_exits_when_stdout_closes_while_stdin_is_open() {
         let (lines, line) = Lines::of(&mut client).next();
         assert_eq!(line, "ONE");
         drop(lines);
-        input.write_all(b"two\n").unwrap();
+        // A process that another test starts may hold the pipe until it executes its program, so the
+        // first writes may succeed.
+        for _ in 0..5 {
+            let _ = input.write_all(b"two\n");
+            thread::sleep(Duration::from_millis(50));
+        }
         assert_eq!((client.exit_code(), client.stderr()), (0, String::new()), "{name}");
     }
 }
