@@ -1,6 +1,6 @@
 //! Addresses: names, IPv6, ports in use.
 
-use crate::support::{clients, command, servers};
+use crate::support::{clients, command, require_ipv6, servers};
 use predicates::str::{ends_with, starts_with};
 use std::net::UdpSocket;
 use std::thread;
@@ -16,11 +16,6 @@ fn talk(pair: &str, listen: &str, connect: &str) {
     let stdout = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
     assert!(stdout == "HELLO\n" || stdout.starts_with("sent \"hello\" to "), "{stdout}");
     assert_eq!(server.exit_code(), 0);
-}
-
-fn require_ipv6() {
-    let socket = UdpSocket::bind("[::1]:0");
-    assert!(socket.is_ok(), "this test needs the address ::1, which this system lacks");
 }
 
 #[test]

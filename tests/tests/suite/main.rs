@@ -14,6 +14,7 @@ mod load;
 mod pages;
 #[cfg(target_os = "linux")]
 mod signals;
+mod stop;
 mod streams;
 mod support;
 mod tcp_client;

@@ -80,6 +80,13 @@ impl Drop for KillOnDrop {
     }
 }
 
+/// Fails with a clear message where IPv6 is missing.
+#[track_caller]
+pub fn require_ipv6() {
+    let socket = UdpSocket::bind("[::1]:0");
+    assert!(socket.is_ok(), "this test needs the address ::1, which this system lacks");
+}
+
 /// Waits for a condition that no line or byte announces.
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {

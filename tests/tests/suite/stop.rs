@@ -1,0 +1,324 @@
+//! The graceful stop of the threaded servers, which `--until-eof` starts when standard input ends.
+
+use crate::support::{exchange, receive, request_any, require_ipv6, wait_until};
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+use tests::{Server, program, tcp, udp};
+
+const SERVERS: [&str; 2] = ["tcp-threaded-server", "udp-threaded-server"];
+const TCP: &str = SERVERS[0];
+const UDP: &str = SERVERS[1];
+
+fn start(name: &str, options: &[&str]) -> Server {
+    Server::start(name, &[options, &["--until-eof"]].concat())
+}
+
+/// Ends the server's standard input and asserts that it exits without an error.
+#[track_caller]
+fn assert_stops(server: &mut Server) {
+    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+}
+
+#[test]
+fn idle_server_stops_on_any_address() {
+    require_ipv6();
+    for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
+        for (name, workers) in SERVERS.iter().flat_map(|name| [(name, "1"), (name, "1024")]) {
+            let mut server =
+                Server::start_at(name, address, &["--workers", workers, "--until-eof"]);
+            let start = Instant::now();
+            assert_stops(&mut server);
+            // It takes milliseconds; no wake-up has waited for a timeout of its own.
+            assert!(start.elapsed() < Duration::from_secs(10), "{name} {address} {workers}");
+            assert_eq!(server.stdout(), format!("listening on {}\n", server.address()));
+        }
+    }
+}
+
+#[test]
+fn server_stops_after_requests() {
+    for (name, workers) in SERVERS.iter().flat_map(|name| [(name, "1"), (name, "64")]) {
+        let mut server = start(name, &["--workers", workers]);
+        (0..10).for_each(|_| request_any(name, server.address()));
+        assert_stops(&mut server);
+    }
+}
+
+#[test]
+fn end_of_stdin_matters_only_with_option() {
+    for name in SERVERS {
+        let mut server = Server::start(name, &[]);
+        server.close_stdin();
+        thread::sleep(Duration::from_millis(100)); // what is tested: nothing happens
+        request_any(name, server.address());
+        assert!(server.is_running());
+    }
+}
+
+#[test]
+fn count_is_reached_while_stdin_is_open() {
+    for name in SERVERS {
+        let mut server = start(name, &["--count", "3"]);
+        (0..3).for_each(|_| request_any(name, server.address()));
+        wait_until("the server has exited", || !server.is_running());
+        assert_stops(&mut server);
+    }
+}
+
+#[test]
+fn stops_before_count_is_reached() {
+    for name in SERVERS {
+        let mut server = start(name, &["--count", "3"]);
+        (0..2).for_each(|_| request_any(name, server.address()));
+        assert_stops(&mut server);
+    }
+}
+
+#[test]
+fn stdin_without_content_ends_at_once() {
+    for name in SERVERS {
+        let mut command = Command::new(program(name));
+        command.args([":0", "--until-eof"]).stdin(Stdio::null());
+        let output = assert_cmd::Command::from_std(command).timeout(tests::DEADLINE).assert();
+        output.success().stderr("").stdout(predicates::str::starts_with("listening on "));
+        #[cfg(unix)]
+        {
+            let script = "exec \"$0\" \"$@\" <&-";
+            let mut command = crate::support::shell(script, program(name));
+            let mut server = Server::spawn(command.args([":0", "--until-eof"]));
+            wait_until("the server has exited", || !server.is_running());
+            assert_stops(&mut server);
+        }
+    }
+}
+
+#[test]
+fn connections_in_progress_are_finished() {
+    for workers in ["2", "8"] {
+        let mut server = start(TCP, &["--workers", workers]);
+        // With two workers, all of them are busy.
+        let streams = [tcp(server.address()), tcp(server.address())];
+        for stream in &streams {
+            assert_eq!(exchange(stream, b"before"), b"BEFORE");
+        }
+        server.close_stdin();
+        if workers == "8" {
+            // The workers that wait return, and no new connection is served.
+            wait_until("no connection is served", || {
+                let Ok(mut stream) = TcpStream::connect(server.address()) else { return true };
+                stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+                stream.write_all(b"x").unwrap();
+                !matches!(stream.read(&mut [0]), Ok(1))
+            });
+        }
+        for stream in &streams {
+            assert_eq!(exchange(stream, b"after"), b"AFTER");
+        }
+        assert!(server.is_running());
+        drop(streams);
+        assert_stops(&mut server);
+    }
+}
+
+#[test]
+fn idle_connection_lasts_until_idle_timeout() {
+    let mut server = start(TCP, &["--workers", "1", "--idle-timeout", "0.3"]);
+    let stream = tcp(server.address());
+    assert_eq!(exchange(&stream, b"before"), b"BEFORE");
+    assert_eq!(server.exit_code(), 0);
+    let line = format!("{TCP}: {}: timed out\n", stream.local_addr().unwrap());
+    assert_eq!(server.stderr(), line);
+}
+
+#[test]
+fn pending_connections_are_reset() {
+    let mut server = start(TCP, &["--workers", "1"]);
+    let address = server.address();
+    let busy = tcp(address);
+    assert_eq!(exchange(&busy, b"before"), b"BEFORE");
+    // The backlog has room for some of them, and on Linux it drops the others.
+    let timeout = Duration::from_millis(500);
+    let connect = || TcpStream::connect_timeout(&address, timeout);
+    let pending: Vec<TcpStream> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..150).map(|_| scope.spawn(connect)).collect();
+        threads.into_iter().filter_map(|thread| thread.join().unwrap().ok()).collect()
+    });
+    assert!(pending.len() > 100, "{}", pending.len());
+    pending.iter().for_each(|mut stream| stream.write_all(b"x").unwrap());
+    server.close_stdin();
+    thread::sleep(Duration::from_millis(100)); // what is tested: nothing happens
+    assert_eq!(exchange(&busy, b"after"), b"AFTER");
+    drop(busy);
+    assert_stops(&mut server);
+    for mut stream in &pending {
+        stream.set_read_timeout(Some(tests::DEADLINE)).unwrap();
+        assert!(!matches!(stream.read(&mut [0]), Ok(1)));
+    }
+}
+
+#[test]
+fn requests_in_progress_are_finished() {
+    let mut server = start(UDP, &["--workers", "2", "--delay", "0.3"]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(tests::DEADLINE)).unwrap();
+    for _ in 0..6 {
+        socket.send_to(b"x", server.address()).unwrap();
+    }
+    assert!(server.wait_for("(worker 1)").is_some() && server.wait_for("(worker 2)").is_some());
+    // Both workers are busy, and four datagrams are waiting.
+    server.close_stdin();
+    (0..2).for_each(|_| assert_eq!(receive(&socket).0, b"X"));
+    assert_stops(&mut server);
+    assert_eq!(server.stdout().lines().count(), 3);
+    socket.set_nonblocking(true).unwrap();
+    assert!(socket.recv(&mut [0; 9]).is_err());
+}
+
+#[test]
+fn udp_server_stops_under_flood() {
+    for workers in ["1", "64"] {
+        let mut server = start(UDP, &["--workers", workers, "--quiet"]);
+        let (address, has_exited) = (server.address(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+                for number in 0..1_000_000 {
+                    // An error means that the server has exited.
+                    let _ = socket.send_to(b"flood", address);
+                    if number % 100 == 0 && has_exited.load(SeqCst) {
+                        return;
+                    }
+                }
+                panic!("the server does not stop during the flood");
+            });
+            // During the flood the server replies.
+            let socket = udp(address);
+            socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            wait_until("the server replies", || {
+                socket.send(b"hello").unwrap();
+                socket.recv(&mut [0; 9]).is_ok()
+            });
+            server.close_stdin();
+            wait_until("the server has exited", || !server.is_running());
+            has_exited.store(true, SeqCst);
+        });
+        assert_stops(&mut server);
+    }
+}
+
+#[test]
+fn tcp_server_stops_under_flood() {
+    for workers in ["1", "64"] {
+        let mut server = start(TCP, &["--workers", workers, "--quiet"]);
+        let (address, has_served) = (server.address(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let has_served = &has_served;
+            for _ in 0..4 {
+                scope.spawn(move || {
+                    // Until the listener is closed.
+                    let timeout = Duration::from_millis(500);
+                    while let Ok(mut stream) = TcpStream::connect_timeout(&address, timeout) {
+                        stream.set_read_timeout(Some(timeout)).unwrap();
+                        let _ = stream.write_all(b"x");
+                        if matches!(stream.read(&mut [0]), Ok(1)) {
+                            has_served.store(true, SeqCst);
+                        }
+                    }
+                });
+            }
+            wait_until("a client is served", || has_served.load(SeqCst));
+            server.close_stdin();
+            wait_until("the server has exited", || !server.is_running());
+        });
+        assert_eq!(server.exit_code(), 0);
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use super::*;
+    use crate::support::{limited, start_failing, strace};
+    use std::{env, fs, process};
+
+    #[test]
+    fn server_stops_without_free_descriptor() {
+        // Idle, all descriptors are reserved by workers that wait in `accept`.
+        let mut command = limited("-n 40", TCP);
+        let mut server = Server::spawn(command.args([":0", "--quiet", "--until-eof"]));
+        assert!(server.wait_for_error("cannot accept: Too many open files").is_some());
+        assert_eq!(server.exit_code(), 0);
+        // Busy, they belong to connections, and others are pending.
+        let mut command = limited("-n 40", TCP);
+        let mut server = Server::spawn(command.args([":0", "--quiet", "--until-eof"]));
+        let streams: Vec<TcpStream> = (0..60).map(|_| tcp(server.address())).collect();
+        for stream in &streams[..20] {
+            assert_eq!(exchange(stream, b"before"), b"BEFORE");
+        }
+        server.close_stdin();
+        for stream in &streams[..20] {
+            assert_eq!(exchange(stream, b"after"), b"AFTER");
+        }
+        drop(streams);
+        assert_eq!(server.exit_code(), 0);
+    }
+
+    #[test]
+    #[ignore = "needs strace"]
+    fn server_stops_between_retries() {
+        let options = ["--workers", "4", "--quiet", "--until-eof"];
+        for (name, inject) in
+            [(TCP, "accept4:error=EMFILE:when=1+"), (UDP, "recvfrom:error=ENOMEM:when=1+")]
+        {
+            let mut server = start_failing(inject, name, &options);
+            assert!(server.wait_for_error("retrying in").is_some());
+            assert_eq!(server.exit_code(), 0);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs strace"]
+    fn idle_server_makes_no_system_calls() {
+        for name in SERVERS {
+            let file = env::temp_dir().join(format!("idle-{name}-{}", process::id()));
+            let mut command = strace(&["-o", file.to_str().unwrap()]);
+            command.arg(program(name)).args([":0", "--workers", "8", "--until-eof"]);
+            let mut server = Server::spawn(&mut command);
+            request_any(name, server.address());
+            let calls = || fs::read_to_string(&file).unwrap();
+            let waits =
+                || calls().matches(if name == TCP { "accept4(" } else { "recvfrom(" }).count();
+            wait_until("all workers wait", || waits() > 8);
+            thread::sleep(Duration::from_millis(200)); // the last lines of the connection
+            let before = calls();
+            thread::sleep(Duration::from_secs(2)); // what is tested: nothing happens
+            assert_eq!(calls(), before);
+            assert_stops(&mut server);
+            fs::remove_file(file).unwrap();
+        }
+    }
+
+    /// Runs a program on a terminal, presses Ctrl-D once it has printed a line, and exits like it.
+    const TERMINAL: &str = "\
+import os, pty, sys
+process, terminal = pty.fork()
+if process == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+os.read(terminal, 1024)
+os.write(terminal, b'\\x04')
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+";
+
+    #[test]
+    #[ignore = "needs python3"]
+    fn ctrl_d_on_terminal_stops_server() {
+        for name in SERVERS {
+            let mut command = assert_cmd::Command::new("python3");
+            command.args(["-c", TERMINAL]).arg(program(name)).args([":0", "--until-eof"]);
+            command.timeout(tests::DEADLINE).assert().success().stderr("");
+        }
+    }
+}
