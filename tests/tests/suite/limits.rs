@@ -238,8 +238,8 @@ mod linux {
     #[ignore = "needs strace"]
     fn client_sends_all_messages_with_fewer_threads() {
         let server = Server::start("udp-threaded-server", &["--quiet"]);
-        for failing_clone in 1..=3 {
-            let inject = format!("clone,clone3:error=EAGAIN:when={failing_clone}+");
+        for running in 1..=3 {
+            let inject = format!("clone,clone3:error=EAGAIN:when={}+", running + 1);
             let mut client = failing(&inject, "udp-threaded-client");
             client.args(["--timeout=30", &server.address().to_string(), "a", "b", "c", "d"]);
             let output = output_of(Process::spawn(&mut client));
@@ -288,12 +288,16 @@ mod linux {
     fn missing_thread_is_no_timeout() {
         let server = Server::start(SERVER, &["--quiet"]);
         let address = server.address().to_string();
-        for message in ["hello", "-"] {
-            let mut client = failing("clone,clone3:error=EAGAIN", "tcp-threaded-client");
+        for (name, message) in [
+            ("tcp-threaded-client", "hello"),
+            ("tcp-threaded-client", "-"),
+            ("udp-threaded-client", "hello"),
+        ] {
+            let mut client = failing("clone,clone3:error=EAGAIN", name);
             let mut client = Process::spawn(client.args([&address, message]));
             assert_eq!(client.exit_code(), 1);
             let error = "cannot start a thread: Resource temporarily unavailable (os error 11)";
-            assert_eq!(client.stderr(), format!("tcp-threaded-client: {error}\n"));
+            assert_eq!(client.stderr(), format!("{name}: {error}\n"));
         }
     }
 
