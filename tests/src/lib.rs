@@ -62,14 +62,6 @@ static BIN_DIR: OnceLock<Result<PathBuf, ()>> = OnceLock::new();
 /// # Panics
 ///
 /// Panics if they do not build.
-///
-/// # Examples
-///
-/// ```no_run
-/// let mut server = std::process::Command::new(tests::program("udp-echo-server"));
-/// assert!(server.arg("--help").status()?.success());
-/// # Ok::<(), std::io::Error>(())
-/// ```
 pub fn program(name: &str) -> PathBuf {
     // The compiler's errors are printed once, not for every test.
     let directory = BIN_DIR.get_or_init(|| match env::var_os("BIN_DIR") {
@@ -192,9 +184,7 @@ impl Process {
         self.stdout.wait_for(text, self.deadline())
     }
 
-    /// Waits for a line on standard error that contains `text`.
-    ///
-    /// Returns the first such line, or `None` if the output ends without it.
+    /// Like [`wait_for`](Process::wait_for), on standard error.
     ///
     /// # Panics
     ///
@@ -371,14 +361,6 @@ fn capture(
 }
 
 /// A running server and its address.
-///
-/// # Examples
-///
-/// ```no_run
-/// let server = tests::Server::start("tcp-threaded-server", &["--workers", "2"]);
-/// let stream = tests::tcp(server.address());
-/// assert!(server.wait_for("connected").is_some());
-/// ```
 #[derive(Debug)]
 pub struct Server {
     process: Process,
@@ -450,15 +432,6 @@ impl DerefMut for Server {
 /// # Panics
 ///
 /// Panics if the operating system provides none.
-///
-/// # Examples
-///
-/// ```
-/// let peer = std::net::UdpSocket::bind("127.0.0.1:0")?;
-/// tests::udp(peer.local_addr()?).send(b"hello")?;
-/// assert_eq!(peer.recv(&mut [0; 5])?, 5);
-/// # Ok::<(), std::io::Error>(())
-/// ```
 pub fn udp(peer: SocketAddr) -> UdpSocket {
     let local = if peer.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
     let socket = UdpSocket::bind(local).expect("a port is free");
@@ -472,15 +445,6 @@ pub fn udp(peer: SocketAddr) -> UdpSocket {
 /// # Panics
 ///
 /// Panics if no server is listening.
-///
-/// # Examples
-///
-/// ```
-/// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-/// let stream = tests::tcp(listener.local_addr()?);
-/// assert_eq!(listener.accept()?.1, stream.local_addr()?);
-/// # Ok::<(), std::io::Error>(())
-/// ```
 pub fn tcp(peer: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&peer, DEADLINE)
         .unwrap_or_else(|error| panic!("cannot connect to {peer}: {error}"));

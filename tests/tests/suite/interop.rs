@@ -1,11 +1,11 @@
 //! The examples with other programs: Python's `socket` and `socketserver`, netcat, socat.
 
-use crate::support::{command, exchange, request};
+use crate::support::{command, exchange, repository, request, request_when_listening};
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
 use std::process::Command;
-use tests::{DEADLINE, LARGEST, Process, Server, tcp, udp};
+use tests::{DEADLINE, LARGEST, Process, Server, tcp, udp, unused_address};
 
 /// Returns what the Python article sends; an empty message; every byte that an argument can
 /// contain, which is all but 0; a large message.
@@ -54,14 +54,14 @@ fn assert_same_lines(output: &[u8], expected: &[u8]) {
     assert_same(&sorted(output), &sorted(expected));
 }
 
-fn python(name: &str) -> Command {
+/// Starts a Python server of the competitors.
+fn python_server(file: &str, protocol: &str) -> (Process, SocketAddr) {
+    let address = unused_address();
     let mut python = Command::new("python3");
-    python.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/peers.py"), name]);
-    python
-}
-
-fn python_server(name: &str) -> Server {
-    Server::spawn(python(name).arg("127.0.0.1:0"))
+    python.arg(repository("tests/competitors/python").join(file)).arg(address.port().to_string());
+    let server = Process::spawn(&mut python);
+    request_when_listening(protocol, address);
+    (server, address)
 }
 
 /// Runs a Python client to its end and returns its output.
@@ -71,8 +71,9 @@ fn python_client(
     messages: impl IntoIterator<Item = impl AsRef<OsStr>>,
     input: Vec<u8>,
 ) -> Vec<u8> {
-    let mut python = python(name);
-    python.arg(server.to_string()).args(messages);
+    let mut python = Command::new("python3");
+    python.arg(repository("tests/tests/suite/clients.py"));
+    python.arg(name).arg(server.to_string()).args(messages);
     output_of(python.into(), input)
 }
 
@@ -111,31 +112,11 @@ fn upper_case_is_that_of_python() {
 
 #[test]
 #[ignore = "needs python3"]
-fn python_server_receives_from_udp_basic_client() {
-    let server = python_server("udp_basic_server");
-    // By default the client sends hello, world, sdfas. A 0 byte has to come from standard input.
-    let address = server.address().to_string();
-    command("udp-basic-client").arg(&address).assert().success();
-    let mut client = command("udp-basic-client");
-    client.arg(&address).args(arguments(messages())).arg("-");
-    client.write_stdin("\0\n").assert().success();
-    assert!(server.wait_for("00 from 127.0.0.1:").is_some());
-    let output = server.stdout();
-    let received: Vec<&str> =
-        output.lines().skip(1).map(|line| line.split_once(" from ").unwrap().0).collect();
-    let sent = messages().into_iter().take(3).chain(messages()).chain([vec![0]]);
-    let digits = |message: Vec<u8>| message.iter().map(|byte| format!("{byte:02x}")).collect();
-    let sent: Vec<String> = sent.map(digits).collect();
-    assert_same(received.join(" ").as_bytes(), sent.join(" ").as_bytes());
-}
-
-#[test]
-#[ignore = "needs python3"]
 fn udp_basic_server_receives_from_python_client() {
     let mut server = Server::start("udp-basic-server", &["--count", "7"]);
     let address = server.address();
-    python_client("udp_basic_client", address, arguments(messages()), Vec::new());
-    python_client("udp_basic_client", address, NONE, b"\0\n\r\x1b[2J".to_vec());
+    python_client("udp_basic", address, arguments(messages()), Vec::new());
+    python_client("udp_basic", address, NONE, b"\0\n\r\x1b[2J".to_vec());
     assert_eq!(server.exit_code(), 0);
     let output = server.stdout();
     let received: Vec<&str> =
@@ -149,15 +130,16 @@ fn udp_basic_server_receives_from_python_client() {
 #[test]
 #[ignore = "needs python3"]
 fn udp_clients_work_with_python_servers() {
-    // A line of standard input contains no newline, an argument no 0 byte.
+    // A line of standard input contains no newline, an argument no 0 byte. The buffer of the
+    // article's server has 1,024 bytes.
     let line: Vec<u8> = every_byte().into_iter().filter(|byte| *byte != b'\n').collect();
-    let sent = [messages(), vec![line.clone()]].concat();
-    let given = [arguments(messages()), vec!["-".into()]].concat();
-    for name in ["udp_echo_server", "udp_threaded_server"] {
-        let server = python_server(name);
-        let output = our_client("udp-echo-client", server.address(), &given, line.clone());
+    let sent = [&messages()[..5], &[line.clone()]].concat();
+    let given = [arguments(messages()[..5].to_vec()), vec!["-".into()]].concat();
+    for file in ["article_udp.py", "udp.py"] {
+        let (_server, address) = python_server(file, "udp");
+        let output = our_client("udp-echo-client", address, &given, line.clone());
         assert_same(&output, &replies(&sent));
-        let output = our_client("udp-threaded-client", server.address(), &given, line.clone());
+        let output = our_client("udp-threaded-client", address, &given, line.clone());
         assert_same_lines(&output, &replies(&sent));
     }
 }
@@ -169,11 +151,11 @@ fn udp_servers_work_with_python_clients() {
         let mut server = Server::start(name, &["--count", "14"]);
         let address = server.address();
         let given = arguments(messages());
-        let output = python_client("udp_echo_client", address, &given, Vec::new());
+        let output = python_client("udp_echo", address, &given, Vec::new());
         assert_same(&output, &replies(&messages()));
-        let output = python_client("udp_threaded_client", address, &given, Vec::new());
+        let output = python_client("udp_threaded", address, &given, Vec::new());
         assert_same_lines(&output, &replies(&messages()));
-        for name in ["udp_echo_client", "udp_threaded_client"] {
+        for name in ["udp_echo", "udp_threaded"] {
             let output = python_client(name, address, NONE, every_byte());
             assert_same(&output, &replies(&[every_byte()]));
         }
@@ -184,11 +166,11 @@ fn udp_servers_work_with_python_clients() {
 #[test]
 #[ignore = "needs python3"]
 fn tcp_client_works_with_python_server() {
-    let server = python_server("tcp_threaded_server");
+    let (_server, address) = python_server("tcp.py", "tcp");
     let given = arguments(messages());
-    let output = our_client("tcp-threaded-client", server.address(), given, Vec::new());
+    let output = our_client("tcp-threaded-client", address, given, Vec::new());
     assert_same(&output, &replies(&messages()));
-    let output = our_client("tcp-threaded-client", server.address(), ["-"], mebibyte());
+    let output = our_client("tcp-threaded-client", address, ["-"], mebibyte());
     assert_same(&output, &mebibyte().to_ascii_uppercase());
 }
 
@@ -197,9 +179,9 @@ fn tcp_client_works_with_python_server() {
 fn tcp_server_works_with_python_client() {
     let mut server = Server::start("tcp-threaded-server", &["--count", "2"]);
     let address = server.address();
-    let output = python_client("tcp_threaded_client", address, arguments(messages()), Vec::new());
+    let output = python_client("tcp_threaded", address, arguments(messages()), Vec::new());
     assert_same(&output, &replies(&messages()));
-    let output = python_client("tcp_threaded_client", address, NONE, mebibyte());
+    let output = python_client("tcp_threaded", address, NONE, mebibyte());
     assert_same(&output, &mebibyte().to_ascii_uppercase());
     assert!(server.wait_for("closed after 1048576 bytes").is_some());
     assert_eq!(server.exit_code(), 0);

@@ -151,6 +151,17 @@ pub fn request_any(server: &str, address: SocketAddr) {
     }
 }
 
+/// Sends a first request to a server that does not print when it listens.
+#[cfg(unix)]
+pub fn request_when_listening(server: &str, address: SocketAddr) {
+    let socket = udp(address);
+    wait_until("the server listens", || match server.starts_with("tcp") {
+        true => TcpStream::connect(address).is_ok(),
+        // On loopback, a refusal has arrived when `send` returns.
+        false => socket.send(b"hello").is_ok() && socket.take_error().unwrap().is_none(),
+    });
+}
+
 /// Repeats a call that is interrupted because the test itself was suspended, as by a debugger.
 ///
 /// On Linux this happens to calls with a timeout, such as `read`, `peek` and `recv`. Those that
@@ -230,11 +241,6 @@ pub fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
             Err(error) => assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}"),
         }
     }
-}
-
-/// Returns a server's lines without the numbers of its workers.
-pub fn without_workers(output: &str) -> Vec<&str> {
-    output.lines().map(|line| line.split(" (worker ").next().unwrap()).collect()
 }
 
 /// Writes a file of the test's own, but only if its content changes, so that Cargo rebuilds nothing.
@@ -338,14 +344,9 @@ mod linux {
         wait_until("all workers run", || status(process, "Threads") == threads);
     }
 
-    /// Sends the first of `--count` requests to a server that cannot print when it listens.
-    pub fn request_when_listening(server: &str, address: SocketAddr) {
-        let socket = udp(address);
-        wait_until("the server listens", || match server.starts_with("tcp") {
-            true => TcpStream::connect(address).is_ok(),
-            // On loopback, a refusal has arrived when `send` returns.
-            false => socket.send(b"hello").is_ok() && socket.take_error().unwrap().is_none(),
-        });
+    /// Returns a server's lines without the numbers of its workers.
+    pub fn without_workers(output: &str) -> Vec<&str> {
+        output.lines().map(|line| line.split(" (worker ").next().unwrap()).collect()
     }
 
     pub fn descriptors(process: u32) -> usize {

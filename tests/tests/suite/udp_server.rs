@@ -1,6 +1,6 @@
 //! The three UDP servers: what they receive, reply and print.
 
-use crate::support::{UDP_SERVERS, command, receive, request, without_workers};
+use crate::support::{UDP_SERVERS, command, receive, request};
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::thread;
@@ -231,7 +231,7 @@ mod spoofed {
     //! Python open one.
 
     use super::*;
-    use crate::support::assert_idle;
+    use crate::support::{assert_idle, without_workers};
     use std::io::ErrorKind;
     use std::net::{Ipv4Addr, SocketAddr};
     use std::process::Command;
