@@ -133,7 +133,7 @@ fn udp_clients_work_with_python_servers() {
     // A line of standard input contains no newline, an argument no 0 byte. The buffer of the
     // article's server has 1,024 bytes.
     let line: Vec<u8> = every_byte().into_iter().filter(|byte| *byte != b'\n').collect();
-    let sent = [&messages()[..5], &[line.clone()]].concat();
+    let sent: Vec<_> = messages().into_iter().take(5).chain([line.clone()]).collect();
     let given = [arguments(messages()[..5].to_vec()), vec!["-".into()]].concat();
     for file in ["article_udp.py", "udp.py"] {
         let (_server, address) = python_server(file, "udp");
