@@ -35,7 +35,7 @@ const COPIES: [(&str, &str); 8] = [
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     println!("listening on {address}");
-    Server { socket, address, remaining: AtomicU64::new(2) }.serve();
+    Server { socket, address, count: 2, started: AtomicU64::new(0) }.serve();
 }"#,
     ),
     (
@@ -55,9 +55,10 @@ const COPIES: [(&str, &str); 8] = [
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     println!("listening on {address}");
-    let (remaining, stopping) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
+    let (count, started, stopping) = (u64::MAX, AtomicU64::new(0), AtomicBool::new(false));
     let idle_timeout = Some(Duration::from_secs(60));
-    let server = Server { listener, address, workers: 4, idle_timeout, remaining, stopping };
+    let workers = 4;
+    let server = Server { listener, address, workers, idle_timeout, count, started, stopping };
     thread::scope(|scope| {
         scope.spawn(|| {
             io::stdin().read_to_end(&mut Vec::new()).unwrap();
@@ -78,7 +79,7 @@ const COPIES: [(&str, &str); 8] = [
     let client = Client { server, stream, sending: AtomicBool::new(true) };
     let print = |bytes: &[u8]| io::stdout().write_all(bytes);
     match messages.is_empty() {
-        true => Arc::new(client).pass_through(print).unwrap(),
+        true => client.pass_through(print).unwrap(),
         false => client.exchange(&messages, print).unwrap(),
     }
 }"#,
@@ -89,8 +90,9 @@ const COPIES: [(&str, &str); 8] = [
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     println!("listening on {address}");
-    let (remaining, stopping) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
-    let server = Server { socket, address, workers: 4, delay: Duration::ZERO, remaining, stopping };
+    let (count, started, stopping) = (u64::MAX, AtomicU64::new(0), AtomicBool::new(false));
+    let (workers, delay) = (4, Duration::ZERO);
+    let server = Server { socket, address, workers, delay, count, started, stopping };
     thread::scope(|scope| {
         scope.spawn(|| {
             io::Read::read_to_end(&mut io::stdin(), &mut Vec::new()).unwrap();
@@ -109,7 +111,7 @@ const COPIES: [(&str, &str); 8] = [
     let addresses = vec![server.parse().unwrap()];
     let client = Client { server, addresses, timeout: Duration::from_secs(30), attempts: 4 };
     let messages = ["one", "two"].map(|message| Ok(message.as_bytes().to_vec()));
-    for reply in start(&Arc::new(client), messages.into_iter()).unwrap() {
+    for reply in start(Arc::new(client), Box::new(messages.into_iter())).unwrap() {
         println!("{}", reply.unwrap().escape_ascii());
     }
 }"#,
@@ -133,12 +135,13 @@ pub fn source(program: &str) -> String {
 
 /// Returns the path of a binary of the nested workspace, which the first call builds.
 pub fn copied(name: &str) -> PathBuf {
-    static BIN_DIR: OnceLock<PathBuf> = OnceLock::new();
-    BIN_DIR.get_or_init(build).join(name).with_extension(env::consts::EXE_EXTENSION)
+    static BIN_DIR: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let directory = BIN_DIR.get_or_init(build).as_ref().unwrap_or_else(|error| panic!("{error}"));
+    directory.join(name).with_extension(env::consts::EXE_EXTENSION)
 }
 
 /// Builds the nested workspace with warnings denied. Cargo compiles only files that have changed.
-fn build() -> PathBuf {
+fn build() -> Result<PathBuf, String> {
     let workspace = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nested");
     write_file(
         &workspace.join("Cargo.toml"),
@@ -179,8 +182,10 @@ fn build() -> PathBuf {
     let mut cargo = cargo(&workspace);
     cargo.args(["build", "--quiet", "--offline", "--workspace"]).env("RUSTFLAGS", "-Dwarnings");
     let output = cargo.arg("--target-dir").arg(workspace.join("target")).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    workspace.join("target/debug")
+    match output.status.success() {
+        true => Ok(workspace.join("target/debug")),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
 }
 
 fn start(name: &str) -> Server {
