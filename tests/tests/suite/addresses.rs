@@ -2,7 +2,6 @@
 
 use crate::support::{clients, command, require_ipv6, servers};
 use predicates::str::{ends_with, starts_with};
-use std::net::UdpSocket;
 use std::thread;
 use tests::{PAIRS, Server};
 
@@ -98,7 +97,7 @@ mod needs_root {
 
     use super::*;
     use crate::support::{shell, write_file};
-    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
     use std::path::{Path, PathBuf};
     use std::process::Command;
     use std::time::{Duration, Instant};

@@ -183,7 +183,7 @@ fn handler_gets_timeouts_and_nodelay() {
 }
 
 #[test]
-fn silent_client_does_not_block_reading_handler() {
+fn silent_client_blocks_no_handler() {
     let options = ["--workers", "1", "--idle-timeout", "0.2", "--count", "2"];
     let mut server = start("tcp-threaded-reading", &options);
     let silent = tcp(server.address());
@@ -194,7 +194,7 @@ fn silent_client_does_not_block_reading_handler() {
 }
 
 #[test]
-fn client_that_never_reads_does_not_block_writing_handler() {
+fn client_that_never_reads_blocks_no_handler() {
     let options = ["--workers", "1", "--idle-timeout", "0.2", "--count", "2"];
     let mut server = start("tcp-threaded-writing", &options);
     let silent = tcp(server.address());

@@ -1,16 +1,15 @@
 //! Limits of the operating system: descriptors, threads, memory, disks. strace injects the errors
 //! that a kernel seldom reports.
 
-use crate::support::command;
+use crate::support::request_any;
 use tests::Server;
 
 #[test]
-fn workers_are_limited_to_ten_thousand() {
+fn server_starts_10000_workers() {
     for name in ["tcp-threaded-server", "udp-threaded-server"] {
         let server = Server::start(name, &["--workers", "10000"]);
-        crate::support::request_any(name, server.address());
+        request_any(name, server.address());
     }
-    command("tcp-threaded-server").args([":0", "--workers", "10001"]).assert().code(2);
 }
 
 #[cfg(target_os = "linux")]
@@ -224,7 +223,7 @@ mod linux {
 
     #[test]
     #[ignore = "needs strace"]
-    fn client_repeats_send_after_error_of_earlier_one() {
+    fn client_repeats_send_after_earlier_error() {
         let server = Server::start("udp-threaded-server", &["--quiet"]);
         for name in UDP_CLIENTS {
             let mut client = failing("sendto:error=ECONNREFUSED:when=1+2", name);

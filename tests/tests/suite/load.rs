@@ -155,7 +155,7 @@ mod linux {
     }
 
     #[test]
-    fn client_that_never_reads_costs_no_memory_and_no_worker() {
+    fn client_that_never_reads_costs_no_memory() {
         let _lock = use_all_cores();
         let options = ["--workers", "2", "--idle-timeout", "0.5", "--quiet", "--count", "4"];
         let mut server = Server::start(SERVER, &options);

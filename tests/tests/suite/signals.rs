@@ -29,7 +29,7 @@ fn server_read_survives_sigstop_sigcont() {
 }
 
 #[test]
-fn server_write_loses_no_byte_over_sigstop_sigcont() {
+fn server_write_survives_sigstop_sigcont() {
     // An interrupted `write` has written a part.
     let mut server = Server::start(SERVER, &["--count", "1", "--quiet"]);
     let request = letters(3, 12 << 20);

@@ -42,7 +42,7 @@ fn idle_server_stops_on_any_address() {
 #[test]
 fn server_stops_after_requests() {
     for (name, workers) in SERVERS.iter().flat_map(|name| [(name, "1"), (name, "64")]) {
-        let mut server = start(name, &["--workers", workers]);
+        let mut server = start(name, &["--workers", workers, "--quiet"]);
         (0..10).for_each(|_| request_any(name, server.address()));
         assert_stops(&mut server);
     }

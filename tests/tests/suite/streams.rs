@@ -5,7 +5,7 @@ use crate::support::{
 };
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command};
 use std::thread;
 use std::time::Duration;
 use tests::{PAIRS, Server, program, tcp, unused_address};
@@ -145,7 +145,7 @@ fn closed_stderr_changes_no_exit_code() {
 }
 
 #[test]
-fn client_exits_when_stdout_closes_while_stdin_is_open() {
+fn client_exits_at_closed_stdout_with_open_stdin() {
     for name in UDP_CLIENTS {
         let server = Server::start("udp-threaded-server", &["--quiet"]);
         let mut command = Command::new(program(name));
@@ -170,6 +170,7 @@ fn client_exits_when_stdout_closes_while_stdin_is_open() {
 fn nonblocking_stdin_is_no_timeout() {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
+    use std::process::Stdio;
     let server = Server::start("tcp-threaded-server", &["--quiet"]);
     let (_open, input) = UnixStream::pair().unwrap();
     input.set_nonblocking(true).unwrap();

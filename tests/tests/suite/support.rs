@@ -1,6 +1,6 @@
 //! What several modules of the suite share beyond the harness.
 //!
-//! [`command`] runs an example to its end (assert_cmd); [`start`] and [`Server`] hold one while the
+//! [`command`] runs an example to its end (assert_cmd); [`start`] and [`tests::Server`] hold one while the
 //! test does something else (the harness).
 
 use std::env;
@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use tests::{DEADLINE, LARGEST, PAIRS, Process, Server, program, tcp, udp};
+use tests::{DEADLINE, LARGEST, PAIRS, Process, program, tcp, udp};
 
 /// The UDP servers that reply, and their clients.
 pub const UDP_SERVERS: [&str; 2] = ["udp-echo-server", "udp-threaded-server"];
@@ -300,6 +300,7 @@ pub use linux::*;
 #[cfg(target_os = "linux")]
 mod linux {
     use super::*;
+    use tests::Server;
 
     /// Suspends and resumes a process, and waits until each of both has happened.
     pub fn suspend_and_resume(process: u32) {

@@ -136,7 +136,7 @@ fn closes_silent_connections_after_idle_timeout() {
 }
 
 #[test]
-fn keeps_idle_connection_when_idle_timeout_is_zero() {
+fn keeps_idle_connection_without_idle_timeout() {
     let server = start(&["--workers", "1", "--idle-timeout", "0"]);
     let stream = tcp(server.address());
     assert_eq!(exchange(&stream, b"before"), b"BEFORE");
