@@ -59,7 +59,7 @@ struct Server {
 
 impl Server {
     fn serve(&self) {
-        let mut buffer = [0; 65_535]; // no datagram is larger; a smaller buffer would truncate some
+        let mut buffer = [0; 65_535]; // the largest datagram; less would truncate it
         for _ in 0..self.count {
             let (length, client) = self.receive(&mut buffer);
             self.handle(&buffer[..length], client);

@@ -117,7 +117,7 @@ impl Server {
     }
 
     fn work(&self, n: usize) {
-        let mut buffer = [0; 65_535]; // no datagram is larger; a smaller buffer would truncate some
+        let mut buffer = [0; 65_535]; // the largest datagram; less would truncate it
         while self.started.fetch_add(1, Relaxed) < self.count {
             let Some((length, client)) = self.receive(&mut buffer) else { return };
             let request = &mut buffer[..length];
@@ -139,7 +139,7 @@ impl Server {
                 // Spoofed: replying to our own port would start an endless loop.
                 Ok((_, client)) if client.port() == self.address.port() => {}
                 Ok(received) => return Some(received),
-                // Windows reports that the client of an earlier reply has closed its socket.
+                // On Windows, when the client of an earlier reply has closed its socket.
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {} // by a signal
                 // A system error such as ENOMEM. Back off, or this loop would spin.
