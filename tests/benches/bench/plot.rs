@@ -26,26 +26,30 @@ const VALUE: f64 = 115.0;
 const COLUMN: f64 = LABEL + BAR + VALUE;
 const LINE: f64 = 18.0;
 
-/// Returns a picture with one panel per work, in two columns.
-pub fn plot(title: &str, panels: &[(&str, Vec<Figure>)]) -> String {
+/// Returns a picture with one panel per work, in one or two columns.
+pub fn plot(title: &str, panels: &[(&str, Vec<Figure>)], columns: usize) -> String {
     let mut body = String::new();
     let mut heights = [60.0; 2];
     let height = |figures: &[Figure]| (figures.len() as f64 + 2.0) * LINE;
-    let half = heights[0] + panels.iter().map(|(_, figures)| height(figures)).sum::<f64>() / 2.0;
+    let total: f64 = panels.iter().map(|(_, figures)| height(figures)).sum();
+    let limit = heights[0] + total / columns as f64;
     for (work, figures) in panels {
-        let column = usize::from(heights[0] + height(figures) > half);
+        let column = usize::from(heights[0] + height(figures) > limit);
         let x = 20.0 + column as f64 * (COLUMN + 30.0);
         panel(&mut body, work, figures, x, heights[column]);
         heights[column] += height(figures);
     }
-    let (width, height) = (2.0 * COLUMN + 70.0, heights[0].max(heights[1]) + 14.0);
+    let width = columns as f64 * (COLUMN + 30.0) + 10.0;
+    let height = heights[0].max(heights[1]) + 30.0;
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
          <title>{title}</title>\n{STYLE}\
          <rect class=\"paper\" width=\"{width}\" height=\"{height}\" rx=\"8\"/>\n\
          <text x=\"20\" y=\"30\" font-size=\"16\" font-weight=\"bold\">{title}</text>\n{body}\
-         <text x=\"20\" y=\"{}\">Bars: median of the rounds; a cut bar is longer than drawn. Lines: middle half of the rounds.</text>\n\
+         <text x=\"20\" y=\"{}\">Bars: median of the rounds; a cut bar is longer than drawn.</text>\n\
+         <text x=\"20\" y=\"{}\">Lines: middle half of the rounds.</text>\n\
          </svg>\n",
+        height - 28.0,
         height - 10.0
     )
 }

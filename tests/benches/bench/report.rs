@@ -8,6 +8,10 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+/// The rows of the plot in README.md, which must be readable on a narrow screen.
+const SUMMARY: [&str; 3] =
+    ["UDP, 64 B, 64 clients", "TCP, connect, 5 B each way, close", "TCP, 64 B, 64 connections"];
+
 /// One round of one server.
 pub struct Record {
     pub work: String,
@@ -172,14 +176,17 @@ pub fn write(csv: &Path) -> Result<(), Box<dyn Error>> {
     let (_, after) = rest.split_once(MARKERS[1]).ok_or("the table has no end")?;
     let [begin, end] = MARKERS;
     fs::write(page, format!("{before}{begin}{machine}.\n\n{}{end}{after}", table(&records)))?;
-    for (name, title, metric) in [
-        ("requests", "Requests per second: longer is better", Metric::Rate),
-        ("cpu", "Server CPU time per request: shorter is better", Metric::Cpu),
+    let cpu = "Server CPU time per request: shorter is better";
+    for (name, title, metric, columns) in [
+        ("requests", "Requests per second: longer is better", Metric::Rate, 2),
+        ("cpu", cpu, Metric::Cpu, 2),
+        ("summary", cpu, Metric::Cpu, 1),
     ] {
         let rows = ROWS.iter().filter(|row| Metric::of(row.work) == Metric::Rate);
+        let rows = rows.filter(|row| columns == 2 || SUMMARY.contains(&row.title));
         let panels = rows.map(|row| (row.title, figures(&records, row.title, metric)));
         let path = csv.with_extension("").display().to_string() + "-" + name + ".svg";
-        fs::write(path, plot(title, &panels.collect::<Vec<_>>()))?;
+        fs::write(path, plot(title, &panels.collect::<Vec<_>>(), columns))?;
     }
     Ok(())
 }
