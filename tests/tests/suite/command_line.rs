@@ -104,30 +104,9 @@ fn invalid_values(option: &str) -> Vec<(&'static str, &'static str)> {
     invalid
 }
 
-const INVALID_ADDRESSES: [&str; 22] = [
-    "",
-    ":",
-    "65536",
-    ":65536",
-    "host:65536",
-    "host:",
-    "host:-1",
-    "host:+80",
-    "host:http",
-    "host:80:",
-    "a:b:c",
-    "[::1",
-    "::1]:80",
-    "[]:80",
-    "[host]:80",
-    "[::1]80",
-    "[::1]:",
-    "256.0.0.1",
-    "127.1",
-    "a b",
-    "a\nb",
-    "user@host",
-];
+/// One for each error: `common` tests the forms themselves.
+const INVALID_ADDRESSES: [&str; 9] =
+    ["", "host:65536", "host:+80", "[::1", "::1]:80", "[host]:80", "[::1]80", "127.1", "a\nb"];
 
 #[test]
 fn error_names_what_is_malformed() {

@@ -1,11 +1,11 @@
 //! The examples with other programs: Python's `socket` and `socketserver`, netcat, socat.
 
-use crate::support::{command, exchange, repository, request, request_when_listening};
-use std::ffi::{OsStr, OsString};
+use crate::support::{exchange, repository, request, request_when_listening};
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
 use std::process::Command;
-use tests::{DEADLINE, LARGEST, Process, Server, tcp, udp, unused_address};
+use tests::{DEADLINE, LARGEST, Process, Server, program, tcp, udp, unused_address};
 
 /// Returns what the Python article sends; an empty message; every byte that an argument can
 /// contain, which is all but 0; a large message.
@@ -13,10 +13,6 @@ fn messages() -> Vec<Vec<u8>> {
     let mut messages = ["hello", "world", "sdfas", ""].map(Vec::from).to_vec();
     messages.extend([(1..=255).collect(), (1..=255).cycle().take(LARGEST).collect()]);
     messages
-}
-
-fn arguments(messages: Vec<Vec<u8>>) -> Vec<OsString> {
-    messages.into_iter().map(OsString::from_vec).collect()
 }
 
 fn every_byte() -> Vec<u8> {
@@ -64,37 +60,31 @@ fn python_server(file: &str, protocol: &str) -> (Process, SocketAddr) {
     (server, address)
 }
 
-/// Runs a Python client to its end and returns its output.
-fn python_client(
-    name: &str,
-    server: SocketAddr,
-    messages: impl IntoIterator<Item = impl AsRef<OsStr>>,
-    input: Vec<u8>,
-) -> Vec<u8> {
+fn python_client(name: &str) -> Command {
     let mut python = Command::new("python3");
-    python.arg(repository("tests/tests/suite/clients.py"));
-    python.arg(name).arg(server.to_string()).args(messages);
-    output_of(python.into(), input)
+    python.arg(repository("tests/tests/suite/clients.py")).arg(name);
+    python
 }
 
-/// Runs an example's client to its end and returns its output.
-fn our_client(
-    name: &str,
-    server: SocketAddr,
-    messages: impl IntoIterator<Item = impl AsRef<OsStr>>,
-    input: Vec<u8>,
-) -> Vec<u8> {
-    let mut client = command(name);
-    client.args(["--timeout", "30"]).arg(server.to_string()).args(messages);
+/// Returns an example's client that sends no request twice.
+fn client(name: &str) -> Command {
+    let mut client = Command::new(program(name));
+    client.arg("--timeout=30");
+    client
+}
+
+/// Runs a client to its end and returns its output.
+fn run(mut client: Command, server: SocketAddr, messages: &[Vec<u8>], input: &[u8]) -> Vec<u8> {
+    let messages = messages.iter().map(|message| OsString::from_vec(message.clone()));
+    client.arg(server.to_string()).args(messages);
     output_of(client, input)
 }
 
-fn output_of(mut command: assert_cmd::Command, input: Vec<u8>) -> Vec<u8> {
+fn output_of(command: Command, input: &[u8]) -> Vec<u8> {
+    let mut command = assert_cmd::Command::from_std(command);
     let assert = command.timeout(DEADLINE).write_stdin(input).assert().success();
     assert.get_output().stdout.clone()
 }
-
-const NONE: [&str; 0] = [];
 
 #[test]
 #[ignore = "needs python3"]
@@ -114,9 +104,8 @@ fn upper_case_is_that_of_python() {
 #[ignore = "needs python3"]
 fn udp_basic_server_receives_from_python_client() {
     let mut server = Server::start("udp-basic-server", &["--count", "7"]);
-    let address = server.address();
-    python_client("udp_basic", address, arguments(messages()), Vec::new());
-    python_client("udp_basic", address, NONE, b"\0\n\r\x1b[2J".to_vec());
+    run(python_client("udp_basic"), server.address(), &messages(), b"");
+    run(python_client("udp_basic"), server.address(), &[], b"\0\n\r\x1b[2J");
     assert_eq!(server.exit_code(), 0);
     let output = server.stdout();
     let received: Vec<&str> =
@@ -133,13 +122,12 @@ fn udp_clients_work_with_python_servers() {
     // A line of standard input contains no newline, an argument no 0 byte. The buffer of the
     // article's server has 1,024 bytes.
     let line: Vec<u8> = every_byte().into_iter().filter(|byte| *byte != b'\n').collect();
-    let sent: Vec<_> = messages().into_iter().take(5).chain([line.clone()]).collect();
-    let given = [arguments(messages()[..5].to_vec()), vec!["-".into()]].concat();
+    let short = &messages()[..5];
+    let (sent, given) = ([short, &[line.clone()]].concat(), [short, &[b"-".to_vec()]].concat());
     for file in ["article_udp.py", "udp.py"] {
         let (_server, address) = python_server(file, "udp");
-        let output = our_client("udp-echo-client", address, &given, line.clone());
-        assert_same(&output, &replies(&sent));
-        let output = our_client("udp-threaded-client", address, &given, line.clone());
+        assert_same(&run(client("udp-echo-client"), address, &given, &line), &replies(&sent));
+        let output = run(client("udp-threaded-client"), address, &given, &line);
         assert_same_lines(&output, &replies(&sent));
     }
 }
@@ -150,13 +138,12 @@ fn udp_servers_work_with_python_clients() {
     for name in ["udp-echo-server", "udp-threaded-server"] {
         let mut server = Server::start(name, &["--count", "14"]);
         let address = server.address();
-        let given = arguments(messages());
-        let output = python_client("udp_echo", address, &given, Vec::new());
+        let output = run(python_client("udp_echo"), address, &messages(), b"");
         assert_same(&output, &replies(&messages()));
-        let output = python_client("udp_threaded", address, &given, Vec::new());
+        let output = run(python_client("udp_threaded"), address, &messages(), b"");
         assert_same_lines(&output, &replies(&messages()));
         for name in ["udp_echo", "udp_threaded"] {
-            let output = python_client(name, address, NONE, every_byte());
+            let output = run(python_client(name), address, &[], &every_byte());
             assert_same(&output, &replies(&[every_byte()]));
         }
         assert_eq!(server.exit_code(), 0);
@@ -167,10 +154,9 @@ fn udp_servers_work_with_python_clients() {
 #[ignore = "needs python3"]
 fn tcp_client_works_with_python_server() {
     let (_server, address) = python_server("tcp.py", "tcp");
-    let given = arguments(messages());
-    let output = our_client("tcp-threaded-client", address, given, Vec::new());
+    let output = run(client("tcp-threaded-client"), address, &messages(), b"");
     assert_same(&output, &replies(&messages()));
-    let output = our_client("tcp-threaded-client", address, ["-"], mebibyte());
+    let output = run(client("tcp-threaded-client"), address, &[b"-".to_vec()], &mebibyte());
     assert_same(&output, &mebibyte().to_ascii_uppercase());
 }
 
@@ -178,10 +164,9 @@ fn tcp_client_works_with_python_server() {
 #[ignore = "needs python3"]
 fn tcp_server_works_with_python_client() {
     let mut server = Server::start("tcp-threaded-server", &["--count", "2"]);
-    let address = server.address();
-    let output = python_client("tcp_threaded", address, arguments(messages()), Vec::new());
+    let output = run(python_client("tcp_threaded"), server.address(), &messages(), b"");
     assert_same(&output, &replies(&messages()));
-    let output = python_client("tcp_threaded", address, NONE, mebibyte());
+    let output = run(python_client("tcp_threaded"), server.address(), &[], &mebibyte());
     assert_same(&output, &mebibyte().to_ascii_uppercase());
     assert!(server.wait_for("closed after 1048576 bytes").is_some());
     assert_eq!(server.exit_code(), 0);
@@ -205,7 +190,7 @@ fn udp_servers_reply_to(client: impl Fn(SocketAddr) -> Command) {
 fn tcp_server_responds_to(client: impl Fn(SocketAddr) -> Command) {
     let mut server = Server::start("tcp-threaded-server", &["--count", "3"]);
     for stream in [Vec::from("hello\nworld\nsdfas"), Vec::new(), mebibyte()] {
-        let output = output_of(client(server.address()).into(), stream.clone());
+        let output = output_of(client(server.address()), &stream);
         assert_same(&output, &stream.to_ascii_uppercase());
     }
     assert!(server.wait_for("closed after 1048576 bytes").is_some());
