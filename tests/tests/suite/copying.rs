@@ -140,12 +140,16 @@ pub fn copied(name: &str) -> PathBuf {
     directory.join(name).with_extension(env::consts::EXE_EXTENSION)
 }
 
+fn nested() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("nested")
+}
+
 /// Builds the nested workspace with warnings denied. Cargo compiles only files that have changed.
 fn build() -> Result<PathBuf, String> {
-    let workspace = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nested");
+    let workspace = nested();
     write_file(
         &workspace.join("Cargo.toml"),
-        "[workspace]\nresolver = \"3\"\nmembers = [\"copies\", \"handlers\", \"log\"]\n\n\
+        "[workspace]\nresolver = \"3\"\nmembers = [\"copies\", \"handlers\", \"log\", \"recipes\"]\n\n\
          [profile.dev]\ndebug = false\n",
     );
     let package = |name: &str, dependencies: &str, sources: Vec<(String, String)>| {
@@ -179,13 +183,25 @@ fn build() -> Result<PathBuf, String> {
     // In single quotes, because a path may contain backslashes.
     let common = format!("common = {{ path = '{}' }}", repository("common").display());
     package("handlers", &common, crate::handlers::sources());
-    let mut cargo = cargo(&workspace);
-    cargo.args(["build", "--quiet", "--offline", "--workspace"]).env("RUSTFLAGS", "-Dwarnings");
-    let output = cargo.arg("--target-dir").arg(workspace.join("target")).output().unwrap();
+    package("recipes", "", crate::recipes::sources());
+    let output = cargo_in(&workspace).args(["build", "--quiet", "--workspace"]).output().unwrap();
     match output.status.success() {
         true => Ok(workspace.join("target/debug")),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
+}
+
+/// Returns Cargo for the nested workspace, with warnings denied.
+fn cargo_in(workspace: &Path) -> Command {
+    let mut cargo = cargo(workspace);
+    cargo.env("RUSTFLAGS", "-Dwarnings").env("CARGO_TARGET_DIR", workspace.join("target"));
+    cargo
+}
+
+/// Returns Cargo for the nested workspace once that is built.
+pub fn nested_cargo() -> Command {
+    copied("");
+    cargo_in(&nested())
 }
 
 fn start(name: &str) -> Server {

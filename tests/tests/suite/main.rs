@@ -12,6 +12,7 @@ mod interop;
 mod limits;
 mod load;
 mod pages;
+mod recipes;
 #[cfg(target_os = "linux")]
 mod signals;
 mod stop;

@@ -1,0 +1,327 @@
+//! The snippets of docs/copying.md, docs/recipes.md and docs/from-python.md, each in a copy of the
+//! program that the page names, built with warnings denied.
+
+use crate::copying::{copied, nested_cargo, source};
+use crate::pages::block;
+use crate::support::{
+    assert_closed, exchange, output_of, repository, request, require_ipv6, wait_until,
+};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+use tests::{Process, Server, tcp, udp, unused_address};
+
+/// Returns a copy of a program with the two edits of copying.md.
+fn copy(program: &str, main: &str) -> String {
+    let source = source(program);
+    let (head, rest) = source.split_once("const HELP").expect("the block begins");
+    let (_, run) = rest.split_once("\nfn run(").expect("`run` comes last in the block");
+    let (_, after) = run.split_once("\n}\n").expect("`run` ends");
+    let head = head.replace("use common::{error, info, warn};\n", &block("copying: macros"));
+    // Another server may be using the port that the page shows.
+    let main = match program.ends_with("client") {
+        true => main.replace("\"localhost:8888\"", "&std::env::args().nth(1).unwrap()"),
+        false => main.replace(":8888\"", ":0\""),
+    };
+    format!("{head}{main}{after}")
+}
+
+/// Replaces the handler of a server.
+fn with_handler(source: &str, handler: &str) -> String {
+    let (before, rest) = source.split_once("    /// The function to replace.\n").unwrap();
+    let (_, after) = rest.split_once("\n    }\n").expect("the handler ends");
+    format!("{before}{handler}{after}")
+}
+
+/// Returns the names and the sources of all these programs.
+pub fn sources() -> Vec<(String, String)> {
+    let tcp = copy("tcp-threaded-server", &block("copying: tcp server"));
+    let udp = copy("udp-echo-server", &block("copying: udp server"));
+    let threaded = copy("udp-threaded-server", &block("copying: threaded udp server"));
+    let with_tcp = |marker: &str| with_handler(&tcp, &block(marker));
+
+    let deadline = with_tcp("recipe: deadline handler") + "\n" + &block("recipe: deadline type");
+    let deadline = deadline.replace("from_secs(5)", "from_millis(500)");
+    let (before, fields) = tcp.split_once("struct Server {\n").unwrap();
+    let state = format!("{before}struct Server {{\n{}{fields}", block("recipe: state field"));
+    let (before, values) = state.split_once("(Server {\n").unwrap();
+    let state = format!("{before}(Server {{\n{}{values}", block("recipe: state value"));
+    let port = copy("tcp-threaded-server", &block("port: main"));
+    let (before, fields) = port.split_once("struct Server {\n").unwrap();
+    let port = format!("{before}struct Server {{\n{}{fields}", block("port: field"));
+    // The client of the test takes the address of the server from its command line.
+    let broadcast = block("recipe: broadcast")
+        .replace("\"255.255.255.255:8888\"", "std::env::args().nth(1).unwrap()");
+    let tcp_client = block("copying: tcp client").replace("nth(1)", "nth(2)");
+    [
+        ("copied-tcp", tcp.clone()),
+        ("copied-udp", udp.clone()),
+        ("copied-threaded-udp", threaded),
+        ("copied-tcp-client", copy("tcp-threaded-client", &tcp_client)),
+        ("copied-udp-client", copy("udp-echo-client", &block("copying: udp client"))),
+        ("reversing", with_handler(&udp, &block("copying: handler"))),
+        ("lines", with_tcp("recipe: lines")),
+        ("length-prefix", with_tcp("recipe: length prefix")),
+        ("deadline", deadline),
+        ("state", with_handler(&state, &block("recipe: state handler"))),
+        ("port-of-python", with_handler(&port, &block("port: handler"))),
+        ("own-test", tcp.clone() + "\n" + &block("recipe: own test")),
+        ("broadcast", broadcast),
+        (
+            "multicast",
+            // On the interface of the test.
+            copy("udp-echo-server", &block("recipe: multicast"))
+                .replace("[0, 0, 0, 0]", "[127, 0, 0, 1]"),
+        ),
+        ("two-addresses", copy("tcp-threaded-server", &block("recipe: two addresses"))),
+    ]
+    .map(|(name, source)| (format!("bin/{name}.rs"), source))
+    .into()
+}
+
+fn start(name: &str) -> Server {
+    Server::spawn(&mut Command::new(copied(name)))
+}
+
+/// Has a client of a server run to its end, and returns its output.
+fn output(name: &str, arguments: &[&str]) -> String {
+    output_of(Process::spawn(Command::new(copied(name)).args(arguments)))
+}
+
+/// Sends a request, half-closes the connection, and returns the response.
+fn response(server: &Server, request: &[u8]) -> Vec<u8> {
+    let mut stream = tcp(server.address());
+    stream.write_all(request).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).unwrap();
+    response
+}
+
+#[test]
+fn copied_programs_talk_and_stop() {
+    let mut server = start("copied-tcp");
+    let address = server.address().to_string();
+    assert_eq!(output("copied-tcp-client", &[&address, "hello"]), "HELLO\n");
+    assert_eq!(output("copied-tcp-client", &[&address]), "");
+    // The end of its standard input stops the server.
+    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+
+    let udp_server = start("copied-udp");
+    assert_eq!(output("copied-udp-client", &[&udp_server.address().to_string()]), "HELLO\n");
+
+    let mut server = start("copied-threaded-udp");
+    assert_eq!(request(&udp(server.address()), b"hello"), b"HELLO");
+    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+}
+
+#[test]
+fn replaced_handler_replies() {
+    let server = start("reversing");
+    assert_eq!(request(&udp(server.address()), b"hello"), b"olleh");
+}
+
+#[test]
+fn lines_are_greeted_however_they_arrive() {
+    let server = start("lines");
+    let mut stream = tcp(server.address());
+    for part in ["a", "nn\nb", "en\nc"] {
+        stream.write_all(part.as_bytes()).unwrap();
+    }
+    let mut greetings = [0; 22];
+    stream.read_exact(&mut greetings).unwrap();
+    assert_eq!(&greetings, b"hello, ann\nhello, ben\n");
+    let error = "the line is too long or incomplete";
+    let line = |client: &TcpStream| format!("{}: {error}", client.local_addr().unwrap());
+    let incomplete = line(&stream);
+    drop(stream);
+    assert_eq!(server.wait_for_error(error), Some(incomplete));
+    assert_eq!(response(&server, b""), b"");
+    // A line has up to 64 KiB, newline included.
+    let mut longest = vec![b'x'; 64 * 1024];
+    longest[64 * 1024 - 1] = b'\n';
+    assert_eq!(response(&server, &longest), [b"hello, ", &longest[..]].concat());
+    let stream = tcp(server.address());
+    (&stream).write_all(&[b'x'; 64 * 1024]).unwrap();
+    assert_closed(&stream);
+    assert!(server.wait_for_error(&line(&stream)).is_some());
+}
+
+#[test]
+fn prefixed_messages_are_separated_by_length() {
+    let server = start("length-prefix");
+    let messages = b"\0\0\0\x05hello\0\0\0\0\0\0\0\x01x";
+    assert_eq!(response(&server, messages), messages.to_ascii_uppercase());
+    let largest = [&(1024_u32 * 1024).to_be_bytes()[..], &vec![b'x'; 1024 * 1024]].concat();
+    assert_eq!(exchange(&tcp(server.address()), &largest), largest.to_ascii_uppercase());
+    assert_eq!(server.stderr(), "");
+    let stream = tcp(server.address());
+    (&stream).write_all(&(1024_u32 * 1024 + 1).to_be_bytes()).unwrap();
+    assert_closed(&stream);
+    assert!(server.wait_for_error("the message is too long").is_some());
+    assert_eq!(response(&server, b"\0\0\0\x05hell"), b"");
+    assert!(server.wait_for_error("failed to fill whole buffer").is_some());
+}
+
+#[test]
+fn deadline_ends_request_of_one_byte_at_a_time() {
+    let server = start("deadline");
+    assert_eq!(response(&server, b"in time\n"), b"IN TIME\n");
+    let mut stream = tcp(server.address());
+    let start = Instant::now();
+    // The server may reset the connection.
+    while stream.write_all(b"x").is_ok() && server.stderr().is_empty() {
+        assert!(start.elapsed() < tests::DEADLINE);
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(start.elapsed() >= Duration::from_millis(500));
+    let line = format!("{}: timed out", stream.local_addr().unwrap());
+    assert_eq!(server.wait_for_error(""), Some(line));
+}
+
+#[test]
+fn workers_share_state() {
+    let server = start("state");
+    for visit in 1..=3 {
+        assert_eq!(response(&server, b""), format!("{visit}\n").as_bytes());
+    }
+}
+
+#[test]
+fn server_is_tested_in_its_own_process() {
+    let mut cargo = nested_cargo();
+    cargo.args(["test", "--package", "recipes", "--bin", "own-test"]);
+    let mut cargo = Process::spawn(&mut cargo);
+    assert_eq!(cargo.exit_code(), 0);
+    assert!(cargo.stdout().contains("\ntest tests::responds_in_upper_case ... ok\n"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn broadcast_reaches_server() {
+    let server = Server::start_at("udp-echo-server", "0.0.0.0:0", &[]);
+    let port = server.address().port();
+    // The broadcast address of the loopback network.
+    let broadcast = format!("127.255.255.255:{port}");
+    let reply = format!("127.0.0.1:{port}: HELLO\n");
+    assert_eq!(output("broadcast", &[&broadcast]), reply);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let error = socket.send_to(b"hello", &broadcast).unwrap_err();
+    assert_eq!(error.to_string(), "Permission denied (os error 13)");
+    // A server with one address does not receive it.
+    let mut server = Server::start("udp-echo-server", &["--count", "1"]);
+    socket.set_broadcast(true).unwrap();
+    socket.send_to(b"lost", ("127.255.255.255", server.address().port())).unwrap();
+    assert_eq!(request(&udp(server.address()), b"hello"), b"HELLO");
+    assert_eq!(server.exit_code(), 0);
+    assert_eq!(server.stdout().lines().count(), 2);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn multicast_reaches_server() {
+    let server = start("multicast");
+    let port = server.address().port();
+    // Linux sends from the interface that has this address.
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(tests::DEADLINE)).unwrap();
+    socket.send_to(b"hello", ("239.255.0.1", port)).unwrap();
+    let mut reply = [0; 16];
+    let (length, from) = socket.recv_from(&mut reply).unwrap();
+    assert_eq!(&reply[..length], b"HELLO");
+    assert_eq!(from, SocketAddr::from(([127, 0, 0, 1], port)));
+}
+
+#[test]
+fn two_addresses_are_served() {
+    require_ipv6();
+    let server = start("two-addresses");
+    let line = server.wait_for("listening on [::1]:").unwrap();
+    let v6: SocketAddr = line.strip_prefix("listening on ").unwrap().parse().unwrap();
+    for address in [server.address(), v6] {
+        assert_eq!(exchange(&tcp(address), b"hello"), b"HELLO");
+    }
+}
+
+/// Numbers the lines of two clients, and stops the server.
+fn number_lines(address: SocketAddr) {
+    let (mut one, mut two) = (tcp(address), tcp(address));
+    assert_eq!(exchange_line(&mut one, "hello"), "1 hello\n");
+    assert_eq!(exchange_line(&mut two, "hello"), "2 hello\n");
+    assert_eq!(exchange_line(&mut one, "again"), "3 again\n");
+    one.write_all(b"stop\n").unwrap();
+    assert_closed(&one);
+    // A connection in progress is finished.
+    assert_eq!(exchange_line(&mut two, "last"), "4 last\n");
+}
+
+fn exchange_line(stream: &mut TcpStream, line: &str) -> String {
+    writeln!(stream, "{line}").unwrap();
+    let mut response = vec![0; line.len() + 3];
+    stream.read_exact(&mut response).unwrap();
+    String::from_utf8(response).unwrap()
+}
+
+#[test]
+fn port_numbers_lines_and_stops() {
+    let mut server = start("port-of-python");
+    number_lines(server.address());
+    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn python_numbers_lines_and_stops() {
+    let address = unused_address();
+    let script = block("python: server").replace("8888", &address.port().to_string());
+    let mut python = Process::spawn(Command::new("python3").args(["-c", &script]));
+    wait_until("the server listens", || TcpStream::connect(address).is_ok());
+    number_lines(address);
+    assert_eq!((python.exit_code(), python.stderr()), (0, String::new()));
+}
+
+/// Prints the public names of `socketserver`: its own, those of its classes, and attributes.
+const PUBLIC_NAMES: &str = "
+import inspect, re, socketserver
+names = set(socketserver.__all__)
+for name in socketserver.__all__:
+    public = getattr(socketserver, name)
+    names.update(vars(public))
+    names.update(re.findall(r'self\\.(\\w+)', inspect.getsource(public)))
+print(*sorted(name for name in names if not name.startswith('_')))
+";
+
+#[test]
+#[ignore = "needs python3"]
+fn page_covers_public_names_of_socketserver() {
+    let mut python = Process::spawn(Command::new("python3").args(["-c", PUBLIC_NAMES]));
+    assert_eq!((python.exit_code(), python.stderr()), (0, String::new()));
+    let names = python.stdout();
+    assert!(names.split_whitespace().count() > 50, "{names}");
+    let page = fs::read_to_string(repository("docs/from-python.md")).unwrap();
+    let (_, tables) = page.split_once("\n## Direct equivalents").unwrap();
+    let (tables, _) = tables.split_once("\n## A worked example").unwrap();
+    // The first column.
+    let rows = tables.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let covered = rows.collect::<Vec<&str>>().join(" ");
+    for name in names.split_whitespace() {
+        assert!(covered.contains(&format!("`{name}`")), "{name} is in no table");
+    }
+}
+
+/// What recipes.md says about `[::]`.
+#[cfg(target_os = "linux")]
+#[test]
+fn unspecified_ipv6_address_includes_ipv4() {
+    require_ipv6();
+    let server = Server::start_at("tcp-threaded-server", "[::]:0", &[]);
+    let port = server.address().port();
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let client = stream.local_addr().unwrap().port();
+    assert!(server.wait_for(&format!("[::ffff:127.0.0.1]:{client} connected")).is_some());
+    let error = std::net::TcpListener::bind(("0.0.0.0", port)).unwrap_err();
+    assert_eq!(error.to_string(), "Address already in use (os error 98)");
+}
