@@ -208,21 +208,113 @@ fn links_lead_to_files_headings_and_tests() {
             // [`module::test`](tests/tests/suite/module.rs)
             let name = before.strip_suffix('`').and_then(|text| text.rsplit_once('`'));
             if let (Some((_, name)), true) = (name, link.contains("tests/suite/")) {
-                let test = format!("fn {}()", name.rsplit("::").next().unwrap());
-                assert!(text.contains(&test), "{page_name}: no test {name} in {link}");
+                let (module, test) = name.split_once("::").unwrap();
+                let test = format!("fn {}()", test.rsplit("::").next().unwrap());
+                let is_there = text.contains(&test) && link.ends_with(&format!("/{module}.rs"));
+                assert!(is_there, "{page_name}: no test {name} in {link}");
             }
         }
     }
 }
 
+/// Returns the lines of code without indentation.
+fn unindented(code: &str) -> Vec<&str> {
+    code.lines().map(str::trim_start).collect()
+}
+
 #[test]
-fn every_pitfall_has_a_test() {
-    let pages = pages();
-    let table = pages.iter().find_map(|(_, page)| Some(page.split_once("\n| trap |")?.1)).unwrap();
-    let rows: Vec<&str> = table.lines().skip(2).take_while(|row| row.starts_with('|')).collect();
-    let is_tested = |row: &&&str| row.rsplit(" | ").next().unwrap().contains("tests/suite/");
-    assert!(!rows.is_empty());
-    assert_eq!(rows.iter().find(|row| !is_tested(row)), None);
+fn links_to_lines_lead_to_code_beside_them() {
+    let mut links = 0;
+    for (path, page) in pages() {
+        for after in page.split("](").skip(1) {
+            let link = after.split(')').next().unwrap();
+            let Some((file, line)) = link.split_once(".rs#L") else { continue };
+            let source = fs::read_to_string(path.with_file_name(format!("{file}.rs"))).unwrap();
+            let quoted = after.split_once("```rust\n").unwrap().1.split("\n```").next().unwrap();
+            let (quoted, source) = (unindented(quoted), unindented(&source));
+            let found = source.windows(quoted.len()).position(|lines| lines == quoted);
+            let found = found.map(|index| (index + 1).to_string());
+            assert_eq!(found.as_deref(), Some(line), "{} links to {link}", path.display());
+            links += 1;
+        }
+    }
+    assert!(links > 20);
+}
+
+#[test]
+fn every_pitfall_names_its_fault_and_test() {
+    let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
+    let sections: Vec<&str> = page.split("\n### ").skip(1).collect();
+    assert!(sections.len() > 25);
+    for section in sections {
+        let heading = section.lines().next().unwrap();
+        assert!(section.contains("](../tests/tests/suite/"), "{heading}: no test");
+        if let Some((_, fault)) = section.split_once("Fault: `--only ") {
+            assert_eq!(fault.split('`').next(), Some(anchor(heading).as_str()));
+        }
+    }
+}
+
+/// The index of pitfalls.md contains the texts that programs really print.
+#[cfg(target_os = "linux")]
+#[test]
+fn index_contains_error_texts_of_linux() {
+    use std::io::{self, BufRead, Error, Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+    use std::time::Duration;
+    let index = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
+    let index = index.split_once("| error text |").unwrap().1.split("\n\n").next().unwrap();
+    let column: Vec<&str> = index.lines().filter_map(|row| row.split(" | ").next()).collect();
+    let assert_listed = |error: Error| {
+        let text = format!("`{error}`");
+        assert!(column.iter().any(|cell| cell.contains(&text)), "{text}");
+    };
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (port_0, v6): (SocketAddr, SocketAddr) =
+        ("127.0.0.1:0".parse().unwrap(), "[::1]:9".parse().unwrap());
+    for (length, address) in [
+        (1, port_0),
+        (1, ([192, 0, 2, 1], 9).into()),
+        (1, v6),
+        (65_508, socket.local_addr().unwrap()),
+    ] {
+        assert_listed(socket.send_to(&vec![0; length], address).unwrap_err());
+    }
+    assert_listed(socket.send_to(b"x", "127.255.255.255:9").unwrap_err());
+    assert_listed(socket.send(b"x").unwrap_err());
+    assert_listed(socket.set_read_timeout(Some(Duration::ZERO)).unwrap_err());
+    socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    assert_listed(socket.recv(&mut [0]).unwrap_err());
+    let unused = tests::unused_address();
+    assert_listed(TcpStream::connect(unused).unwrap_err());
+    socket.connect(unused).unwrap();
+    socket.send(b"x").unwrap();
+    assert_listed(socket.recv(&mut [0]).unwrap_err());
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for invalid in [&address.to_string(), "192.0.2.1:9", "localhost"] {
+        assert_listed(TcpListener::bind(invalid).unwrap_err());
+    }
+    let connect = || (TcpStream::connect(address).unwrap(), listener.accept().unwrap().0);
+    let (mut client, server) = connect();
+    client.write_all(b"unread").unwrap();
+    drop(server);
+    assert_listed(client.read(&mut [0]).unwrap_err());
+    assert_listed(client.write(b"x").unwrap_err());
+    let (mut client, server) = connect();
+    drop(server);
+    assert_listed(client.read_exact(&mut [0]).unwrap_err());
+    assert_listed(io::Cursor::new(b"\xff").read_line(&mut String::new()).unwrap_err());
+
+    // The texts of all numbers are those of the system.
+    for text in column.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
+        let number = text.split_once(" (os error ").map(|(_, number)| number.trim_end_matches(')'));
+        if let Some(number @ 1..1000) = number.and_then(|number| number.parse().ok()) {
+            let expected = Error::from_raw_os_error(number).to_string();
+            assert!(text.ends_with(&expected), "{text}");
+        }
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -36,6 +36,40 @@ fn with_handler(source: &str, handler: &str) -> String {
     format!("{before}{handler}{after}")
 }
 
+/// Returns the code of pitfalls.md that causes them, which compiles: no compiler prevents it.
+fn causes() -> String {
+    let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
+    let blocks = page.split("\n```").collect::<Vec<&str>>();
+    // Text and code take turns. A link to a line precedes code that prevents a pitfall.
+    let causes = blocks.chunks(2).filter_map(|pair| match pair {
+        [text, code] if !text.contains(".rs#L") => code.strip_prefix("rust\n"),
+        _ => None,
+    });
+    let functions = causes.enumerate().map(|(n, code)| {
+        format!(
+            "fn cause_{n}(context: Context) -> io::Result<()> {{\n{CONTEXT}{code}\nOk(())\n}}\n"
+        )
+    });
+    let functions: Vec<String> = functions.collect();
+    assert!(functions.len() > 25);
+    format!("{CAUSES}{}", functions.join("\n"))
+}
+
+/// What the causes are made of.
+const CAUSES: &str = "#![allow(unused, unreachable_code)]
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{thread, time::Duration};
+
+fn main() {}
+fn handle(_: TcpStream) -> io::Result<()> { Ok(()) }
+type Context<'a> = (&'a UdpSocket, &'a TcpListener, TcpStream, &'a AtomicBool);
+";
+const CONTEXT: &str = "let (socket, listener, mut stream, stopping) = context;
+let (mut buffer, request, mut response) = ([0; 1024], [0; 1024], Vec::<u8>::new());
+";
+
 /// Returns the names and the sources of all these programs.
 pub fn sources() -> Vec<(String, String)> {
     let tcp = copy("tcp-threaded-server", &block("copying: tcp server"));
@@ -76,6 +110,7 @@ pub fn sources() -> Vec<(String, String)> {
             copy("udp-echo-server", &block("recipe: multicast"))
                 .replace("[0, 0, 0, 0]", "[127, 0, 0, 1]"),
         ),
+        ("causes", causes()),
         ("two-addresses", copy("tcp-threaded-server", &block("recipe: two addresses"))),
     ]
     .map(|(name, source)| (format!("bin/{name}.rs"), source))
