@@ -154,6 +154,11 @@ fn copied_programs_talk_and_stop() {
 }
 
 #[test]
+fn front_page_shows_main_of_udp_server() {
+    assert_eq!(block("main"), block("copying: udp server"));
+}
+
+#[test]
 fn replaced_handler_replies() {
     let server = start("reversing");
     assert_eq!(request(&udp(server.address()), b"hello"), b"olleh");
