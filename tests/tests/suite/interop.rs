@@ -122,8 +122,9 @@ fn udp_clients_work_with_python_servers() {
     // A line of standard input contains no newline, an argument no 0 byte. The buffer of the
     // article's server has 1,024 bytes.
     let line: Vec<u8> = every_byte().into_iter().filter(|byte| *byte != b'\n').collect();
-    let short = &messages()[..5];
-    let (sent, given) = ([short, &[line.clone()]].concat(), [short, &[b"-".to_vec()]].concat());
+    let short = || messages().into_iter().take(5);
+    let sent: Vec<_> = short().chain([line.clone()]).collect();
+    let given: Vec<_> = short().chain([b"-".to_vec()]).collect();
     for file in ["article_udp.py", "udp.py"] {
         let (_server, address) = python_server(file, "udp");
         assert_same(&run(client("udp-echo-client"), address, &given, &line), &replies(&sent));
