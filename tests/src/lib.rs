@@ -26,6 +26,8 @@
 //! ```
 
 pub mod competitors;
+pub mod faults;
+pub mod survival;
 
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -42,6 +42,11 @@ const DELAY: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let mut names: Vec<String> = env::args().skip(1).collect();
+    match names.first().map(String::as_str) {
+        Some("check") => return tests::faults::check(&names[1..]),
+        Some("survival") => return tests::survival::survival(&names[1..]),
+        _ => {}
+    }
     if names.iter().any(|name| name == "-h" || name == "--help") {
         println!("{}", usage());
         return ExitCode::SUCCESS;

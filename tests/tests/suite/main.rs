@@ -6,6 +6,7 @@
 mod addresses;
 mod command_line;
 mod copying;
+mod faults;
 mod handlers;
 #[cfg(unix)]
 mod interop;
