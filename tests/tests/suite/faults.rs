@@ -415,8 +415,9 @@ mod processes {
             assert_survives(verdict(&[]));
             assert!(matches!(verdict(&["--quiet"]), Verdict::NotTried(_)));
             // Ends the process, or only the thread that serves the connection.
-            let verdict = child(protocol, "prints", "closed-output");
-            assert!(matches!(verdict, Verdict::Fails(..)), "{verdict}");
+            // A process that another test starts may keep the pipe open until it executes its program.
+            let verdict = || child(protocol, "prints", "closed-output");
+            assert!((0..3).any(|_| matches!(verdict(), Verdict::Fails(..))), "{protocol:?}");
         }
     }
 

@@ -288,7 +288,7 @@ pub fn limited(limit: &str, name: &str) -> Command {
 }
 
 /// Sends a signal by the shell's own `kill`, because not every system has it as a program.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 pub fn signal(name: &str, process: u32) {
     let status = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status();
     assert!(status.unwrap().success());
