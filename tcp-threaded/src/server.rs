@@ -26,6 +26,7 @@ use common::{error, info, warn};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -71,18 +72,13 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
     let listener = TcpListener::bind(address.resolve()?.as_slice())
         .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
     let address = listener.local_addr()?;
-    let server = Server { listener, address, workers, idle_timeout, count, started, stopping };
+    let spare = Mutex::new(listener.try_clone().ok());
+    let server =
+        Server { listener, address, spare, workers, idle_timeout, count, started, stopping };
     let server = std::sync::Arc::new(server);
     if args.flag("--until-eof") {
         let server = std::sync::Arc::clone(&server);
-        // If waiting workers hold all descriptors, `stop` cannot connect. Free one for it, once
-        // the flag that it sets keeps the workers from taking that one too.
-        let reserved = server.listener.try_clone();
-        common::on_eof(move || {
-            server.stop();
-            drop(reserved);
-            server.stop();
-        })?;
+        common::on_eof(move || server.stop())?;
     }
     common::listening(address);
     server.serve();
@@ -93,12 +89,14 @@ struct Server {
     listener: TcpListener,
     /// The local address of `listener`.
     address: SocketAddr,
+    /// A file descriptor for `stop`, because the workers may hold all others.
+    spare: Mutex<Option<TcpListener>>,
     workers: usize,
-    /// `None`: forever. Never zero.
+    /// `None`: no timeout. Never zero.
     idle_timeout: Option<Duration>,
     /// The number of connections to accept; `u64::MAX`: no limit.
     count: u64,
-    /// The number that the workers have begun to wait for.
+    /// How many of them the workers have begun to wait for.
     started: AtomicU64,
     stopping: AtomicBool,
 }
@@ -109,9 +107,9 @@ impl Server {
         let worker = |n| while catch_unwind(AssertUnwindSafe(|| self.work(n))).is_err() {};
         thread::scope(|scope| {
             for n in 2..=self.workers {
-                let started = thread::Builder::new().spawn_scoped(scope, move || worker(n));
+                let spawned = thread::Builder::new().spawn_scoped(scope, move || worker(n));
                 // The system has no thread left. Serve with those that run.
-                if let Err(error) = started {
+                if let Err(error) = spawned {
                     error!("cannot start worker {n} of {}: {error}", self.workers);
                     break;
                 }
@@ -141,7 +139,7 @@ impl Server {
         let mut delay_ms = 1;
         while !self.stopping.load(Acquire) {
             match self.listener.accept() {
-                // This may be the connection that `stop` opened.
+                // The connection that `stop` opened, or a client that came too late.
                 _ if self.stopping.load(Acquire) => break,
                 Ok(accepted) => return Some(accepted),
                 // The client reset its connection in the backlog. Linux reports that on a read.
@@ -178,7 +176,7 @@ impl Server {
         let mut total = 0;
         loop {
             let length = match stream.read(&mut buffer) {
-                // The client has closed its write side; it may still be reading.
+                // The client has closed its write side. The response is complete.
                 Ok(0) => break,
                 Ok(length) => length,
                 // SIGSTOP and SIGCONT interrupt a read that has a timeout.
@@ -204,14 +202,17 @@ impl Server {
     /// connections in the backlog are reset. May be called from any thread and more than once.
     fn stop(&self) {
         self.stopping.store(true, Release);
+        if let Ok(mut spare) = self.spare.lock() {
+            *spare = None; // closes it
+        }
         let mut address = self.address;
         match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
             IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
             _ => {}
         }
-        // Nothing in std interrupts `accept`, but a connection wakes one worker, which calls `stop`
-        // in turn. If the backlog is full, connecting fails, but then no worker waits.
+        // Nothing in std interrupts `accept`, but a connection wakes one worker, which then wakes the
+        // next by calling `stop`. If the backlog is full, this fails, but then no worker waits.
         let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
     }
 }

@@ -68,7 +68,7 @@ struct Server {
     address: SocketAddr,
     /// The number of datagrams to receive; `u64::MAX`: no limit.
     count: u64,
-    /// The number that the workers have begun to wait for.
+    /// How many of them `work` has begun to wait for.
     started: AtomicU64,
 }
 

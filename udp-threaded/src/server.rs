@@ -94,7 +94,7 @@ struct Server {
     delay: Duration,
     /// The number of datagrams to receive; `u64::MAX`: no limit.
     count: u64,
-    /// The number that the workers have begun to wait for.
+    /// How many of them the workers have begun to wait for.
     started: AtomicU64,
     stopping: AtomicBool,
 }
@@ -105,9 +105,9 @@ impl Server {
         let worker = |n| while catch_unwind(AssertUnwindSafe(|| self.work(n))).is_err() {};
         thread::scope(|scope| {
             for n in 2..=self.workers {
-                let started = thread::Builder::new().spawn_scoped(scope, move || worker(n));
+                let spawned = thread::Builder::new().spawn_scoped(scope, move || worker(n));
                 // The system has no thread left. Serve with those that run.
-                if let Err(error) = started {
+                if let Err(error) = spawned {
                     error!("cannot start worker {n} of {}: {error}", self.workers);
                     break;
                 }
@@ -134,7 +134,7 @@ impl Server {
         let mut delay_ms = 1;
         while !self.stopping.load(Acquire) {
             match self.socket.recv_from(buffer) {
-                // What arrived may be the datagram that `stop` sent.
+                // The datagram that `stop` sent, or a request that came too late.
                 _ if self.stopping.load(Acquire) => break,
                 // Spoofed: replying to our own port would start an endless loop.
                 Ok((_, client)) if client.port() == self.address.port() => {}
@@ -176,8 +176,9 @@ impl Server {
             IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
             _ => {}
         }
-        // Nothing in std interrupts `recv_from`, but a datagram wakes one worker, which calls `stop`
-        // in turn. If the receive buffer is full, the datagram is lost, but then no worker waits.
+        // Nothing in std interrupts `recv_from`, but a datagram wakes one worker, which then wakes
+        // the next by calling `stop`. If the receive buffer is full, the datagram is lost, but then
+        // no worker waits.
         let _ = self.socket.send_to(&[], address);
     }
 }
