@@ -1,0 +1,3 @@
+module competitors
+
+go 1.19
