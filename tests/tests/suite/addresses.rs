@@ -5,41 +5,27 @@ use predicates::str::{ends_with, starts_with};
 use std::thread;
 use tests::{PAIRS, Server};
 
-/// Has a pair talk over the given hosts.
-fn talk(pair: &str, listen: &str, connect: &str) {
-    let count = if pair == "udp-basic" { "3" } else { "1" };
-    let address = format!("{listen}:0");
-    let mut server = Server::start_at(&format!("{pair}-server"), &address, &["--count", count]);
-    let address = format!("{connect}:{}", server.address().port());
-    let output = command(&format!("{pair}-client")).arg(address).assert().success();
-    let stdout = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
-    assert!(stdout == "HELLO\n" || stdout.starts_with("sent \"hello\" to "), "{stdout}");
-    assert_eq!(server.exit_code(), 0);
-}
-
 #[test]
-fn pairs_talk_over_name() {
-    for pair in PAIRS {
-        talk(pair, "localhost", "localhost");
-        talk(pair, "127.0.0.1", "localhost");
-    }
-}
-
-#[test]
-fn pairs_talk_over_ipv6() {
+fn pairs_talk_over_names_and_addresses() {
     require_ipv6();
-    PAIRS.iter().for_each(|pair| talk(pair, "[::1]", "[::1]"));
-}
-
-#[test]
-fn unspecified_address_serves_loopback() {
-    require_ipv6();
-    for pair in PAIRS {
-        talk(pair, "0.0.0.0", "127.0.0.1");
-        talk(pair, "[::]", "[::1]");
+    for (listen, connect) in [
+        ("localhost", "localhost"),
+        ("127.0.0.1", "localhost"),
+        ("[::1]", "[::1]"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("[::]", "[::1]"),
         // A socket on [::] receives IPv4 as well on Linux and macOS, but not on Windows.
-        if !cfg!(windows) {
-            talk(pair, "[::]", "127.0.0.1");
+        ("[::]", if cfg!(windows) { "[::1]" } else { "127.0.0.1" }),
+    ] {
+        for pair in PAIRS {
+            let count = if pair == "udp-basic" { "--count=3" } else { "--count=1" };
+            let (name, address) = (format!("{pair}-server"), format!("{listen}:0"));
+            let mut server = Server::start_at(&name, &address, &[count]);
+            let address = format!("{connect}:{}", server.address().port());
+            let output = command(&format!("{pair}-client")).arg(address).assert().success();
+            let output = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
+            assert!(output == "HELLO\n" || output.starts_with("sent \"hello\" to "), "{output}");
+            assert_eq!(server.exit_code(), 0);
         }
     }
 }
@@ -56,22 +42,16 @@ fn server_listens_on_default_host() {
 }
 
 #[test]
-fn server_names_address_in_use() {
+fn server_names_address_that_it_cannot_bind() {
     for name in servers() {
         let server = Server::start(&name, &[]);
-        let address = server.address().to_string();
-        let error = starts_with(format!("{name}: cannot bind {address}: "));
-        let output = command(&name).arg(&address).assert().code(1).stdout("").stderr(error);
-        output.stderr(ends_with("; is another server running?\n"));
-    }
-}
-
-#[test]
-fn server_names_address_that_is_not_local() {
-    for name in servers() {
+        let used = server.address().to_string();
         // RFC 5737: for documentation only.
-        let error = starts_with(format!("{name}: cannot bind 192.0.2.1:0: "));
-        command(&name).arg("192.0.2.1:0").assert().code(1).stdout("").stderr(error);
+        for (address, hint) in [(&*used, "; is another server running?\n"), ("192.0.2.1:0", "\n")] {
+            let error = starts_with(format!("{name}: cannot bind {address}: "));
+            let output = command(&name).arg(address).assert().code(1).stdout("").stderr(error);
+            output.stderr(ends_with(hint));
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The command line that all eight programs have in common.
 
-use crate::support::{cargo, command, repository};
+use crate::support::{cargo, command, repository, request_any, servers};
 use std::ffi::OsString;
 use std::thread;
 use tests::{PAIRS, Server};
@@ -48,6 +48,16 @@ fn version_names_program() {
             let version = format!("{name} {}\n", env!("CARGO_PKG_VERSION"));
             command(name).arg(flag).assert().success().stdout(version).stderr("");
         }
+    }
+}
+
+#[test]
+fn quiet_server_prints_only_its_address() {
+    for name in servers() {
+        let mut server = Server::start(&name, &["--quiet", "--count=1"]);
+        request_any(&name, server.address());
+        assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+        assert_eq!(server.stdout(), format!("listening on {}\n", server.address()));
     }
 }
 

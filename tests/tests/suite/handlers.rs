@@ -2,9 +2,9 @@
 //! server from its clients and from `handle` itself.
 
 use crate::copying::{copied, source};
-use crate::support::{command, receive, request};
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use crate::support::{command, read_to_end, receive, request, response};
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::process::Command;
 use tests::{Server, tcp, udp};
 
@@ -88,23 +88,6 @@ fn one_worker(name: &str) -> &'static [&'static str] {
     if name.contains("threaded") { &["--workers", "1"] } else { &[] }
 }
 
-/// Reads to the end of a connection, which is a reset if the server did not read everything.
-fn read_to_end(mut stream: &TcpStream) -> Vec<u8> {
-    let mut response = Vec::new();
-    match stream.read_to_end(&mut response) {
-        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
-        _ => response,
-    }
-}
-
-/// Sends a request, half-closes the connection, and returns the response.
-fn exchange(server: &Server, request: &[u8]) -> String {
-    let mut stream = tcp(server.address());
-    stream.write_all(request).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    String::from_utf8(read_to_end(&stream)).unwrap()
-}
-
 /// How often std has printed that the handler panicked.
 fn panics(server: &Server) -> usize {
     server.stderr().lines().filter(|line| *line == "panic on request").count()
@@ -147,7 +130,7 @@ fn panic_costs_connection_but_no_worker() {
                 assert_eq!(server.wait_for_error(&format!("{client}: ")), Some(line));
             }
         }
-        assert_eq!(exchange(&server, b"hello"), "HELLO");
+        assert_eq!(response(server.address(), b"hello"), b"HELLO");
     }
     tcp(server.address()).write_all(b"panic").unwrap();
     assert_eq!(server.exit_code(), 0);
@@ -177,33 +160,26 @@ fn handler_gets_timeouts_and_nodelay() {
     for (seconds, expected) in [("1.5", "Some(1.5s) Some(1.5s) true"), ("0", "None None true")] {
         let options = ["--idle-timeout", seconds, "--count", "1"];
         let mut server = start("tcp-threaded-options", &options);
-        assert_eq!(exchange(&server, b""), expected);
+        assert_eq!(response(server.address(), b""), expected.as_bytes());
         assert_eq!(server.exit_code(), 0);
     }
 }
 
 #[test]
 fn silent_client_blocks_no_handler() {
-    let options = ["--workers", "1", "--idle-timeout", "0.2", "--count", "2"];
-    let mut server = start("tcp-threaded-reading", &options);
-    let silent = tcp(server.address());
-    let line = format!("tcp-threaded-server: {}: timed out", silent.local_addr().unwrap());
-    assert_eq!(server.wait_for_error(""), Some(line));
-    assert_eq!(exchange(&server, b"hello"), "5");
-    assert_eq!(server.exit_code(), 0);
-}
-
-#[test]
-fn client_that_never_reads_blocks_no_handler() {
-    let options = ["--workers", "1", "--idle-timeout", "0.2", "--count", "2"];
-    let mut server = start("tcp-threaded-writing", &options);
-    let silent = tcp(server.address());
-    let line = format!("tcp-threaded-server: {}: timed out", silent.local_addr().unwrap());
-    assert_eq!(server.wait_for_error(""), Some(line));
-    let mut newcomer = tcp(server.address());
-    newcomer.read_exact(&mut [0; 1 << 20]).unwrap();
-    drop(newcomer);
-    assert_eq!(server.exit_code(), 0);
+    // One waits for the end of the request, the other writes forever to a client that never reads.
+    for name in ["tcp-threaded-reading", "tcp-threaded-writing"] {
+        let options = ["--workers", "1", "--idle-timeout", "0.2", "--count", "2"];
+        let mut server = start(name, &options);
+        let silent = tcp(server.address());
+        let line = format!("tcp-threaded-server: {}: timed out", silent.local_addr().unwrap());
+        assert_eq!(server.wait_for_error(""), Some(line));
+        let mut newcomer = tcp(server.address());
+        newcomer.shutdown(Shutdown::Write).unwrap();
+        newcomer.read_exact(&mut [0]).unwrap();
+        drop(newcomer);
+        assert_eq!(server.exit_code(), 0);
+    }
 }
 
 #[test]

@@ -17,84 +17,37 @@ mod linux {
     use crate::support::*;
     use std::net::TcpStream;
     use std::time::{Duration, Instant};
-    use std::{env, fs, io::Read, io::Write, process, thread};
-    use tests::{PAIRS, Process, Server, program, tcp, unused_address};
+    use std::{env, fs, io::Read, io::Write, process};
+    use tests::{Process, Server, program, tcp};
 
     const SERVER: &str = "tcp-threaded-server";
 
     #[test]
-    fn idle_server_waits_without_free_descriptor() {
-        let mut server = Server::spawn(limited("-n 40", SERVER).args([":0", "--quiet"]));
-        server
-            .wait_for_error("cannot accept: Too many open files (os error 24); retrying")
-            .unwrap();
-        wait_for_threads(server.id(), 256);
-        // Until the delays between retries have grown.
-        thread::sleep(Duration::from_millis(500));
-        assert_idle(&[server.id()]);
-        assert_eq!(exchange(&tcp(server.address()), b"hello"), b"HELLO");
-        server.kill();
-        assert_few_lines(&server.stderr());
-    }
-
-    #[test]
     fn serves_queued_clients_after_fd_exhaustion() {
         let mut server = Server::spawn(limited("-n 40", SERVER).args([":0", "--quiet"]));
-        let mut open: Vec<TcpStream> = (0..60).map(|_| tcp(server.address())).collect();
-        for mut stream in &open {
-            stream.write_all(b"hello").unwrap();
-        }
         // Connections are accepted in the order in which they arrive, and 60 need more than 40
         // descriptors.
-        let mut waiting = open.split_off(20);
-        for mut stream in &open {
-            stream.read_exact(&mut [0; 5]).unwrap();
+        let mut served: Vec<TcpStream> = (0..60).map(|_| tcp(server.address())).collect();
+        let waiting = served.split_off(30);
+        for mut stream in &waiting {
+            stream.write_all(b"hello").unwrap();
         }
-        assert!(server.wait_for_error("").is_some());
-        assert_no_response(waiting.last().unwrap());
-        wait_for_threads(server.id(), 256);
-        assert_idle(&[server.id()]);
-        for stream in &open {
-            assert_eq!(exchange(stream, b"still"), b"STILL");
+        for stream in &served[..20] {
+            assert_eq!(exchange(stream, b"served"), b"SERVED");
         }
+        let line = "cannot accept: Too many open files (os error 24); retrying in";
+        assert!(server.wait_for_error(line).is_some());
         assert_no_response(waiting.last().unwrap());
         // These free enough descriptors for all others.
-        open.extend(waiting.drain(..10));
-        drop(open);
+        drop(served);
         for mut stream in &waiting {
             stream.read_exact(&mut [0; 5]).unwrap();
-            assert_eq!(exchange(stream, b"newcomer"), b"NEWCOMER");
         }
         server.kill();
-        assert_few_lines(&server.stderr());
-    }
-
-    /// Asserts that a few lines, one a second, report the exhaustion of descriptors.
-    fn assert_few_lines(stderr: &str) {
-        let line =
-            format!("{SERVER}: cannot accept: Too many open files (os error 24); retrying in");
-        assert!(stderr.lines().all(|other| other.starts_with(&line)), "{stderr}");
+        // A few lines, one a second.
+        let stderr = server.stderr();
+        assert!(stderr.lines().all(|other| other.contains(line)), "{stderr}");
         assert!((1..30).contains(&stderr.lines().count()), "{stderr}");
-    }
-
-    #[test]
-    fn full_disk_fails_client_but_not_server() {
-        for pair in PAIRS {
-            let (server, client) = (format!("{pair}-server"), format!("{pair}-client"));
-            let address = unused_address();
-            let mut command = redirected(">/dev/full", &server);
-            command.args([&address.to_string(), "--count", "4"]);
-            let mut serving = Process::spawn(&mut command);
-            request_when_listening(&server, address);
-            (0..2).for_each(|_| request_any(&server, address));
-            let mut command = redirected(">/dev/full", &client);
-            let mut client_process = Process::spawn(command.args([&address.to_string(), "hello"]));
-            let code = client_process.exit_code();
-            let error = "standard output: No space left on device (os error 28)";
-            assert_eq!(client_process.stderr(), format!("{client}: {error}\n"));
-            assert_eq!(code, 1);
-            assert_eq!((serving.exit_code(), serving.stderr()), (0, String::new()), "{server}");
-        }
     }
 
     #[test]
@@ -109,6 +62,10 @@ mod linux {
             (SERVER, "accept4:error=EPERM", "1+2"),
             (UDP_SERVERS[0], "recvfrom:error=ECONNRESET", "1..5"),
             (UDP_SERVERS[1], "recvfrom:error=ECONNRESET", "1..5"),
+            // A signal.
+            ("udp-basic-server", "recvfrom:error=EINTR", "1..5"),
+            (UDP_SERVERS[0], "recvfrom:error=EINTR", "1..5"),
+            (UDP_SERVERS[1], "recvfrom:error=EINTR", "1..5"),
             (UDP_SERVERS[0], "recvfrom:error=ENETRESET", "1+2"),
             (UDP_SERVERS[1], "recvfrom:error=ENETRESET", "1+2"),
         ] {
@@ -188,23 +145,15 @@ mod linux {
 
     #[test]
     #[ignore = "needs strace"]
-    fn client_repeats_send_after_earlier_error() {
-        let server = Server::start("udp-threaded-server", &["--quiet"]);
-        for name in UDP_CLIENTS {
-            let mut client = failing("sendto:error=ECONNREFUSED:when=1+2", name);
-            client.args(["--attempts=1", "--timeout=30", &server.address().to_string(), "one"]);
-            assert_eq!(output_of(Process::spawn(&mut client)), "ONE\n");
-        }
-    }
-
-    #[test]
-    #[ignore = "needs strace"]
     fn client_gets_reply_behind_error() {
+        // An earlier send was refused, which the next send or receive reports.
         let server = Server::start("udp-threaded-server", &["--quiet"]);
-        for name in UDP_CLIENTS {
-            let mut client = failing("recvfrom:error=ECONNREFUSED:when=1", name);
-            client.args(["--attempts=1", "--timeout=30", &server.address().to_string(), "one"]);
-            assert_eq!(output_of(Process::spawn(&mut client)), "ONE\n");
+        for inject in ["sendto:error=ECONNREFUSED:when=1+2", "recvfrom:error=ECONNREFUSED:when=1"] {
+            for name in UDP_CLIENTS {
+                let mut client = failing(inject, name);
+                client.args(["--attempts=1", "--timeout=30", &server.address().to_string(), "one"]);
+                assert_eq!(output_of(Process::spawn(&mut client)), "ONE\n");
+            }
         }
     }
 

@@ -4,11 +4,11 @@
 use crate::copying::{copied, nested_cargo, source};
 use crate::pages::block;
 use crate::support::{
-    assert_closed, exchange, output_of, repository, request, require_ipv6, wait_until,
+    assert_closed, exchange, output_of, repository, request, require_ipv6, response, wait_until,
 };
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -126,16 +126,6 @@ fn output(name: &str, arguments: &[&str]) -> String {
     output_of(Process::spawn(Command::new(copied(name)).args(arguments)))
 }
 
-/// Sends a request, half-closes the connection, and returns the response.
-fn response(server: &Server, request: &[u8]) -> Vec<u8> {
-    let mut stream = tcp(server.address());
-    stream.write_all(request).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    let mut response = Vec::new();
-    stream.read_to_end(&mut response).unwrap();
-    response
-}
-
 #[test]
 fn copied_programs_talk_and_stop() {
     let mut server = start("copied-tcp");
@@ -179,11 +169,11 @@ fn lines_are_greeted_however_they_arrive() {
     let incomplete = line(&stream);
     drop(stream);
     assert_eq!(server.wait_for_error(error), Some(incomplete));
-    assert_eq!(response(&server, b""), b"");
+    assert_eq!(response(server.address(), b""), b"");
     // A line has up to 64 KiB, newline included.
     let mut longest = vec![b'x'; 64 * 1024];
     longest[64 * 1024 - 1] = b'\n';
-    assert_eq!(response(&server, &longest), [b"hello, ", &longest[..]].concat());
+    assert_eq!(response(server.address(), &longest), [b"hello, ", &longest[..]].concat());
     let stream = tcp(server.address());
     (&stream).write_all(&[b'x'; 64 * 1024]).unwrap();
     assert_closed(&stream);
@@ -194,7 +184,7 @@ fn lines_are_greeted_however_they_arrive() {
 fn prefixed_messages_are_separated_by_length() {
     let server = start("length-prefix");
     let messages = b"\0\0\0\x05hello\0\0\0\0\0\0\0\x01x";
-    assert_eq!(response(&server, messages), messages.to_ascii_uppercase());
+    assert_eq!(response(server.address(), messages), messages.to_ascii_uppercase());
     let largest = [&(1024_u32 * 1024).to_be_bytes()[..], &vec![b'x'; 1024 * 1024]].concat();
     assert_eq!(exchange(&tcp(server.address()), &largest), largest.to_ascii_uppercase());
     assert_eq!(server.stderr(), "");
@@ -202,14 +192,14 @@ fn prefixed_messages_are_separated_by_length() {
     (&stream).write_all(&(1024_u32 * 1024 + 1).to_be_bytes()).unwrap();
     assert_closed(&stream);
     assert!(server.wait_for_error("the message is too long").is_some());
-    assert_eq!(response(&server, b"\0\0\0\x05hell"), b"");
+    assert_eq!(response(server.address(), b"\0\0\0\x05hell"), b"");
     assert!(server.wait_for_error("failed to fill whole buffer").is_some());
 }
 
 #[test]
 fn deadline_ends_request_of_one_byte_at_a_time() {
     let server = start("deadline");
-    assert_eq!(response(&server, b"in time\n"), b"IN TIME\n");
+    assert_eq!(response(server.address(), b"in time\n"), b"IN TIME\n");
     let mut stream = tcp(server.address());
     let start = Instant::now();
     // The server may reset the connection.
@@ -228,7 +218,7 @@ fn deadline_ends_request_of_one_byte_at_a_time() {
 fn workers_share_state() {
     let server = start("state");
     for visit in 1..=3 {
-        assert_eq!(response(&server, b""), format!("{visit}\n").as_bytes());
+        assert_eq!(response(server.address(), b""), format!("{visit}\n").as_bytes());
     }
 }
 

@@ -1,32 +1,18 @@
 //! Signals: SIGSTOP and SIGCONT interrupt calls with a timeout; SIGTERM leaves the port usable.
 
 use crate::support::{
-    UDP_CLIENTS, UDP_SERVERS, assert_closed, exchange, fake_tcp_server, fake_udp_server, letters,
-    output_of, receive, request, request_any, signal, start, start_failing, suspend_and_resume,
-    wait_until,
+    UDP_CLIENTS, assert_closed, fake_tcp_server, fake_udp_server, letters, output_of, receive,
+    request_any, signal, start, suspend_and_resume, wait_until,
 };
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::sync::mpsc;
 use std::thread;
-use tests::{DEADLINE, Server, tcp, udp};
+use tests::{DEADLINE, Server, tcp};
 
 const SERVER: &str = "tcp-threaded-server";
 const CLIENT: &str = "tcp-threaded-client";
-
-#[test]
-fn server_read_survives_sigstop_sigcont() {
-    let mut server = Server::start(SERVER, &["--count", "1"]);
-    let stream = tcp(server.address());
-    for _ in 0..5 {
-        assert_eq!(exchange(&stream, b"hello"), b"HELLO");
-        suspend_and_resume(server.id());
-    }
-    assert_eq!(exchange(&stream, b"after"), b"AFTER");
-    drop(stream);
-    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
-}
 
 #[test]
 fn server_write_survives_sigstop_sigcont() {
@@ -94,8 +80,6 @@ fn server_restarts_on_its_port_after_sigterm() {
     let idle = [tcp(address), tcp(address)];
     idle.iter().for_each(assert_closed);
     drop(idle);
-    // Another connection is open when the server exits.
-    let _open = tcp(address);
     // Addresses in this table are hexadecimal; 06 is TIME_WAIT.
     let local = format!(" 0100007F:{:04X} ", address.port());
     wait_until("a connection is in TIME_WAIT", || {
@@ -109,20 +93,4 @@ fn server_restarts_on_its_port_after_sigterm() {
     let mut server = Server::start_at(SERVER, &address.to_string(), &["--count", "1"]);
     request_any(SERVER, address);
     assert_eq!(server.exit_code(), 0);
-}
-
-#[test]
-#[ignore = "needs strace"]
-fn udp_servers_survive_interrupted_receive() {
-    for name in UDP_SERVERS {
-        let mut server = start_failing("recvfrom:error=EINTR:when=1+2", name, &["--count", "3"]);
-        let socket = udp(server.address());
-        (0..3).for_each(|_| assert_eq!(request(&socket, b"served"), b"SERVED"));
-        assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
-        assert_eq!(server.stdout().lines().count(), 4);
-    }
-    let mut server =
-        start_failing("recvfrom:error=EINTR:when=1..3", "udp-basic-server", &["--count=1"]);
-    udp(server.address()).send(b"received").unwrap();
-    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
 }

@@ -6,7 +6,7 @@
 use std::env;
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -177,6 +177,23 @@ pub fn retry_on_eintr<T>(mut call: impl FnMut() -> io::Result<T>) -> T {
     }
 }
 
+/// Reads to the end of a connection, which is a reset if the peer did not read everything.
+pub fn read_to_end(mut stream: &TcpStream) -> Vec<u8> {
+    let mut response = Vec::new();
+    match stream.read_to_end(&mut response) {
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
+        _ => response,
+    }
+}
+
+/// Sends a request, half-closes the connection, and returns the response.
+pub fn response(server: SocketAddr, request: &[u8]) -> Vec<u8> {
+    let mut stream = tcp(server);
+    stream.write_all(request).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    read_to_end(&stream)
+}
+
 /// Asserts that the peer has closed its side.
 #[track_caller]
 pub fn assert_closed(mut stream: &TcpStream) {
@@ -313,41 +330,11 @@ mod linux {
         signal("CONT", process);
     }
 
-    /// Returns the processor time that a process has used, in hundredths of a second.
-    pub fn ticks(process: u32) -> u64 {
-        // Fields 14 and 15. The name before them, in parentheses, may contain anything.
-        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11);
-        fields.take(2).map(|field| field.parse::<u64>().unwrap()).sum()
-    }
-
-    /// Asserts that processes use hardly any processor time during half a second.
-    #[track_caller]
-    pub fn assert_idle(processes: &[u32]) {
-        let before: Vec<u64> = processes.iter().map(|process| ticks(*process)).collect();
-        thread::sleep(Duration::from_millis(500)); // what is tested: nothing happens
-        for (process, before) in processes.iter().zip(before) {
-            let used = ticks(*process) - before;
-            assert!(used < 15, "{used} hundredths of a second");
-        }
-    }
-
     /// Returns a number from a process's status, such as `Threads` or `VmHWM` (peak memory in KiB).
     pub fn status(process: u32, field: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         line.unwrap().split_whitespace().next().unwrap().parse().unwrap()
-    }
-
-    /// Waits until a server has started its workers, which uses processor time.
-    #[track_caller]
-    pub fn wait_for_threads(process: u32, threads: usize) {
-        wait_until("all workers run", || status(process, "Threads") == threads);
-    }
-
-    /// Returns a server's lines without the numbers of its workers.
-    pub fn without_workers(output: &str) -> Vec<&str> {
-        output.lines().map(|line| line.split(" (worker ").next().unwrap()).collect()
     }
 
     pub fn descriptors(process: u32) -> usize {
