@@ -1,7 +1,7 @@
 //! The snippets of docs/copying.md, docs/recipes.md and docs/from-python.md, each in a copy of the
 //! program that the page names, built with warnings denied.
 
-use crate::copying::{copied, nested_cargo, source};
+use crate::copying::{copied, nested_cargo};
 use crate::pages::block;
 use crate::support::{
     assert_closed, exchange, output_of, repository, request, require_ipv6, response, wait_until,
@@ -16,17 +16,8 @@ use tests::{Process, Server, tcp, udp, unused_address};
 
 /// Returns a copy of a program with the two edits of copying.md.
 fn copy(program: &str, main: &str) -> String {
-    let source = source(program);
-    let (head, rest) = source.split_once("const HELP").expect("the block begins");
-    let (_, run) = rest.split_once("\nfn run(").expect("`run` comes last in the block");
-    let (_, after) = run.split_once("\n}\n").expect("`run` ends");
-    let head = head.replace("use common::{error, info, warn};\n", &block("copying: macros"));
-    // Another server may be using the port that the page shows.
-    let main = match program.ends_with("client") {
-        true => main.replace("\"localhost:8888\"", "&std::env::args().nth(1).unwrap()"),
-        false => main.replace(":8888\"", ":0\""),
-    };
-    format!("{head}{main}{after}")
+    let macros = block("copying: macros");
+    crate::copying::copy(program, main).replace("use common::{error, info, warn};\n", &macros)
 }
 
 /// Replaces the handler of a server.
@@ -74,7 +65,6 @@ let (mut buffer, request, mut response) = ([0; 1024], [0; 1024], Vec::<u8>::new(
 pub fn sources() -> Vec<(String, String)> {
     let tcp = copy("tcp-threaded-server", &block("copying: tcp server"));
     let udp = copy("udp-echo-server", &block("copying: udp server"));
-    let threaded = copy("udp-threaded-server", &block("copying: threaded udp server"));
     let with_tcp = |marker: &str| with_handler(&tcp, &block(marker));
 
     let deadline = with_tcp("recipe: deadline handler") + "\n" + &block("recipe: deadline type");
@@ -89,13 +79,7 @@ pub fn sources() -> Vec<(String, String)> {
     // The client of the test takes the address of the server from its command line.
     let broadcast = block("recipe: broadcast")
         .replace("\"255.255.255.255:8888\"", "std::env::args().nth(1).unwrap()");
-    let tcp_client = block("copying: tcp client").replace("nth(1)", "nth(2)");
     [
-        ("copied-tcp", tcp.clone()),
-        ("copied-udp", udp.clone()),
-        ("copied-threaded-udp", threaded),
-        ("copied-tcp-client", copy("tcp-threaded-client", &tcp_client)),
-        ("copied-udp-client", copy("udp-echo-client", &block("copying: udp client"))),
         ("reversing", with_handler(&udp, &block("copying: handler"))),
         ("lines", with_tcp("recipe: lines")),
         ("length-prefix", with_tcp("recipe: length prefix")),
@@ -119,28 +103,6 @@ pub fn sources() -> Vec<(String, String)> {
 
 fn start(name: &str) -> Server {
     Server::spawn(&mut Command::new(copied(name)))
-}
-
-/// Has a client of a server run to its end, and returns its output.
-fn output(name: &str, arguments: &[&str]) -> String {
-    output_of(Process::spawn(Command::new(copied(name)).args(arguments)))
-}
-
-#[test]
-fn copied_programs_talk_and_stop() {
-    let mut server = start("copied-tcp");
-    let address = server.address().to_string();
-    assert_eq!(output("copied-tcp-client", &[&address, "hello"]), "HELLO\n");
-    assert_eq!(output("copied-tcp-client", &[&address]), "");
-    // The end of its standard input stops the server.
-    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
-
-    let udp_server = start("copied-udp");
-    assert_eq!(output("copied-udp-client", &[&udp_server.address().to_string()]), "HELLO\n");
-
-    let mut server = start("copied-threaded-udp");
-    assert_eq!(request(&udp(server.address()), b"hello"), b"HELLO");
-    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
 }
 
 #[test]
@@ -239,7 +201,8 @@ fn broadcast_reaches_server() {
     // The broadcast address of the loopback network.
     let broadcast = format!("127.255.255.255:{port}");
     let reply = format!("127.0.0.1:{port}: HELLO\n");
-    assert_eq!(output("broadcast", &[&broadcast]), reply);
+    let mut client = Command::new(copied("broadcast"));
+    assert_eq!(output_of(Process::spawn(client.arg(&broadcast))), reply);
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let error = socket.send_to(b"hello", &broadcast).unwrap_err();
     assert_eq!(error.to_string(), "Permission denied (os error 13)");
