@@ -12,6 +12,11 @@
 //! No call waits longer than [`DEADLINE`], no child outlives the value that represents it, and a
 //! failed test prints the output of its processes.
 //!
+//! # Panics
+//!
+//! A call panics, with the reason, if what it waits for does not happen before the [`DEADLINE`], and
+//! if the system refuses what it needs: a build, a process, a socket or a pipe.
+//!
 //! # Examples
 //!
 //! ```no_run
@@ -37,7 +42,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The longest time that a test waits for one event.
@@ -60,10 +65,6 @@ static BIN_DIR: OnceLock<Result<PathBuf, ()>> = OnceLock::new();
 /// missing or out of date. The first call has Cargo build all of them, with the profile and the
 /// target directory of the current program. No call runs Cargo after [`use_bin_dir`], or if the
 /// environment variable `BIN_DIR` names the folder that contains the binaries.
-///
-/// # Panics
-///
-/// Panics if they do not build.
 pub fn program(name: &str) -> PathBuf {
     // The compiler's errors are printed once, not for every test.
     let directory = BIN_DIR.get_or_init(|| match env::var_os("BIN_DIR") {
@@ -74,11 +75,7 @@ pub fn program(name: &str) -> PathBuf {
     directory.join(name).with_extension(env::consts::EXE_EXTENSION)
 }
 
-/// Has [`program`] return paths in this folder instead of calling Cargo.
-///
-/// # Panics
-///
-/// Panics if [`program`] was called before.
+/// Has [`program`] return paths in this folder instead of calling Cargo. To be called first.
 pub fn use_bin_dir(directory: PathBuf) {
     BIN_DIR.set(Ok(directory)).expect("the folder is not known yet");
 }
@@ -115,15 +112,6 @@ fn build() -> Result<PathBuf, String> {
 /// A child process whose output is captured as it arrives.
 ///
 /// Dropping it kills the child. If the test has failed by then, the captured output is printed.
-///
-/// # Examples
-///
-/// ```no_run
-/// let mut command = std::process::Command::new(tests::program("udp-basic-client"));
-/// let mut client = tests::Process::spawn(command.args([":9", "hello"]));
-/// assert_eq!(client.wait_for("sent").as_deref(), Some(r#"sent "hello" to 127.0.0.1:9"#));
-/// assert_eq!(client.exit_code(), 0);
-/// ```
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -131,16 +119,11 @@ pub struct Process {
     stdin: Option<ChildStdin>,
     stdout: Arc<CapturedOutput>,
     stderr: Arc<CapturedOutput>,
-    readers: Vec<JoinHandle<()>>,
     limit: Option<Instant>,
 }
 
 impl Process {
     /// Starts a process with pipes for its three standard streams.
-    ///
-    /// # Panics
-    ///
-    /// Panics if it does not start.
     pub fn spawn(command: &mut Command) -> Process {
         Process::spawn_with(command, None, |_| {})
     }
@@ -148,10 +131,6 @@ impl Process {
     /// Like [`spawn`](Process::spawn), and calls `on_line` with each line of either stream.
     ///
     /// If there is a `limit`, no call on this process waits beyond it.
-    ///
-    /// # Panics
-    ///
-    /// Panics if it does not start.
     pub fn spawn_with(
         command: &mut Command,
         limit: Option<Instant>,
@@ -163,11 +142,9 @@ impl Process {
         let stdin = child.stdin.take();
         let (stdout, stderr) = (Arc::default(), Arc::default());
         let pipes = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
-        let readers = vec![
-            capture(pipes.0, Arc::clone(&stdout), on_line.clone()),
-            capture(pipes.1, Arc::clone(&stderr), on_line),
-        ];
-        Process { name, child, stdin, stdout, stderr, readers, limit }
+        capture(pipes.0, Arc::clone(&stdout), on_line.clone());
+        capture(pipes.1, Arc::clone(&stderr), on_line);
+        Process { name, child, stdin, stdout, stderr, limit }
     }
 
     /// Returns the process's id.
@@ -178,19 +155,11 @@ impl Process {
     /// Waits for a line on standard output that contains `text`.
     ///
     /// Returns the first such line, or `None` if the output ends without it.
-    ///
-    /// # Panics
-    ///
-    /// Panics if neither happens before the [`DEADLINE`].
     pub fn wait_for(&self, text: &str) -> Option<String> {
         self.stdout.wait_for(text, self.deadline())
     }
 
     /// Like [`wait_for`](Process::wait_for), on standard error.
-    ///
-    /// # Panics
-    ///
-    /// Panics if neither happens before the [`DEADLINE`].
     pub fn wait_for_error(&self, text: &str) -> Option<String> {
         self.stderr.wait_for(text, self.deadline())
     }
@@ -206,10 +175,6 @@ impl Process {
     }
 
     /// Writes to the process's standard input.
-    ///
-    /// # Panics
-    ///
-    /// Panics if standard input is closed on either side.
     pub fn write(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("standard input is open");
         stdin.write_all(bytes).expect("the process reads");
@@ -226,11 +191,6 @@ impl Process {
     }
 
     /// Kills the process, and waits until all of its output is captured.
-    ///
-    /// # Panics
-    ///
-    /// Panics if its output does not end before the [`DEADLINE`], because a child of its own keeps
-    /// the pipe open.
     pub fn kill(&mut self) {
         // An error means that it has exited already.
         let _ = self.child.kill();
@@ -240,10 +200,6 @@ impl Process {
     /// Closes standard input, and waits until the process has exited and its output is captured.
     ///
     /// Returns the exit code, or -1 after a signal.
-    ///
-    /// # Panics
-    ///
-    /// Panics if this does not happen before the [`DEADLINE`].
     pub fn exit_code(&mut self) -> i32 {
         self.close_stdin();
         let deadline = self.deadline();
@@ -252,9 +208,6 @@ impl Process {
                 let ended =
                     self.stdout.wait_for_end(deadline) && self.stderr.wait_for_end(deadline);
                 assert!(ended, "{} has exited, but its output has not ended", self.name);
-                for reader in self.readers.drain(..) {
-                    reader.join().expect("a reader does not panic");
-                }
                 return status.code().unwrap_or(-1);
             }
             assert!(Instant::now() < deadline, "{} does not exit", self.name);
@@ -342,7 +295,7 @@ fn capture(
     pipe: impl Read + Send + 'static,
     output: Arc<CapturedOutput>,
     on_line: impl Fn(&str) + Send + 'static,
-) -> JoinHandle<()> {
+) {
     thread::spawn(move || {
         let mut pipe = BufReader::new(pipe);
         loop {
@@ -359,7 +312,7 @@ fn capture(
                 return;
             }
         }
-    })
+    });
 }
 
 /// A running server and its address.
@@ -371,37 +324,21 @@ pub struct Server {
 
 impl Server {
     /// Starts an example's server on a free port of 127.0.0.1.
-    ///
-    /// # Panics
-    ///
-    /// Panics if it does not print its address before the [`DEADLINE`].
     pub fn start(name: &str, options: &[&str]) -> Server {
         Server::start_at(name, "127.0.0.1:0", options)
     }
 
     /// Starts an example's server on the given address.
-    ///
-    /// # Panics
-    ///
-    /// Panics if it does not print its address before the [`DEADLINE`].
     pub fn start_at(name: &str, address: &str, options: &[&str]) -> Server {
         Server::spawn(Command::new(program(name)).arg(address).args(options))
     }
 
     /// Starts any server that prints `listening on IP:PORT`.
-    ///
-    /// # Panics
-    ///
-    /// Panics if it does not print this before the [`DEADLINE`].
     pub fn spawn(command: &mut Command) -> Server {
         Server::listening(Process::spawn(command))
     }
 
-    /// Waits until a process prints `listening on IP:PORT`.
-    ///
-    /// # Panics
-    ///
-    /// Panics if its first line is another one or does not arrive before the [`DEADLINE`].
+    /// Waits until a process prints `listening on IP:PORT`, which must be its first line.
     pub fn listening(process: Process) -> Server {
         let line = process.wait_for("").expect("a server prints its address");
         let address = line.strip_prefix("listening on ").and_then(|address| address.parse().ok());
@@ -430,10 +367,6 @@ impl DerefMut for Server {
 }
 
 /// Opens a UDP socket that is connected to `peer`, with the [`DEADLINE`] as its read timeout.
-///
-/// # Panics
-///
-/// Panics if the operating system provides none.
 pub fn udp(peer: SocketAddr) -> UdpSocket {
     let local = if peer.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
     let socket = UdpSocket::bind(local).expect("a port is free");
@@ -443,10 +376,6 @@ pub fn udp(peer: SocketAddr) -> UdpSocket {
 }
 
 /// Opens a TCP connection to `peer`, with the [`DEADLINE`] as its timeouts.
-///
-/// # Panics
-///
-/// Panics if no server is listening.
 pub fn tcp(peer: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&peer, DEADLINE)
         .unwrap_or_else(|error| panic!("cannot connect to {peer}: {error}"));
@@ -460,17 +389,6 @@ pub fn tcp(peer: SocketAddr) -> TcpStream {
 ///
 /// Its port is below those that operating systems assign on their own, which start at 32,768 or
 /// higher, so it stays free until it is used.
-///
-/// # Panics
-///
-/// Panics if no such port is free.
-///
-/// # Examples
-///
-/// ```
-/// let address = tests::unused_address();
-/// assert!(std::net::TcpStream::connect(address).is_err());
-/// ```
 pub fn unused_address() -> SocketAddr {
     static CALLS: AtomicU32 = AtomicU32::new(0);
     // Processes that run at the same time begin at different ports.

@@ -172,53 +172,35 @@ fn requests_in_progress_are_finished() {
 }
 
 #[test]
-fn udp_server_stops_under_flood() {
-    for workers in ["1", "64"] {
-        let mut server = start(UDP, &["--workers", workers, "--quiet"]);
-        let (address, has_exited) = (server.address(), AtomicBool::new(false));
+fn server_stops_under_flood() {
+    for (name, workers) in SERVERS.iter().flat_map(|name| [(*name, "1"), (*name, "64")]) {
+        let mut server = start(name, &["--workers", workers, "--quiet"]);
+        let address = server.address();
+        let (has_served, has_exited) = (&AtomicBool::new(false), &AtomicBool::new(false));
+        // Errors mean that the server has exited.
+        let request = move || -> std::io::Result<()> {
+            let timeout = Some(Duration::from_millis(500));
+            if name == TCP {
+                let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(500))?;
+                stream.set_read_timeout(timeout)?;
+                stream.write_all(b"x")?;
+                stream.read_exact(&mut [0])
+            } else {
+                let socket = udp(address);
+                socket.set_read_timeout(timeout)?;
+                (0..100).try_for_each(|_| socket.send(b"flood").map(drop))?;
+                socket.recv(&mut [0; 9]).map(drop)
+            }
+        };
         thread::scope(|scope| {
-            scope.spawn(|| {
-                let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-                for number in 0..1_000_000 {
-                    // An error means that the server has exited.
-                    let _ = socket.send_to(b"flood", address);
-                    if number % 100 == 0 && has_exited.load(SeqCst) {
-                        return;
-                    }
-                }
-                panic!("the server does not stop during the flood");
-            });
-            // During the flood the server replies.
-            let socket = udp(address);
-            socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-            wait_until("the server replies", || {
-                socket.send(b"hello").unwrap();
-                socket.recv(&mut [0; 9]).is_ok()
-            });
-            server.close_stdin();
-            wait_until("the server has exited", || !server.is_running());
-            has_exited.store(true, SeqCst);
-        });
-        assert_stops(&mut server);
-    }
-}
-
-#[test]
-fn tcp_server_stops_under_flood() {
-    for workers in ["1", "64"] {
-        let mut server = start(TCP, &["--workers", workers, "--quiet"]);
-        let (address, has_served) = (server.address(), AtomicBool::new(false));
-        thread::scope(|scope| {
-            let has_served = &has_served;
             for _ in 0..4 {
                 scope.spawn(move || {
-                    // Until the listener is closed.
-                    let timeout = Duration::from_millis(500);
-                    while let Ok(mut stream) = TcpStream::connect_timeout(&address, timeout) {
-                        stream.set_read_timeout(Some(timeout)).unwrap();
-                        let _ = stream.write_all(b"x");
-                        if matches!(stream.read(&mut [0]), Ok(1)) {
+                    for _ in 0..100_000 {
+                        if request().is_ok() {
                             has_served.store(true, SeqCst);
+                        }
+                        if has_exited.load(SeqCst) {
+                            return;
                         }
                     }
                 });
@@ -226,6 +208,7 @@ fn tcp_server_stops_under_flood() {
             wait_until("a client is served", || has_served.load(SeqCst));
             server.close_stdin();
             wait_until("the server has exited", || !server.is_running());
+            has_exited.store(true, SeqCst);
         });
         assert_eq!(server.exit_code(), 0);
     }

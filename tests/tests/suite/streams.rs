@@ -10,33 +10,25 @@ use std::thread;
 use std::time::Duration;
 use tests::{PAIRS, Server, program, tcp, unused_address};
 
-/// The lines of a child's output.
-struct Lines(BufReader<ChildStdout>);
-
-impl Lines {
-    fn of(child: &mut KillOnDrop) -> Lines {
-        // A small buffer, so that closing the pipe leaves little unread.
-        Lines(BufReader::with_capacity(64, child.0.stdout.take().unwrap()))
-    }
-
-    /// Reads the next line.
-    #[track_caller]
-    fn next(mut self) -> (Lines, String) {
-        with_deadline(move || {
-            let mut line = String::new();
-            self.0.read_line(&mut line).unwrap();
-            (self, line.trim_end().to_string())
-        })
-    }
+/// Reads the first line of a child's output, and returns the rest as well.
+#[track_caller]
+fn first_line(child: &mut KillOnDrop) -> (BufReader<ChildStdout>, String) {
+    // A small buffer, so that closing the pipe leaves little unread.
+    let mut output = BufReader::with_capacity(64, child.0.stdout.take().unwrap());
+    with_deadline(move || {
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        (output, line.trim_end().to_string())
+    })
 }
 
 /// Starts a server without the harness, which would keep its pipes open.
-fn start_server(name: &str, options: &[&str]) -> (KillOnDrop, Lines, SocketAddr) {
+fn start_server(name: &str, options: &[&str]) -> (KillOnDrop, BufReader<ChildStdout>, SocketAddr) {
     let mut command = Command::new(program(name));
     let mut server = KillOnDrop::spawn(command.arg("127.0.0.1:0").args(options));
-    let (lines, first) = Lines::of(&mut server).next();
+    let (output, first) = first_line(&mut server);
     let address = first.strip_prefix("listening on ").unwrap().parse().unwrap();
-    (server, lines, address)
+    (server, output, address)
 }
 
 /// Returns a program that starts once its standard input is closed, so that a pipe can be closed
@@ -51,8 +43,8 @@ fn held(name: &str) -> Command {
 #[test]
 fn server_survives_closed_stdout() {
     for name in servers() {
-        let (mut server, lines, address) = start_server(&name, &["--count", "20"]);
-        drop(lines);
+        let (mut server, output, address) = start_server(&name, &["--count", "20"]);
+        drop(output);
         (0..20).for_each(|_| request_any(&name, address));
         assert_eq!((server.exit_code(), server.stderr()), (0, String::new()), "{name}");
     }
@@ -61,7 +53,7 @@ fn server_survives_closed_stdout() {
 #[test]
 fn server_survives_closed_stderr() {
     let options = ["--workers", "1", "--idle-timeout", "0.2", "--count", "3"];
-    let (mut server, _lines, address) = start_server("tcp-threaded-server", &options);
+    let (mut server, _output, address) = start_server("tcp-threaded-server", &options);
     drop(server.0.stderr.take());
     // The server logs the timeouts of silent clients.
     (0..2).for_each(|_| assert_closed(&tcp(address)));
@@ -73,7 +65,7 @@ fn server_survives_closed_stderr() {
 fn client_exits_quietly_when_stdout_is_closed() {
     for pair in PAIRS {
         let server = Server::start(&format!("{pair}-server"), &["--quiet", "--count", "10000000"]);
-        for lines_read in [0, 1, 100] {
+        for lines_read in [0, 1] {
             let name = format!("{pair}-client");
             let mut command = Command::new(program(&name));
             let address = server.address().to_string();
@@ -81,13 +73,11 @@ fn client_exits_quietly_when_stdout_is_closed() {
             let mut input = client.0.stdin.take().unwrap();
             // Until the client has exited.
             let writer = thread::spawn(move || while input.write_all(b"hello\n").is_ok() {});
-            let mut lines = Lines::of(&mut client);
-            for _ in 0..lines_read {
-                let (rest, line) = lines.next();
+            if lines_read == 1 {
+                let (_, line) = first_line(&mut client);
                 assert!(line == "HELLO" || line.starts_with("sent \"hello\" to "), "{line}");
-                lines = rest;
             }
-            drop(lines);
+            drop(client.0.stdout.take());
             assert_eq!((client.exit_code(), client.stderr()), (0, String::new()), "{name}");
             writer.join().unwrap();
         }
@@ -139,9 +129,7 @@ fn client_exits_at_closed_stdout_with_open_stdin() {
         let mut client = KillOnDrop::spawn(command.args([&server.address().to_string(), "-"]));
         let mut input = client.0.stdin.take().unwrap();
         input.write_all(b"one\n").unwrap();
-        let (lines, line) = Lines::of(&mut client).next();
-        assert_eq!(line, "ONE");
-        drop(lines);
+        assert_eq!(first_line(&mut client).1, "ONE");
         // A process that another test starts may hold the pipe until it executes its program, so the
         // first writes may succeed.
         for _ in 0..5 {

@@ -70,15 +70,6 @@ fn reset_is_one_line_and_frees_worker() {
 }
 
 #[test]
-fn keeps_idle_connection_without_idle_timeout() {
-    let server = start(&["--workers", "1", "--idle-timeout", "0"]);
-    let stream = tcp(server.address());
-    assert_eq!(exchange(&stream, b"before"), b"BEFORE");
-    thread::sleep(Duration::from_millis(500)); // what is tested: nothing happens
-    assert_eq!(exchange(&stream, b"after"), b"AFTER");
-}
-
-#[test]
 fn reads_grow_from_1_to_64_kib() {
     let server = start(&[]);
     let mut stream = tcp(server.address());
