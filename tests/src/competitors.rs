@@ -3,17 +3,6 @@
 //! The sources of the competitors are in `tests/competitors/`; the header of each says where its
 //! pattern is documented. Every candidate takes a port of 127.0.0.1 as its first argument, replies
 //! with the ASCII letters of a request in upper case, and is ready as soon as it replies.
-//!
-//! ```no_run
-//! use tests::competitors::CANDIDATES;
-//!
-//! for candidate in CANDIDATES {
-//!     match candidate.command(20_000) {
-//!         Ok(command) => println!("{}: {command:?}", candidate.label),
-//!         Err(error) => println!("{}: not built: {error}", candidate.label),
-//!     }
-//! }
-//! ```
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

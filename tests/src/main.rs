@@ -83,23 +83,20 @@ fn demo(names: &[String]) -> ExitCode {
         if names.is_empty() || names.iter().any(|name| name == pair.name) {
             println!("{}", pair.name);
             let start = Instant::now();
-            // The harness panics if an event does not happen in time, and prints which.
+            // A panic prints its reason.
             let result = panic::catch_unwind(|| run(pair, limit));
-            results.push((pair.name, result.unwrap_or_else(|_| Err("see above".into()))));
+            results.push((pair.name, result.is_ok()));
             println!("  took {:.2} s\n", start.elapsed().as_secs_f64());
         }
     }
-    for (name, result) in &results {
-        match result {
-            Ok(()) => println!("{name}: ok"),
-            Err(error) => println!("{name}: FAILED: {error}"),
-        }
+    for (name, is_ok) in &results {
+        println!("{name}: {}", if *is_ok { "ok" } else { "FAILED: see above" });
     }
-    ExitCode::from(u8::from(results.iter().any(|(_, result)| result.is_err())))
+    ExitCode::from(u8::from(results.iter().any(|(_, is_ok)| !is_ok)))
 }
 
 /// Runs a server and its client, and checks what they print and how they exit.
-fn run(pair: &Pair, limit: Instant) -> Result<(), String> {
+fn run(pair: &Pair, limit: Instant) {
     let &Pair { name, options, messages, lines } = pair;
     let start = |side: &'static str, address: &str, options: &[&str], messages: &[&str]| {
         let mut command = Command::new(program(&format!("{name}-{side}")));
@@ -111,46 +108,27 @@ fn run(pair: &Pair, limit: Instant) -> Result<(), String> {
     // With a timeout after which the demo is over, no request is repeated.
     let patience: &[&str] = if name == "udp-basic" { &[] } else { &["--timeout=30"] };
     let mut client = start("client", &server.address().to_string(), patience, messages);
-    match client.exit_code() {
-        0 => {}
-        code => return Err(format!("the client exited with code {code}")),
-    }
+    assert_eq!(client.exit_code(), 0, "the exit code of the client");
     let took = started.elapsed();
-    match server.exit_code() {
-        0 => {}
-        code => return Err(format!("the server exited with code {code}")),
-    }
-    let (client, server) = (client.stdout(), server.stdout());
+    assert_eq!(server.exit_code(), 0, "the exit code of the server");
     let expected = messages.iter().map(|message| match name {
         "udp-basic" => format!("sent \"{message}\" to 127.0.0.1:"),
         _ => message.to_uppercase(),
     });
-    check("client", &client, messages.len(), expected)?;
+    assert_lines(&client.stdout(), messages.len(), expected);
     let expected = messages.iter().map(|message| format!("\"{message}\" from 127.0.0.1:"));
-    check("server", &server, lines, expected)?;
+    assert_lines(&server.stdout(), lines, expected);
     // Without overlap the delays would add up.
-    if name == "udp-threaded" && took >= DELAY * messages.len() as u32 {
-        return Err(format!("replies were not delayed at the same time, but took {took:.2?}"));
-    }
-    Ok(())
+    let overlapped = name != "udp-threaded" || took < DELAY * messages.len() as u32;
+    assert!(overlapped, "replies were not delayed at the same time, but took {took:.2?}");
 }
 
-/// Checks that one side printed this number of lines, among them one for each message.
-fn check(
-    side: &str,
-    output: &str,
-    count: usize,
-    expected: impl Iterator<Item = String>,
-) -> Result<(), String> {
+/// Asserts that one side printed this number of lines, among them one for each message.
+fn assert_lines(output: &str, count: usize, expected: impl Iterator<Item = String>) {
     let mut lines: Vec<&str> = output.lines().collect();
-    if lines.len() != count {
-        return Err(format!("the {side} printed {} lines instead of {count}", lines.len()));
-    }
+    assert_eq!(lines.len(), count, "the number of lines");
     for start in expected {
-        match lines.iter().position(|line| line.starts_with(&start)) {
-            Some(index) => lines.swap_remove(index),
-            None => return Err(format!("the {side} printed no other line with {start:?}")),
-        };
+        let index = lines.iter().position(|line| line.starts_with(&start));
+        lines.swap_remove(index.unwrap_or_else(|| panic!("no other line begins with {start:?}")));
     }
-    Ok(())
 }

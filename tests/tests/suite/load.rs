@@ -3,48 +3,45 @@
 use crate::support::{UDP_SERVERS, request, use_all_cores};
 use std::process::Command;
 use std::thread;
-use tests::faults::{FAULTS, Protocol};
+use tests::competitors::{CANDIDATES, Protocol};
+use tests::faults::FAULTS;
 use tests::{Process, Server, program, udp};
 
-const TCP: &str = "tcp-threaded-server";
-
-/// Asserts that a server of ours survives the faults for its protocol that are `selected` by their
-/// descriptions. The kit is a process of its own, since it opens many sockets.
-#[track_caller]
-fn assert_survives(name: &str, selected: impl Fn(&str) -> bool) {
-    let (protocol, word) =
-        if name == TCP { (Protocol::Tcp, "tcp") } else { (Protocol::Udp, "udp") };
-    let mut kit = Command::new(env!("CARGO_BIN_EXE_tests"));
-    let mut kit = Process::spawn(kit.args(["check", word, "--"]).arg(program(name)).arg(":{port}"));
-    assert_eq!(kit.exit_code(), 0, "{name}");
-    let output = kit.stdout();
-    let faults = FAULTS.iter().filter(|fault| fault.protocol == protocol);
-    for fault in faults.filter(|fault| selected(fault.summary)) {
-        let survives = format!("{:<24}survives", fault.name);
-        assert!(output.contains(&survives), "{name} and {}: {output}", fault.name);
+/// Asserts that our servers survive the faults that are `selected` by their descriptions.
+fn assert_survive(selected: impl Fn(&str) -> bool) {
+    let ours = CANDIDATES.iter().filter(|candidate| candidate.is_ours());
+    let kits = ours.map(|server| {
+        let protocol = if server.protocol == Protocol::Tcp { "tcp" } else { "udp" };
+        // A process of its own, since it opens many sockets.
+        let mut kit = Command::new(env!("CARGO_BIN_EXE_tests"));
+        kit.args(["check", protocol, "--"]).arg(program(&format!("{}-server", server.name)));
+        (server, Process::spawn(kit.arg(":{port}")))
+    });
+    for (server, mut kit) in kits.collect::<Vec<_>>() {
+        assert_eq!(kit.exit_code(), 0, "{}", server.name);
+        let output = kit.stdout();
+        let faults = FAULTS.iter().filter(|fault| fault.protocol == server.protocol);
+        for fault in faults.filter(|fault| selected(fault.summary)) {
+            let survives = format!("\n{:<24}survives", fault.name);
+            assert!(output.contains(&survives), "{} and {}: {output}", server.name, fault.name);
+        }
     }
 }
 
 #[test]
 fn ours_survive_every_fault() {
     let _lock = use_all_cores();
-    let possible = |summary: &str| {
+    assert_survive(|summary| {
         !summary.contains("needs root") && (cfg!(target_os = "linux") || !summary.contains("Linux"))
-    };
-    for name in [TCP, UDP_SERVERS[0], UDP_SERVERS[1]] {
-        assert_survives(name, possible);
-    }
+    });
 }
 
 mod needs_root {
-    use super::*;
-
     #[test]
     #[ignore = "needs root and python3"]
     fn ours_survive_forged_datagrams() {
-        for name in UDP_SERVERS {
-            assert_survives(name, |summary| summary.contains("needs root"));
-        }
+        let _lock = super::use_all_cores();
+        super::assert_survive(|summary| summary.contains("needs root"));
     }
 }
 
@@ -72,7 +69,6 @@ fn udp_clients_get_their_own_replies() {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::TCP;
     use crate::support::*;
     use std::io::{Read, Write};
     use std::net::TcpStream;
@@ -82,7 +78,7 @@ mod linux {
     #[test]
     fn short_connections_leave_nothing_behind() {
         let _lock = use_all_cores();
-        let server = Server::start(TCP, &["--workers", "64", "--quiet"]);
+        let server = Server::start("tcp-threaded-server", &["--workers", "64", "--quiet"]);
         let (process, address) = (server.id(), server.address());
         wait_until("all workers run", || status(process, "Threads") == 64);
         let before = descriptors(process);
@@ -116,7 +112,7 @@ mod linux {
     fn connections_at_same_time_get_their_own_bytes() {
         const CHUNK: usize = 64 << 10;
         let _lock = use_all_cores();
-        let server = Server::start(TCP, &["--workers", "400", "--quiet"]);
+        let server = Server::start("tcp-threaded-server", &["--workers", "400", "--quiet"]);
         let request = letters(0, 1 << 20);
         let response = request.to_ascii_uppercase();
         let streams: Vec<TcpStream> = (0..400).map(|_| tcp(server.address())).collect();

@@ -53,21 +53,6 @@ fn comparable(output: &str) -> Vec<String> {
     lines
 }
 
-/// Compares lines, and shows only those that differ.
-#[track_caller]
-fn assert_same_lines(program: &str, printed: &str, shown: &str) {
-    let (mut extra, mut missing) = (comparable(printed), comparable(shown));
-    extra.retain(|line| match missing.iter().position(|shown| shown == line) {
-        Some(index) => {
-            missing.remove(index);
-            false
-        }
-        None => true,
-    });
-    let is_same = extra.is_empty() && missing.is_empty();
-    assert!(is_same, "{program} prints {extra:#?}\ninstead of, as the page shows, {missing:#?}");
-}
-
 fn bin_dir() -> PathBuf {
     tests::program("udp-echo-server").parent().unwrap().to_path_buf()
 }
@@ -83,7 +68,7 @@ fn demo_prints_what_page_shows() {
     let arguments = command.strip_prefix("$ cargo run -q -p tests -- ").unwrap();
     let mut demo = demo(&arguments.split(' ').collect::<Vec<_>>());
     assert_eq!(demo.exit_code(), 0);
-    assert_same_lines("the demo", &demo.stdout(), shown);
+    assert_eq!(comparable(&demo.stdout()), comparable(shown));
 }
 
 #[test]
@@ -159,7 +144,7 @@ fn run_session(pair: &[&str]) {
     }
     let output = command(&name).args(&arguments).assert().success().stderr("");
     let output = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
-    assert_same_lines(&name, &output, &client_shown);
+    assert_eq!(comparable(&output), comparable(&client_shown));
     let last = if name.starts_with("tcp") { "closed" } else { " from " };
     assert!(server.wait_for(last).is_some());
     if name.starts_with("udp-basic") {
@@ -167,7 +152,7 @@ fn run_session(pair: &[&str]) {
     } else {
         server.kill();
     }
-    assert_same_lines(&name, &server.stdout(), &server_shown);
+    assert_eq!(comparable(&server.stdout()), comparable(&server_shown));
 }
 
 #[cfg(unix)]

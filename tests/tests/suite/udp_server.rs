@@ -22,18 +22,6 @@ fn workers_of(lines: &[String]) -> BTreeSet<&str> {
 }
 
 #[test]
-fn exits_after_three_datagrams_by_default() {
-    let mut server = Server::start("udp-basic-server", &[]);
-    let socket = udp(server.address());
-    let client = socket.local_addr().unwrap();
-    for message in ["hello", "world", "sdfas"] {
-        socket.send(message.as_bytes()).unwrap();
-    }
-    let expected = ["hello", "world", "sdfas"].map(|text| format!("\"{text}\" from {client}"));
-    assert_eq!(lines_at_exit(&mut server), expected);
-}
-
-#[test]
 fn neither_joins_nor_splits_datagrams() {
     let mut server = Server::start("udp-basic-server", &["--count", "100"]);
     let socket = udp(server.address());
