@@ -1,60 +1,28 @@
-"""Clients on Python's socket module: clients.py NAME HOST:PORT [MESSAGE...].
+"""Clients on Python's socket module: clients.py udp-basic|udp|tcp HOST:PORT.
 
-Without messages, standard input is the only one. Each reply is printed on a line of its own.
+They compare the replies with what Python's `upper` returns. `udp-basic` waits for none.
 """
 
-import os
 import socket
 import sys
-import threading
 
-name, address, *arguments = sys.argv[1:]
+kind, address = sys.argv[1:]
 host, port = address.split(":")
-address = (host, int(port))
-messages = [os.fsencode(argument) for argument in arguments]
+every = bytes(range(256))
+messages = [b"hello", b"world", b"sdfas", b"", every, (every * 256)[:65507]]
 
-
-def send_datagram(message, replies=True):
-    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    client.settimeout(30)
-    client.sendto(message, address)
-    if replies:
-        sys.stdout.buffer.write(client.recvfrom(65535)[0] + b"\n")
-
-
-def udp_basic():
-    for message in messages or [sys.stdin.buffer.read()]:
-        send_datagram(message, replies=False)
-
-
-def udp_echo():
-    for message in messages or [sys.stdin.buffer.read()]:
-        send_datagram(message)
-
-
-def udp_threaded():
-    for message in messages or [sys.stdin.buffer.read()]:
-        threading.Thread(target=send_datagram, args=[message]).start()
-
-
-def tcp_threaded():
-    """Half-closes the connection after standard input."""
-    connection = socket.create_connection(address, timeout=30)
+if kind == "tcp":
+    connection = socket.create_connection((host, int(port)), timeout=30)
     for message in messages:
         connection.sendall(message)
         response = b""
         while len(response) < len(message):
             response += connection.recv(65536) or sys.exit("the connection was closed")
-        sys.stdout.buffer.write(response + b"\n")
-
-    def send_stdin():
-        connection.sendall(sys.stdin.buffer.read())
-        connection.shutdown(socket.SHUT_WR)
-
-    if not messages:
-        threading.Thread(target=send_stdin).start()
-        while data := connection.recv(65536):
-            sys.stdout.buffer.write(data)
-
-
-globals()[name]()
+        assert response == message.upper()
+else:
+    for message in messages:
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        client.settimeout(30)
+        client.sendto(message, (host, int(port)))
+        if kind == "udp":
+            assert client.recv(65535) == message.upper()
