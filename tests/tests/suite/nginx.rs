@@ -2,12 +2,10 @@
 
 use super::block;
 use crate::support::{command, signal, wait_until};
+use std::fs;
 use std::net::TcpStream;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::{fs, thread};
 use tests::{Process, Server, unused_address};
 
 #[test]
@@ -35,42 +33,27 @@ fn nginx_balances_over_restart_of_server() {
     let nginx = QuitOnDrop(Process::spawn(&mut nginx));
     wait_until("nginx listens", || TcpStream::connect(&front).is_ok());
 
-    let (is_done, lost, served) =
-        (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
-    thread::scope(|scope| {
+    let mut lost = 0;
+    let mut request = || {
         for name in ["tcp-threaded-client", "udp-threaded-client"] {
-            let (front, is_done, lost, served) = (&front, &is_done, &lost, &served);
-            scope.spawn(move || {
-                while !is_done.load(SeqCst) {
-                    let output = command(name).args([front, "balanced"]).output().unwrap();
-                    if output.stdout == b"BALANCED\n" && output.status.success() {
-                        served.fetch_add(1, SeqCst);
-                    } else {
-                        // Requests in flight when servers exit, and those by which each process of
-                        // nginx finds out, once a second, that a server is still down.
-                        assert!(lost.fetch_add(1, SeqCst) < 20, "{output:?}");
-                    }
-                }
-            });
+            let output = command(name).args([&front, "balanced"]).output().unwrap();
+            // Requests in flight when servers exit, and those by which each process of nginx finds
+            // out, once a second, that a server is still down.
+            lost += usize::from(output.stdout != b"BALANCED\n");
+            assert!(lost < 20, "{output:?}");
         }
-        let wait_for_replies = |more: usize| {
-            let start = served.load(SeqCst);
-            wait_until("requests are served", || served.load(SeqCst) >= start + more);
-        };
-        let result = panic::catch_unwind(AssertUnwindSafe(|| {
-            wait_for_replies(80);
-            assert!(tcp_one.wait_for("connected").is_some());
-            assert!(tcp_two.wait_for("connected").is_some());
-            assert!(udp_one.wait_for("balanced").is_some());
-            assert!(udp_two.wait_for("balanced").is_some());
-            drop((tcp_one, udp_one));
-            wait_for_replies(80);
-            let (tcp_one, udp_one) = (tcp(&one), udp(&one));
-            assert!(tcp_one.wait_for("connected").is_some());
-            assert!(udp_one.wait_for("balanced").is_some());
-        }));
-        is_done.store(true, SeqCst);
-        result.unwrap();
+    };
+    let is_used = |server: &Server| server.stdout().contains("\"balanced\" from ");
+    wait_until("all servers are used", || {
+        request();
+        [&tcp_one, &tcp_two, &udp_one, &udp_two].into_iter().all(is_used)
+    });
+    drop((tcp_one, udp_one));
+    (0..40).for_each(|_| request());
+    let (tcp_one, udp_one) = (tcp(&one), udp(&one));
+    wait_until("the restarted servers are used", || {
+        request();
+        is_used(&tcp_one) && is_used(&udp_one)
     });
     drop(nginx);
 }

@@ -1,25 +1,58 @@
 //! Standard streams that are closed, missing or unreadable.
 
 use crate::support::{
-    KillOnDrop, UDP_CLIENTS, assert_closed, clients, exchange, request_any, servers, with_deadline,
+    UDP_CLIENTS, assert_closed, clients, exchange, request_any, servers, wait_until,
 };
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::process::{ChildStdout, Command};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
-use tests::{PAIRS, Server, program, tcp, unused_address};
+use tests::{DEADLINE, PAIRS, Server, program, tcp, unused_address};
+
+/// A child without the harness, which would keep its pipes open; dropping it kills the child.
+struct KillOnDrop(Child);
+
+impl KillOnDrop {
+    fn spawn(command: &mut Command) -> KillOnDrop {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        KillOnDrop(command.spawn().unwrap())
+    }
+
+    /// Waits until the child has exited. Returns the exit code, or -1 after a signal, and what it
+    /// wrote to the output and error streams that are still open.
+    #[track_caller]
+    fn end(&mut self) -> (i32, String) {
+        wait_until("the child has exited", || self.0.try_wait().unwrap().is_some());
+        let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
+        let mut output = String::new();
+        stdout.map(|mut pipe| pipe.read_to_string(&mut output).unwrap());
+        stderr.map(|mut pipe| pipe.read_to_string(&mut output).unwrap());
+        (self.0.wait().unwrap().code().unwrap_or(-1), output)
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        // An error means that it has exited already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// Reads the first line of a child's output, and returns the rest as well.
 #[track_caller]
 fn first_line(child: &mut KillOnDrop) -> (BufReader<ChildStdout>, String) {
     // A small buffer, so that closing the pipe leaves little unread.
     let mut output = BufReader::with_capacity(64, child.0.stdout.take().unwrap());
-    with_deadline(move || {
+    let (sender, line) = mpsc::channel();
+    thread::spawn(move || {
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
-        (output, line.trim_end().to_string())
-    })
+        sender.send((output, line.trim_end().to_string()))
+    });
+    line.recv_timeout(DEADLINE).unwrap()
 }
 
 /// Starts a server without the harness, which would keep its pipes open.
@@ -46,7 +79,7 @@ fn server_survives_closed_stdout() {
         let (mut server, output, address) = start_server(&name, &["--count", "20"]);
         drop(output);
         (0..20).for_each(|_| request_any(&name, address));
-        assert_eq!((server.exit_code(), server.stderr()), (0, String::new()), "{name}");
+        assert_eq!(server.end(), (0, String::new()), "{name}");
     }
 }
 
@@ -58,7 +91,7 @@ fn server_survives_closed_stderr() {
     // The server logs the timeouts of silent clients.
     (0..2).for_each(|_| assert_closed(&tcp(address)));
     assert_eq!(exchange(&tcp(address), b"hello"), b"HELLO");
-    assert_eq!(server.exit_code(), 0);
+    assert_eq!(server.end().0, 0);
 }
 
 #[test]
@@ -78,7 +111,7 @@ fn client_exits_quietly_when_stdout_is_closed() {
                 assert!(line == "HELLO" || line.starts_with("sent \"hello\" to "), "{line}");
             }
             drop(client.0.stdout.take());
-            assert_eq!((client.exit_code(), client.stderr()), (0, String::new()), "{name}");
+            assert_eq!(client.end(), (0, String::new()), "{name}");
             writer.join().unwrap();
         }
     }
@@ -91,7 +124,7 @@ fn help_exits_quietly_when_stdout_is_closed() {
             let mut child = KillOnDrop::spawn(held(&name).arg(flag));
             drop(child.0.stdout.take());
             drop(child.0.stdin.take());
-            assert_eq!((child.exit_code(), child.stderr()), (0, String::new()));
+            assert_eq!(child.end(), (0, String::new()));
         }
     }
 }
@@ -110,13 +143,7 @@ fn closed_stderr_changes_no_exit_code() {
             let mut child = KillOnDrop::spawn(held(&name).args(arguments));
             drop(child.0.stderr.take());
             drop(child.0.stdin.take());
-            assert_eq!(child.exit_code(), code, "{name} {arguments:?}");
-            let mut stdout = child.0.stdout.take().unwrap();
-            let mut output = String::new();
-            with_deadline(move || {
-                stdout.read_to_string(&mut output).unwrap();
-                assert_eq!(output, "");
-            });
+            assert_eq!(child.end(), (code, String::new()), "{name} {arguments:?}");
         }
     }
 }
@@ -136,7 +163,7 @@ fn client_exits_at_closed_stdout_with_open_stdin() {
             let _ = input.write_all(b"two\n");
             thread::sleep(Duration::from_millis(50));
         }
-        assert_eq!((client.exit_code(), client.stderr()), (0, String::new()), "{name}");
+        assert_eq!(client.end(), (0, String::new()), "{name}");
     }
 }
 
@@ -145,7 +172,6 @@ fn client_exits_at_closed_stdout_with_open_stdin() {
 fn nonblocking_stdin_is_no_timeout() {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
-    use std::process::Stdio;
     let server = Server::start("tcp-threaded-server", &["--quiet"]);
     let (_open, input) = UnixStream::pair().unwrap();
     input.set_nonblocking(true).unwrap();
@@ -153,8 +179,8 @@ fn nonblocking_stdin_is_no_timeout() {
     command.args([&server.address().to_string(), "-"]).stdin(OwnedFd::from(input));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut client = KillOnDrop(command.spawn().unwrap());
-    assert_eq!(client.exit_code(), 1);
-    let error = client.stderr();
+    let (code, error) = client.end();
+    assert_eq!(code, 1);
     assert!(error.starts_with("tcp-threaded-client: standard input: Resource temp"), "{error}");
 }
 

@@ -7,10 +7,8 @@ use std::env;
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::panic;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -47,39 +45,6 @@ pub fn output_of(mut client: Process) -> String {
     client.stdout()
 }
 
-/// A child without the harness, for tests that hold its pipes; dropping it kills the child.
-pub struct KillOnDrop(pub Child);
-
-impl KillOnDrop {
-    /// Starts a command with three pipes.
-    pub fn spawn(command: &mut Command) -> KillOnDrop {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        KillOnDrop(command.spawn().unwrap())
-    }
-
-    /// Waits until the child has exited, and returns the exit code, or -1 after a signal.
-    #[track_caller]
-    pub fn exit_code(&mut self) -> i32 {
-        wait_until("the child has exited", || self.0.try_wait().unwrap().is_some());
-        self.0.wait().unwrap().code().unwrap_or(-1)
-    }
-
-    /// Returns what the child wrote to standard error until it exited.
-    #[track_caller]
-    pub fn stderr(&mut self) -> String {
-        let mut stderr = self.0.stderr.take().unwrap();
-        with_deadline(move || io::read_to_string(&mut stderr)).unwrap()
-    }
-}
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        // An error means that it has exited already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Fails with a clear message where IPv6 is missing.
 #[track_caller]
 pub fn require_ipv6() {
@@ -94,21 +59,6 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(start.elapsed() < DEADLINE, "timed out waiting until {what}");
         thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Runs a function without a timeout of its own, such as a read from a pipe, under the deadline.
-#[track_caller]
-pub fn with_deadline<T: Send + 'static>(function: impl FnOnce() -> T + Send + 'static) -> T {
-    let (sender, receiver) = mpsc::channel();
-    let worker = thread::spawn(move || sender.send(function()));
-    match receiver.recv_timeout(DEADLINE) {
-        Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => panic!("the deadline has passed"),
-        Err(RecvTimeoutError::Disconnected) => match worker.join() {
-            Err(payload) => panic::resume_unwind(payload),
-            Ok(_) => unreachable!("the function returned, so its result was sent"),
-        },
     }
 }
 
