@@ -4,7 +4,7 @@
 use crate::copying::{copied, nested_cargo};
 use crate::pages::block;
 use crate::support::{
-    assert_closed, exchange, output_of, repository, request, require_ipv6, response, wait_until,
+    assert_closed, exchange, repository, request, require_ipv6, response, wait_until,
 };
 use std::fs;
 use std::io::{Read, Write};
@@ -201,8 +201,8 @@ fn broadcast_reaches_server() {
     // The broadcast address of the loopback network.
     let broadcast = format!("127.255.255.255:{port}");
     let reply = format!("127.0.0.1:{port}: HELLO\n");
-    let mut client = Command::new(copied("broadcast"));
-    assert_eq!(output_of(Process::spawn(client.arg(&broadcast))), reply);
+    let mut client = assert_cmd::Command::new(copied("broadcast"));
+    client.arg(&broadcast).timeout(tests::DEADLINE).assert().success().stdout(reply);
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let error = socket.send_to(b"hello", &broadcast).unwrap_err();
     assert_eq!(error.to_string(), "Permission denied (os error 13)");
