@@ -32,9 +32,8 @@ fn gets_all_replies(name: &str) -> bool {
         done.store(true, Relaxed);
         output.unwrap()
     });
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // The network was as bad as it should be.
-    assert!(network.fates.iter().all(|&count| count > 200), "{:?}", network.fates);
+    assert!(network.fates.iter().all(|&count| count > 150), "{:?}", network.fates);
     let (replies, expected) = (String::from_utf8(output.stdout).unwrap(), lines.to_uppercase());
     let (mut replies, mut expected): (Vec<_>, Vec<_>) =
         (replies.lines().collect(), expected.lines().collect());
@@ -42,14 +41,11 @@ fn gets_all_replies(name: &str) -> bool {
         replies.sort_unstable();
         expected.sort_unstable();
     }
-    replies == expected
+    output.status.success() && replies == expected
 }
 
-/// A relay between clients and a server. Of the datagrams in either direction it loses a third,
-/// duplicates a third, and delays a third until other datagrams have passed or none arrives.
-///
-/// It loses at most four of the datagrams that belong to one request, so that five attempts are
-/// always enough.
+/// A relay between clients and a server. Of the datagrams in either direction it loses a fifth,
+/// duplicates two, and delays two until other datagrams have passed or none arrives.
 struct BadNetwork {
     socket: UdpSocket,
     server: SocketAddr,
@@ -58,8 +54,8 @@ struct BadNetwork {
     /// The numbers of datagrams that were lost, duplicated, delayed.
     fates: [usize; 3],
     delayed: Vec<(Vec<u8>, SocketAddr)>,
-    /// By the expected reply: the last sender of a request, and how many datagrams were lost.
-    requests: HashMap<String, (SocketAddr, u32)>,
+    /// The last sender of a request, by the expected reply.
+    clients: HashMap<String, SocketAddr>,
     /// The expected reply to the last request from each client port.
     ports: HashMap<SocketAddr, String>,
 }
@@ -67,9 +63,9 @@ struct BadNetwork {
 impl BadNetwork {
     fn new(socket: UdpSocket, server: SocketAddr) -> BadNetwork {
         socket.set_nonblocking(true).unwrap();
-        let (requests, ports) = (HashMap::new(), HashMap::new());
+        let (clients, ports) = (HashMap::new(), HashMap::new());
         let (random, fates, delayed) = (0x5eed, [0; 3], Vec::new());
-        BadNetwork { socket, server, random, fates, delayed, requests, ports }
+        BadNetwork { socket, server, random, fates, delayed, clients, ports }
     }
 
     fn run(&mut self, done: &AtomicBool) {
@@ -90,26 +86,20 @@ impl BadNetwork {
     fn relay(&mut self, payload: &[u8], from: SocketAddr) {
         let reply = String::from_utf8(payload.to_ascii_uppercase()).unwrap();
         if from != self.server {
-            self.requests.entry(reply.clone()).or_insert((from, 0)).0 = from;
+            self.clients.insert(reply.clone(), from);
             self.ports.insert(from, reply.clone());
         }
-        let (client, lost) = self.requests.get_mut(&reply).unwrap();
-        let to = if from == self.server { *client } else { self.server };
+        let to = if from == self.server { self.clients[&reply] } else { self.server };
         self.random ^= self.random << 13;
         self.random ^= self.random >> 17;
         self.random ^= self.random << 5;
-        let mut fate = self.random as usize % 3;
-        if fate == 0 && *lost == 4 {
-            fate = 2;
-        }
+        let fate = (self.random as usize % 5).div_ceil(2);
         self.fates[fate] += 1;
-        match fate {
-            0 => *lost += 1,
-            1 => {
-                self.deliver(payload, to);
-                self.delayed.push((payload.to_vec(), to));
-            }
-            _ => self.delayed.push((payload.to_vec(), to)),
+        if fate == 1 {
+            self.deliver(payload, to);
+        }
+        if fate != 0 {
+            self.delayed.push((payload.to_vec(), to));
         }
     }
 
