@@ -73,6 +73,7 @@ mod linux {
     use std::io::{Read, Write};
     use std::net::TcpStream;
     use std::thread;
+    use std::time::Duration;
     use tests::{Server, tcp};
 
     #[test]
@@ -127,5 +128,18 @@ mod linux {
                 assert!(received == response[number * 997..][..length], "client {number}");
             }
         }
+    }
+
+    #[test]
+    fn client_that_never_reads_costs_no_memory() {
+        let _lock = use_all_cores();
+        let server = Server::start("tcp-threaded-server", &["--quiet"]);
+        let before = status(server.id(), "VmHWM");
+        let mut stream = tcp(server.address());
+        stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+        let sent = (0..64).try_for_each(|_| stream.write_all(&[b'x'; 1 << 20]));
+        assert!(sent.is_err(), "the server read everything");
+        let grown = status(server.id(), "VmHWM") - before;
+        assert!(grown < 4_096, "{grown} KiB");
     }
 }
