@@ -1,31 +1,27 @@
 //! Many clients at once, and the fault kit. These tests keep all cores busy, so they take turns.
 
 use crate::support::{UDP_SERVERS, request, use_all_cores};
-use std::process::Command;
 use std::thread;
-use tests::competitors::{CANDIDATES, Protocol};
-use tests::faults::FAULTS;
-use tests::{Process, Server, program, udp};
+use tests::competitors::{CANDIDATES, Candidate};
+use tests::faults::{FAULTS, Target, Verdict, inject};
+use tests::{Server, udp};
 
 /// Asserts that our servers survive the faults that are `selected` by their descriptions.
-fn assert_survive(selected: impl Fn(&str) -> bool) {
-    let ours = CANDIDATES.iter().filter(|candidate| candidate.is_ours());
-    let kits = ours.map(|server| {
-        let protocol = if server.protocol == Protocol::Tcp { "tcp" } else { "udp" };
-        // A process of its own, since it opens many sockets.
-        let mut kit = Command::new(env!("CARGO_BIN_EXE_tests"));
-        kit.args(["check", protocol, "--"]).arg(program(&format!("{}-server", server.name)));
-        (server, Process::spawn(kit.arg(":{port}")))
-    });
-    for (server, mut kit) in kits.collect::<Vec<_>>() {
-        assert_eq!(kit.exit_code(), 0, "{}", server.name);
-        let output = kit.stdout();
-        let faults = FAULTS.iter().filter(|fault| fault.protocol == server.protocol);
-        for fault in faults.filter(|fault| selected(fault.summary)) {
-            let survives = format!("\n{:<24}survives", fault.name);
-            assert!(output.contains(&survives), "{} and {}: {output}", server.name, fault.name);
+fn assert_survive(selected: fn(&str) -> bool) {
+    thread::scope(|scope| {
+        for server in CANDIDATES.into_iter().filter(Candidate::is_ours) {
+            scope.spawn(move || {
+                let launch = move |port| server.command(port).unwrap();
+                let mut target = Target::start(server.protocol, launch).unwrap();
+                let faults = FAULTS.iter().filter(|fault| fault.protocol == server.protocol);
+                for fault in faults.filter(|fault| selected(fault.summary)) {
+                    let (name, verdict) = (server.name, inject(fault.name, &mut target));
+                    let survives = matches!(verdict, Verdict::Survives(_));
+                    assert!(survives, "{name} and {}: {verdict}", fault.name);
+                }
+            });
         }
-    }
+    });
 }
 
 #[test]
