@@ -2,7 +2,7 @@
 
 use crate::competitors::{CANDIDATES, Candidate, Protocol};
 use crate::faults::Verdict::{Fails, NotTried, Survives};
-use crate::faults::{FAULTS, Target, inject};
+use crate::faults::{Target, faults, inject};
 use std::fs;
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/pitfalls.md");
 const BEGIN: &str = "<!-- The output of `cargo run -p tests -- survival`, begin -->\n\n";
 const END: &str = "\n<!-- The output of `cargo run -p tests -- survival`, end -->";
 
-/// The subcommand `survival`: prints the table; with `--write`, puts it into the page as well.
+/// Runs the subcommand `survival`: prints the table, and with `--write` puts it into the page.
 pub fn survival(arguments: &[String]) -> ExitCode {
     let write = match arguments {
         [] => false,
@@ -54,14 +54,13 @@ pub fn survival(arguments: &[String]) -> ExitCode {
 ///
 /// # Errors
 ///
-/// When it cannot be built or started.
+/// Returns an error if it cannot be built or started.
 pub fn column(candidate: &Candidate) -> Result<Vec<String>, String> {
     let candidate = *candidate;
     candidate.command(0)?;
     let launch = move |port| candidate.command(port).expect("it was built before");
     let mut target = Target::start(candidate.protocol, launch)?;
-    let faults = FAULTS.iter().filter(|fault| fault.protocol == candidate.protocol);
-    let cells = faults.map(|fault| {
+    let cells = faults(candidate.protocol).map(|fault| {
         let verdict = inject(fault.name, &mut target);
         eprintln!("{}: {}: {verdict}", candidate.label, fault.name);
         match verdict {
@@ -75,8 +74,7 @@ pub fn column(candidate: &Candidate) -> Result<Vec<String>, String> {
 
 fn table(protocol: Protocol, columns: &[(&str, Vec<String>)]) -> String {
     let mut rows = vec![header(protocol), "| --- |".into()];
-    let faults = FAULTS.iter().filter(|fault| fault.protocol == protocol);
-    rows.extend(faults.map(|fault| format!("| [{0}](#{0}) |", fault.name)));
+    rows.extend(faults(protocol).map(|fault| format!("| [{0}](#{0}) |", fault.name)));
     for (label, cells) in columns {
         let column = [label, "---"].into_iter().chain(cells.iter().map(String::as_str));
         rows.iter_mut().zip(column).for_each(|(row, cell)| *row += &format!(" {cell} |"));
@@ -88,7 +86,11 @@ fn header(protocol: Protocol) -> String {
     format!("| {protocol:?} |").to_uppercase()
 }
 
-/// The column of a candidate in the committed table.
+/// Returns the column of a candidate in the committed table.
+///
+/// # Panics
+///
+/// Panics if there is none.
 pub fn committed(candidate: &Candidate) -> Vec<String> {
     let page = fs::read_to_string(PAGE).expect("docs/pitfalls.md is readable");
     let header = header(candidate.protocol);

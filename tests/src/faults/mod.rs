@@ -17,186 +17,170 @@ pub use target::Target;
 use Protocol::{Tcp, Udp};
 use Verdict::{Fails, NotTried, Survives};
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::{Command, ExitCode, Stdio};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
-use target::Replies;
+use target::{PATIENCE, Replies, is_timeout, retry};
 
 /// What became of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It replies and is idle afterwards. The remark may be empty.
     Survives(String),
-    /// What went wrong, and the details.
-    Fails(Symptom, String),
+    /// The [`symptom`], and the details.
+    Fails(&'static str, String),
     /// The fault was not injected, and why.
     NotTried(String),
 }
 
-/// What a fault does to a server, in the words of the survival table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Symptom {
+/// What a fault does to a server; the texts are those of the survival table.
+pub mod symptom {
     /// The process exits, or no longer listens.
-    Exits,
+    pub const EXITS: &str = "exits";
     /// The process uses a whole core while it has nothing to do.
-    Spins,
+    pub const SPINS: &str = "spins";
     /// The server no longer replies, or not to other clients.
-    Hangs,
+    pub const HANGS: &str = "hangs";
     /// A reply is incomplete or wrong.
-    LosesData,
+    pub const LOSES_DATA: &str = "loses data";
     /// Some of many clients get no reply.
-    DropsClients,
+    pub const DROPS_CLIENTS: &str = "drops clients";
     /// The server stores what its client does not read.
-    Grows,
+    pub const GROWS: &str = "grows";
 }
 
-impl fmt::Display for Symptom {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Symptom::Exits => "exits",
-            Symptom::Spins => "spins",
-            Symptom::Hangs => "hangs",
-            Symptom::LosesData => "loses data",
-            Symptom::DropsClients => "drops clients",
-            Symptom::Grows => "grows",
-        })
-    }
-}
+/// The result of a step. An error is the verdict; otherwise, how the server is afterwards decides.
+type Outcome<T = ()> = Result<T, Verdict>;
 
 /// A fault that the kit can inject.
 #[derive(Debug)]
 pub struct Fault {
-    /// Which servers it is for.
-    pub protocol: Protocol,
+    /// The protocols of the servers that it is for.
+    pub protocols: &'static [Protocol],
     /// Its name, which is also its anchor in `docs/pitfalls.md`.
     pub name: &'static str,
     /// What is injected.
     pub summary: &'static str,
     /// What to change in a server that does not survive it.
     pub hint: &'static str,
-    inject: Inject,
-}
-
-/// Injects a fault. An error is the verdict; otherwise, how the server is afterwards decides.
-type Inject = fn(&mut Target) -> Result<(), Verdict>;
-
-const fn fault(
-    protocol: Protocol,
-    name: &'static str,
-    inject: Inject,
-    summary: &'static str,
-    hint: &'static str,
-) -> Fault {
-    Fault { protocol, name, summary, hint, inject }
+    inject: fn(&mut Target) -> Outcome,
 }
 
 /// All faults, in the order in which they are injected.
 #[rustfmt::skip]
 pub const FAULTS: &[Fault] = &[
-    fault(Udp, "empty-datagram", udp::empty_datagram,
-        "A datagram without a payload.",
-        "A received length of 0 is not the end of anything. Handle it like any other."),
-    fault(Udp, "one-byte-datagram", |target| udp::exchange(target, b"x"),
-        "A datagram with a payload of 1 byte.",
-        "Check the length before you index or parse."),
-    fault(Udp, "largest-datagram", udp::largest_datagram,
-        "The largest datagram: 65,507 bytes over IPv4, 65,527 over IPv6.",
-        "Receive into a buffer of 65,535 bytes. What does not fit is cut off without an error."),
-    fault(Udp, "departed-client", udp::departed_client,
-        "Clients that close their sockets before the replies arrive.",
-        "An error of a receive or send can come from an earlier reply. Log it and go on."),
-    fault(Udp, "flood", udp::flood,
-        "20,000 datagrams of 1,000 bytes, as fast as they can be sent.",
-        "Leave requests in the socket's own queue, which is bounded, until a thread is free."),
-    fault(Udp, "source-port-0", udp::source_port_0,
-        "A datagram with source port 0, to which no reply can be sent (needs root, python3).",
-        "Do not exit when a send fails. The error concerns one client only."),
-    fault(Udp, "own-address", udp::own_address,
-        "A datagram whose source is the server's own address (needs root, python3).",
-        "Ignore datagrams from your own port, or you reply to your own replies endlessly."),
-    fault(Tcp, "disconnect", tcp::disconnect,
-        "5 clients that disconnect after the reply.",
-        "The end of the stream is not an error: leave the loop, and keep on accepting."),
-    fault(Tcp, "half-close", tcp::half_close,
-        "66,000 bytes, then the end of the stream. The whole reply must arrive.",
-        "A read returns any part of what was sent. Read and reply until a read returns 0."),
-    fault(Tcp, "one-byte-at-a-time", tcp::one_byte_at_a_time,
-        "A request of 20 bytes, each in a segment of its own.",
-        "One read is not one message. Read on until the message is complete."),
-    fault(Tcp, "reset-while-reading", tcp::reset_while_reading,
-        "20 connections that are reset while the server waits for the next request.",
-        "A reset is an error of one connection. Close it and keep on accepting."),
-    fault(Tcp, "reset-while-writing", tcp::reset_while_writing,
-        "20 connections that are reset while the server writes.",
-        "Handle errors of a write per connection. In C, also ignore SIGPIPE."),
-    fault(Tcp, "silent-clients", tcp::silent_clients,
-        "200 connections over which nothing is sent. Another client must be served.",
-        "Serve connections concurrently, and close those that are idle for too long."),
-    fault(Tcp, "client-that-never-reads", tcp::client_that_never_reads,
-        "Up to 64 MiB of requests whose replies are not read. Another client must be served.",
-        "Stop reading while a write is pending, and give writes a timeout."),
-    fault(Tcp, "burst-of-connections", tcp::burst_of_connections,
-        "1,000 clients at once, or as many as the system allows. All must get their replies.",
-        "Accept faster than the backlog fills up, or give `listen` a larger backlog."),
-    fault(Tcp, "descriptors-exhausted", tcp::descriptors_exhausted,
-        "More connections than the server has descriptors (Linux, needs the command).",
-        "When accept fails, wait before you try again: neither exit nor spin."),
-    fault(Udp, "suspend-and-resume", udp::suspend_and_resume,
-        "SIGSTOP before a request, SIGCONT after it (Linux, needs the command).",
-        "A receive with a timeout fails with EINTR after SIGCONT. Repeat it."),
-    fault(Tcp, "suspend-and-resume", tcp::suspend_and_resume,
-        "SIGSTOP before a request, SIGCONT after it (Linux, needs the command).",
-        "A read with a timeout fails with EINTR after SIGCONT. Repeat it."),
-    fault(Udp, "closed-output", closed_output,
-        "Standard output is closed while the server runs (needs the command).",
-        "Ignore errors of standard output: println! panics, print raises, and C ends by SIGPIPE."),
-    fault(Tcp, "closed-output", closed_output,
-        "Standard output is closed while the server runs (needs the command).",
-        "Ignore errors of standard output: println! panics, print raises, and C ends by SIGPIPE."),
+    Fault { protocols: &[Udp], name: "empty-datagram", inject: udp::empty_datagram,
+        summary: "A datagram without a payload.",
+        hint: "A received length of 0 is not the end of anything. Handle it like any other." },
+    Fault { protocols: &[Udp], name: "one-byte-datagram", inject: |target| target.exchange(b"x"),
+        summary: "A datagram with a payload of 1 byte.",
+        hint: "Check the length before you index or parse." },
+    Fault { protocols: &[Udp], name: "largest-datagram", inject: udp::largest_datagram,
+        summary: "The largest datagram: 65,507 bytes over IPv4, 65,527 over IPv6.",
+        hint: "Receive into 65,535 bytes. What does not fit is cut off without an error." },
+    Fault { protocols: &[Udp], name: "departed-client", inject: udp::departed_client,
+        summary: "Clients that close their sockets before the replies arrive.",
+        hint: "An error of a receive or send can come from an earlier reply. Log it and go on." },
+    Fault { protocols: &[Udp], name: "flood", inject: udp::flood,
+        summary: "20,000 datagrams of 1,000 bytes, as fast as they can be sent.",
+        hint: "Leave requests in the socket's queue, which is bounded, until a thread is free." },
+    Fault { protocols: &[Udp], name: "source-port-0", inject: udp::source_port_0,
+        summary: "A datagram from port 0, to which no reply can be sent (needs root, python3).",
+        hint: "Do not exit when a send fails. The error concerns one client only." },
+    Fault { protocols: &[Udp], name: "own-address", inject: udp::own_address,
+        summary: "A datagram whose source is the server's own address (needs root, python3).",
+        hint: "Ignore datagrams from your own port, or you reply to your own replies endlessly." },
+    Fault { protocols: &[Tcp], name: "disconnect", inject: tcp::disconnect,
+        summary: "5 clients that disconnect after the reply.",
+        hint: "The end of the stream is not an error: leave the loop, and keep on accepting." },
+    Fault { protocols: &[Tcp], name: "half-close", inject: tcp::half_close,
+        summary: "66,000 bytes, then the end of the stream. The whole reply must arrive.",
+        hint: "A read returns any part of what was sent. Read and reply until a read returns 0." },
+    Fault { protocols: &[Tcp], name: "one-byte-at-a-time", inject: tcp::one_byte_at_a_time,
+        summary: "A request of 20 bytes, each in a segment of its own.",
+        hint: "One read is not one message. Read on until the message is complete." },
+    Fault { protocols: &[Tcp], name: "reset-while-reading", inject: tcp::reset_while_reading,
+        summary: "20 connections that are reset while the server waits for the next request.",
+        hint: "A reset is an error of one connection. Close it and keep on accepting." },
+    Fault { protocols: &[Tcp], name: "reset-while-writing", inject: tcp::reset_while_writing,
+        summary: "20 connections that are reset while the server writes.",
+        hint: "Handle errors of a write per connection. In C, also ignore SIGPIPE." },
+    Fault { protocols: &[Tcp], name: "silent-clients", inject: tcp::silent_clients,
+        summary: "200 connections over which nothing is sent. Another client must be served.",
+        hint: "Serve connections concurrently, and close those that are idle for too long." },
+    Fault { protocols: &[Tcp], name: "client-that-never-reads", inject: tcp::never_reads,
+        summary: "Up to 64 MiB of requests, replies unread. Another client must be served.",
+        hint: "Stop reading while a write is pending, and give writes a timeout." },
+    Fault { protocols: &[Tcp], name: "burst-of-connections", inject: tcp::burst_of_connections,
+        summary: "1,000 clients at once, or as many as the system allows. All must get replies.",
+        hint: "Accept faster than the backlog fills up, or give `listen` a larger backlog." },
+    Fault { protocols: &[Tcp], name: "descriptors-exhausted", inject: tcp::descriptors_exhausted,
+        summary: "More connections than the server has descriptors (Linux, needs the command).",
+        hint: "When accept fails, wait before you try again: neither exit nor spin." },
+    Fault { protocols: &[Udp, Tcp], name: "suspend-and-resume", inject: suspend_and_resume,
+        summary: "SIGSTOP before a request, SIGCONT after it (Linux, needs the command).",
+        hint: "A receive or read with a timeout fails with EINTR after SIGCONT. Repeat it." },
+    Fault { protocols: &[Udp, Tcp], name: "closed-output", inject: closed_output,
+        summary: "Standard output is closed while the server runs (needs the command).",
+        hint: "Ignore errors of standard output: println! panics, print raises, and C ends by SIGPIPE." },
 ];
+
+/// Returns the faults for servers of a protocol.
+pub fn faults(protocol: Protocol) -> impl Iterator<Item = &'static Fault> + Clone {
+    FAULTS.iter().filter(move |fault| fault.protocols.contains(&protocol))
+}
 
 /// Injects a fault into a server and checks the server afterwards.
 ///
 /// # Panics
 ///
-/// When there is no such fault for the protocol of the server.
+/// Panics if there is no such fault for the protocol of the server.
 pub fn inject(name: &str, target: &mut Target) -> Verdict {
-    let mut faults = FAULTS.iter().filter(|fault| fault.protocol == target.protocol);
-    let fault = faults.find(|fault| fault.name == name).expect("a fault for this protocol");
-    if target.dies {
-        return NotTried("the server exits after any client".into());
-    }
-    if let Err(verdict) = target.mend() {
-        return verdict;
-    }
-    let injected = (fault.inject)(target);
-    if let Err(not_tried @ NotTried(_)) = injected {
-        return not_tried;
-    }
-    let verdict = match (target.aftermath(), injected) {
-        // That the server exited explains everything else.
-        (Err(exits @ Fails(Symptom::Exits, _)), _) => exits,
-        (_, Err(failure @ Fails(..))) | (Err(failure), _) => failure,
-        (_, Err(verdict)) => verdict,
-        _ => Survives(String::new()),
+    let fault = faults(target.protocol).find(|fault| fault.name == name);
+    let fault = fault.unwrap_or_else(|| panic!("{name} is no fault for {:?}", target.protocol));
+    let verdict = match target.mend().and_then(|()| (fault.inject)(target)) {
+        Err(not_tried @ NotTried(_)) => return not_tried,
+        injected => target.aftermath(injected).err().unwrap_or(Survives(String::new())),
     };
     target.broken = target.busy || matches!(verdict, Fails(..));
-    target.dies = name == "disconnect" && matches!(verdict, Fails(Symptom::Exits, _));
+    target.dies = name == "disconnect" && matches!(verdict, Fails(symptom::EXITS, _));
     verdict
 }
 
+/// Sends a request while the server is suspended. A receive with a timeout then fails with EINTR.
+fn suspend_and_resume(target: &mut Target) -> Outcome {
+    let request = b"While suspended\n";
+    let replied = if target.protocol == Udp {
+        let socket = target.socket(PATIENCE)?;
+        target.signal("STOP", true)?;
+        let _ = socket.send(request); // An error also shows in the reply.
+        target.signal("CONT", false)?;
+        let mut reply = [0; 1024];
+        let received = retry(|| socket.recv(&mut reply)).map_err(Verdict::from);
+        received.and_then(|length| target.verify(request, &reply[..length]))
+    } else {
+        let stream = target.connect(PATIENCE)?;
+        sleep(Duration::from_millis(100)); // The server accepts, and waits for the request.
+        target.signal("STOP", true)?;
+        let _ = (&stream).write_all(request);
+        target.signal("CONT", false)?;
+        target.reply(&stream, request)
+    };
+    replied.map_err(|verdict| verdict.during("after SIGCONT"))
+}
+
 /// Closes the standard output of a server that writes at least a byte per request to it.
-fn closed_output(target: &mut Target) -> Result<(), Verdict> {
+fn closed_output(target: &mut Target) -> Outcome {
     let exchange = |server: &Target| {
         let start = Instant::now();
         let more = |_: &usize| start.elapsed() < Duration::from_secs(2) && server.probe().is_ok();
         // Many, since a runtime may buffer its output.
         (0..300).take_while(more).count()
     };
-    let no_pipe = || NotTried("no pipe".into());
     let mut server = target.another(None, Stdio::piped())?;
-    let output = server.take_stdout().ok_or_else(no_pipe)?;
+    let output = server.take_stdout();
     let requests = exchange(&server);
     drop(server); // It is killed, and the pipe ends.
     let mut written = Vec::new();
@@ -207,13 +191,30 @@ fn closed_output(target: &mut Target) -> Result<(), Verdict> {
     let mut server = target.another(None, Stdio::piped())?;
     drop(server.take_stdout());
     exchange(&server);
-    server.aftermath()
+    server.aftermath(Ok(()))
 }
 
-/// An error of the system of the kit, not of the server.
+impl Verdict {
+    /// Adds to the details of a failure when it happened.
+    fn during(self, when: &str) -> Verdict {
+        match self {
+            Fails(symptom, details) => Fails(symptom, format!("{details} {when}")),
+            other => other,
+        }
+    }
+}
+
+/// An error comes from the server, or from the system of the kit.
 impl From<io::Error> for Verdict {
     fn from(error: io::Error) -> Verdict {
-        NotTried(error.to_string())
+        match error.kind() {
+            // Windows reports as a reset that nothing receives datagrams.
+            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => {
+                Fails(symptom::EXITS, "no longer listens".into())
+            }
+            _ if is_timeout(&error) => Fails(symptom::HANGS, "no reply".into()),
+            _ => NotTried(error.to_string()),
+        }
     }
 }
 
@@ -246,10 +247,11 @@ Arguments:
   ADDR         HOST:PORT of a server that is running; only loopback addresses
   COMMAND      starts the server on 127.0.0.1:{port}, where {port} in ARGS stands
                for a free port; the server must reply within 10 s, so build it
-               first; standard input stays open
+               first; standard input stays open; a server that did not survive a
+               fault is started again
 
 Options:
-  --only NAME  inject only this fault
+  --only NAME  inject only this fault; may be repeated
   --list       explain the faults
   -h, --help   print this help
 
@@ -258,37 +260,37 @@ line over TCP. If the reply is the request, or the request in upper case, it mus
 be complete; line ends are not compared. Of any other server, any reply will do.
 A TCP server that replies only after the end of the stream cannot be checked.
 
-With COMMAND, the server is started again after a fault that it did not survive,
-and more faults can be injected. On Linux, the kit also sees how much CPU time its
-processes use, descendants included.
+With COMMAND, more faults can be injected. On Linux, the kit also sees how much
+CPU time the processes of the server use, descendants included.
 
 Exit code: 0 if the server survives every fault that was tried, 1 if not or if
 it does not reply, 2 for a wrong command line.
 ";
 
-/// The subcommand `check`.
+/// Runs the subcommand `check`.
 pub fn check(arguments: &[String]) -> ExitCode {
-    let usage = |error: &str| {
+    run(arguments).unwrap_or_else(|error| {
         eprintln!("check: {error}; see check --help");
         ExitCode::from(2)
-    };
-    let (mut words, mut operands, mut only) = (arguments.iter(), Vec::new(), None);
+    })
+}
+
+/// Checks a server; an error is one of the command line.
+fn run(arguments: &[String]) -> Result<ExitCode, String> {
+    let (mut words, mut operands, mut only) = (arguments.iter(), Vec::new(), Vec::new());
     while let Some(word) = words.next() {
         match word.as_str() {
             "-h" | "--help" => {
                 print!("{HELP}");
-                return ExitCode::SUCCESS;
+                return Ok(ExitCode::SUCCESS);
             }
             "--list" => {
-                for Fault { protocol, name, summary, hint, .. } in FAULTS {
-                    println!("{protocol:?} {name}\n    {summary}\n    {hint}");
+                for Fault { protocols, name, summary, hint, .. } in FAULTS {
+                    println!("{name} {protocols:?}\n    {summary}\n    {hint}");
                 }
-                return ExitCode::SUCCESS;
+                return Ok(ExitCode::SUCCESS);
             }
-            "--only" => match words.next() {
-                Some(name) => only = Some(name),
-                None => return usage("--only needs a NAME"),
-            },
+            "--only" => only.push(words.next().ok_or("--only needs a NAME")?.as_str()),
             operand => operands.push(operand),
         }
         if word == "--" {
@@ -298,36 +300,31 @@ pub fn check(arguments: &[String]) -> ExitCode {
     let protocol = match operands.first() {
         Some(&"udp") => Udp,
         Some(&"tcp") => Tcp,
-        _ => return usage("udp or tcp is missing"),
+        _ => return Err("udp or tcp is missing".into()),
     };
-    let selected = |fault: &Fault| only.is_none_or(|name| *name == fault.name);
-    let faults = FAULTS.iter().filter(|fault| fault.protocol == protocol && selected(fault));
-    if faults.clone().count() == 0 {
-        return usage("there is no such fault, see check --list");
+    if let Some(name) = only.iter().find(|name| faults(protocol).all(|it| it.name != **name)) {
+        return Err(format!("{name:?} is no fault for {protocol:?}, see check --list"));
     }
     let command: Vec<String> = words.cloned().collect();
     let target = match operands[1..] {
         ["--"] if command.iter().any(|word| word.contains("{port}")) => {
             Target::start(protocol, move |port| {
-                let mut words =
-                    command.iter().map(|word| word.replace("{port}", &port.to_string()));
+                let port = port.to_string();
+                let mut words = command.iter().map(|word| word.replace("{port}", &port));
                 let mut command = Command::new(words.next().unwrap_or_default());
                 command.args(words);
                 command
             })
         }
-        ["--"] => return usage("{port} is missing in the command"),
-        [address] => match loopback(address) {
-            Ok(address) => Target::running(protocol, address),
-            Err(error) => return usage(&error),
-        },
-        _ => return usage("one ADDR is needed, or -- and a command"),
+        ["--"] => return Err("{port} is missing in the command".into()),
+        [address] => Target::running(protocol, loopback(address)?),
+        _ => return Err("one ADDR is needed, or -- and a command".into()),
     };
     let mut target = match target {
         Ok(target) => target,
         Err(error) => {
             eprintln!("check: {error}");
-            return ExitCode::FAILURE;
+            return Ok(ExitCode::FAILURE);
         }
     };
     let replies = match target.replies {
@@ -339,7 +336,8 @@ pub fn check(arguments: &[String]) -> ExitCode {
     // Standard output may be closed.
     let _ = writeln!(output, "The server at {} {replies}.", target.address);
     let mut failed = false;
-    for Fault { name, hint, .. } in faults {
+    let selected = |name: &str| only.is_empty() || only.contains(&name);
+    for Fault { name, hint, .. } in faults(protocol).filter(|fault| selected(fault.name)) {
         let verdict = inject(name, &mut target);
         let _ = writeln!(output, "{name:<24}{verdict}");
         if let Fails(..) = verdict {
@@ -347,9 +345,10 @@ pub fn check(arguments: &[String]) -> ExitCode {
             failed = true;
         }
     }
-    ExitCode::from(u8::from(failed))
+    Ok(ExitCode::from(u8::from(failed)))
 }
 
+/// Resolves an address, which must be one of loopback.
 fn loopback(text: &str) -> Result<SocketAddr, String> {
     let resolved = text.to_socket_addrs().map_err(|error| format!("{text:?}: {error}"))?;
     let mut addresses: Vec<SocketAddr> = resolved.collect();

@@ -1,22 +1,19 @@
 //! The server under test: how to reach it, what its replies look like, what its processes do.
 
-use super::Verdict::{self, Fails, NotTried};
-use super::{Protocol, Symptom, grouped};
-use crate::unused_address;
+use super::Verdict::{Fails, NotTried};
+use super::{Outcome, Protocol, grouped, symptom};
+use crate::{CapturedOutput, capture, unused_address};
 use std::fs;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, sleep};
+use std::sync::Arc;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How long a server may take until it replies, or until more of its reply arrives.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long a server may take until it replies for the first time.
-const STARTUP: Duration = Duration::from_secs(10);
 
 /// Returns the command that starts a server on a port of 127.0.0.1.
 type Launch = Arc<dyn Fn(u16) -> Command + Send + Sync>;
@@ -33,21 +30,6 @@ pub(super) enum Replies {
 }
 
 /// A server to inject faults into.
-///
-/// # Examples
-///
-/// ```no_run
-/// use std::process::Command;
-/// use tests::faults::{Protocol, Target, Verdict, inject};
-///
-/// let mut target = Target::start(Protocol::Tcp, |port| {
-///     let mut command = Command::new("python3");
-///     command.arg("server.py").arg(port.to_string());
-///     command
-/// })?;
-/// assert!(matches!(inject("half-close", &mut target), Verdict::Survives(_)));
-/// # Ok::<(), String>(())
-/// ```
 pub struct Target {
     pub(super) protocol: Protocol,
     pub(super) address: SocketAddr,
@@ -60,18 +42,17 @@ pub struct Target {
     pub(super) busy: bool,
     pub(super) dies: bool,
     /// `None` for a server that was already running.
-    launch: Option<Launch>,
     server: Option<RunningServer>,
 }
 
 impl Target {
-    /// A server that is already running.
+    /// Returns a server that is already running.
     ///
     /// # Errors
     ///
-    /// When it does not reply within 10 seconds.
+    /// Returns an error if it does not reply within 10 seconds.
     pub fn running(protocol: Protocol, address: SocketAddr) -> Result<Target, String> {
-        Target::new(protocol, address).learn()
+        Target::learn(protocol, address, None)
     }
 
     /// Starts a server by the command that `launch` returns for a port of 127.0.0.1. It is started
@@ -79,7 +60,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// When it does not start, or does not reply within 10 seconds.
+    /// Returns an error if it does not start, or does not reply within 10 seconds.
     pub fn start(
         protocol: Protocol,
         launch: impl Fn(u16) -> Command + Send + Sync + 'static,
@@ -87,7 +68,6 @@ impl Target {
         Target::launch(protocol, Arc::new(launch), None, Stdio::null())
     }
 
-    /// Starts a server with this limit on its descriptors and with this standard output.
     fn launch(
         protocol: Protocol,
         launch: Launch,
@@ -95,37 +75,45 @@ impl Target {
         stdout: Stdio,
     ) -> Result<Target, String> {
         let address = unused_address();
-        let server = RunningServer::spawn(launch(address.port()), descriptors, stdout)?;
-        let (server, launch) = (Some(server), Some(launch));
-        Target { server, launch, ..Target::new(protocol, address) }.learn()
+        let mut command = launch(address.port());
+        if let Some(limit) = descriptors {
+            let mut shell = Command::new("sh");
+            // Sets both limits, since some runtimes raise the soft one.
+            shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]);
+            shell.arg(command.get_program()).args(command.get_args());
+            shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            command = shell;
+        }
+        // The first line of a panic is enough, and output is not held back.
+        command.env("RUST_BACKTRACE", "0").env("PYTHONUNBUFFERED", "1");
+        // Standard input stays open until the child is dropped.
+        command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut child = command.spawn().map_err(|e| format!("cannot start {program}: {e}"))?;
+        let stderr = Arc::default();
+        // Not joined: a descendant may hold the pipe open.
+        capture(child.stderr.take().expect("piped"), Arc::clone(&stderr), |_| {});
+        Target::learn(protocol, address, Some(RunningServer { launch, child, stderr }))
     }
 
-    /// Starts one more server by the same command.
-    pub(super) fn another(
-        &self,
-        descriptors: Option<usize>,
-        out: Stdio,
-    ) -> Result<Target, Verdict> {
+    /// Starts one more server by the same command, with this limit on its descriptors.
+    pub(super) fn another(&self, limit: Option<usize>, stdout: Stdio) -> Outcome<Target> {
         let missing = || NotTried("needs the command that starts the server".into());
-        let launch = self.launch.clone().ok_or_else(missing)?;
-        Target::launch(self.protocol, launch, descriptors, out).map_err(NotTried)
+        let launch = self.server.as_ref().ok_or_else(missing)?.launch.clone();
+        Target::launch(self.protocol, launch, limit, stdout).map_err(NotTried)
     }
 
-    fn new(protocol: Protocol, address: SocketAddr) -> Target {
-        let (closes, broken, busy, dies) = (false, false, false, false);
-        let (replies, launch, server) = (Replies::Other, None, None);
-        Target { protocol, address, replies, closes, broken, busy, dies, launch, server }
-    }
-
-    /// Where the server listens.
+    /// Returns the address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Starts the server again if the last fault broke it.
-    pub(super) fn mend(&mut self) -> Result<(), Verdict> {
-        if self.broken && self.launch.is_some() {
-            self.server = None;
+    pub(super) fn mend(&mut self) -> Outcome {
+        if self.dies {
+            return Err(NotTried("the server exits after any client".into()));
+        }
+        if self.broken && self.server.is_some() {
             *self = self.another(None, Stdio::null())?;
         } else if self.broken {
             self.probe().map_err(|_| NotTried("the server no longer replies".into()))?;
@@ -133,81 +121,81 @@ impl Target {
         Ok(())
     }
 
-    /// The standard output of a server that was started with a pipe.
-    pub(super) fn take_stdout(&mut self) -> Option<ChildStdout> {
-        self.server.as_mut()?.child.stdout.take()
+    /// Returns the standard output of a server that was started with a pipe.
+    pub(super) fn take_stdout(&mut self) -> ChildStdout {
+        let server = self.server.as_mut().expect("the kit started the server");
+        server.child.stdout.take().expect("standard output is a pipe, and not taken yet")
     }
 
     /// Makes the first exchange, which shows what the replies look like.
-    fn learn(mut self) -> Result<Target, String> {
+    fn learn(
+        protocol: Protocol,
+        address: SocketAddr,
+        server: Option<RunningServer>,
+    ) -> Result<Target, String> {
+        let (replies, closes, broken, busy, dies) = (Replies::Other, false, false, false, false);
+        let mut target = Target { protocol, address, replies, closes, broken, busy, dies, server };
         let (start, request) = (Instant::now(), b"First request\n");
-        loop {
-            let first = match self.protocol {
-                Protocol::Udp => self.exchange_udp(request),
-                Protocol::Tcp => self.first_exchange(request),
-            };
-            if let Ok(reply) = first {
-                self.replies = match text(&reply) {
-                    reply if reply == text(&request.to_ascii_uppercase()) => Replies::UpperCase,
-                    reply if reply == text(request) => Replies::Echo,
-                    _ => Replies::Other,
-                };
-                self.busy = self.protocol == Protocol::Tcp && self.assert_idle("").is_err();
-                return Ok(self);
+        let reply = loop {
+            if let Ok(reply) = target.first_reply(request) {
+                break text(&reply);
             }
-            if let Some(how) = self.exit() {
+            if let Some(how) = target.exit() {
                 return Err(format!("the server {how}"));
             }
-            if start.elapsed() > STARTUP {
-                return Err(format!("{} does not reply within 10 s", self.address));
+            if start.elapsed() > 2 * PATIENCE {
+                return Err(format!("{address} does not reply within 10 s"));
             }
             sleep(Duration::from_millis(20));
+        };
+        if reply == text(&request.to_ascii_uppercase()) {
+            target.replies = Replies::UpperCase;
+        } else if reply == text(request) {
+            target.replies = Replies::Echo;
         }
+        target.busy = protocol == Protocol::Tcp && target.assert_idle("").is_err();
+        Ok(target)
     }
 
-    /// Reads until no more arrives, which also shows whether the server closes the connection.
-    fn first_exchange(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
-        let mut stream = self.connect(PATIENCE)?;
-        stream.write_all(request)?;
-        let (mut reply, mut buffer) = (Vec::new(), [0; 1024]);
-        while let Ok(length) = retry(|| stream.read(&mut buffer)) {
-            reply.extend(&buffer[..length]);
-            self.closes = length == 0;
-            if self.closes {
-                break;
-            }
-            stream.set_read_timeout(Some(Duration::from_millis(300)))?;
+    fn first_reply(&mut self, request: &[u8]) -> Outcome<Vec<u8>> {
+        if self.protocol == Protocol::Udp {
+            return self.exchange_datagrams(request);
         }
-        if reply.is_empty() { Err(ErrorKind::TimedOut.into()) } else { Ok(reply) }
+        let (mut stream, mut reply) = (self.connect(PATIENCE)?, Vec::new());
+        stream.write_all(request)?;
+        retry(|| stream.peek(&mut [0]))?;
+        // Reads until no more arrives, which also shows whether the server closes the connection.
+        stream.set_read_timeout(Some(Duration::from_millis(300)))?;
+        self.closes = stream.read_to_end(&mut reply).is_ok();
+        if reply.is_empty() { Err(NotTried("no reply".into())) } else { Ok(reply) }
     }
 
     /// Sends a request from a socket of its own and returns the reply. A request that is lost
     /// because the server's queue is full is sent again.
-    pub(super) fn exchange_udp(&self, request: &[u8]) -> io::Result<Vec<u8>> {
-        let socket = self.socket()?;
-        let mut buffer = vec![0; 65_535];
-        let start = Instant::now();
+    fn exchange_datagrams(&self, request: &[u8]) -> Outcome<Vec<u8>> {
+        let socket = self.socket(PATIENCE / 10)?;
+        let (start, mut reply) = (Instant::now(), vec![0; 65_535]);
         loop {
             socket.send(request)?;
-            match retry(|| socket.recv(&mut buffer)) {
-                Ok(length) => return Ok(buffer[..length].to_vec()),
+            match retry(|| socket.recv(&mut reply)) {
+                Ok(length) => return Ok(reply[..length].to_vec()),
                 Err(error) if is_timeout(&error) && start.elapsed() < PATIENCE => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// A UDP socket that is connected to the server.
-    pub(super) fn socket(&self) -> io::Result<UdpSocket> {
+    /// Opens a UDP socket that is connected to the server, with this limit on each receive.
+    pub(super) fn socket(&self, limit: Duration) -> Outcome<UdpSocket> {
         let any = if self.address.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
         let socket = UdpSocket::bind(any)?;
         socket.connect(self.address)?;
-        socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+        socket.set_read_timeout(Some(limit))?;
         Ok(socket)
     }
 
-    /// A connection to the server, with this limit on each call.
-    pub(super) fn connect(&self, limit: Duration) -> io::Result<TcpStream> {
+    /// Opens a connection to the server, with this limit on each call.
+    pub(super) fn connect(&self, limit: Duration) -> Outcome<TcpStream> {
         let stream = TcpStream::connect_timeout(&self.address, limit)?;
         stream.set_read_timeout(Some(limit))?;
         stream.set_write_timeout(Some(limit))?;
@@ -216,84 +204,81 @@ impl Target {
     }
 
     /// Sends a request over a connection and checks the reply.
-    pub(super) fn exchange_tcp(
-        &self,
-        mut stream: &TcpStream,
-        request: &[u8],
-    ) -> Result<(), Verdict> {
+    pub(super) fn exchange_on(&self, mut stream: &TcpStream, request: &[u8]) -> Outcome {
         // An error also shows in the reply.
         let _ = stream.write_all(request);
         self.reply(stream, request)
     }
 
     /// Checks the reply to a request that was sent.
-    pub(super) fn reply(&self, mut stream: &TcpStream, request: &[u8]) -> Result<(), Verdict> {
+    pub(super) fn reply(&self, mut stream: &TcpStream, request: &[u8]) -> Outcome {
         let mut missing = if self.replies == Replies::Other { 1 } else { text(request).len() };
         let (mut reply, mut buffer) = (Vec::new(), [0; 4096]);
         while missing > 0 {
-            let fails = |symptom, details: &str| Err(Fails(symptom, details.into()));
             match retry(|| stream.read(&mut buffer)) {
                 Ok(length @ 1..) => {
                     reply.extend(&buffer[..length]);
                     missing = missing.saturating_sub(text(&buffer[..length]).len());
                 }
                 _ if !reply.is_empty() => break,
-                Err(error) if is_timeout(&error) => return fails(Symptom::Hangs, "no reply"),
-                _ => return fails(Symptom::LosesData, "closed the connection without a reply"),
+                Err(error) if is_timeout(&error) => return Err(error.into()),
+                _ => {
+                    let details = "closed the connection without a reply";
+                    return Err(Fails(symptom::LOSES_DATA, details.into()));
+                }
             }
         }
         self.verify(request, &reply)
     }
 
-    /// Whether a reply is complete.
-    pub(super) fn verify(&self, request: &[u8], reply: &[u8]) -> Result<(), Verdict> {
+    /// Checks that a reply is complete.
+    pub(super) fn verify(&self, request: &[u8], reply: &[u8]) -> Outcome {
         let expected = match self.replies {
             Replies::Other => return Ok(()),
             Replies::Echo => text(request),
             Replies::UpperCase => text(&request.to_ascii_uppercase()),
         };
-        let received = text(reply);
-        if received == expected {
-            return Ok(());
-        }
-        let details = match expected.len().saturating_sub(received.len()) {
-            0 => format!("replied with other bytes to {} bytes", grouped(expected.len())),
-            lost => format!("lost {} of {} bytes", grouped(lost), grouped(expected.len())),
+        let (length, received) = (expected.len(), text(reply));
+        let details = match length.saturating_sub(received.len()) {
+            _ if received == expected => return Ok(()),
+            0 => format!("replied with other bytes to {} bytes", grouped(length)),
+            lost => format!("lost {} of {} bytes", grouped(lost), grouped(length)),
         };
-        Err(Fails(Symptom::LosesData, details))
+        Err(Fails(symptom::LOSES_DATA, details))
     }
 
     /// Makes one exchange over a connection or socket of its own.
-    pub(super) fn probe(&self) -> Result<(), Verdict> {
-        let request = b"Are you there?\n";
-        let refused = |error: io::Error| match error.kind() {
-            ErrorKind::ConnectionRefused => Fails(Symptom::Exits, "no longer listens".into()),
-            _ => Fails(Symptom::Hangs, "no reply".into()),
-        };
+    pub(super) fn exchange(&self, request: &[u8]) -> Outcome {
         match self.protocol {
-            Protocol::Udp => self.verify(request, &self.exchange_udp(request).map_err(refused)?),
-            Protocol::Tcp => self.exchange_tcp(&self.connect(PATIENCE).map_err(refused)?, request),
+            Protocol::Udp => self.verify(request, &self.exchange_datagrams(request)?),
+            Protocol::Tcp => self.exchange_on(&self.connect(PATIENCE)?, request),
         }
     }
 
-    /// Whether the server still runs, replies, and is idle when nothing is sent to it.
-    pub(super) fn aftermath(&mut self) -> Result<(), Verdict> {
+    /// Checks that the server serves a client.
+    pub(super) fn probe(&self) -> Outcome {
+        self.exchange(b"Are you there?\n")
+    }
+
+    /// Checks that the server still runs, replies, and is idle when nothing is sent to it. Returns
+    /// what explains most: `injected` is the result of the fault itself.
+    pub(super) fn aftermath(&mut self, injected: Outcome) -> Outcome {
         let probed = self.probe();
         // Also gives a process time to exit.
         let idle = if self.busy { Ok(()) } else { self.assert_idle("while idle") };
         if let Some(how) = self.exit() {
-            return Err(Fails(Symptom::Exits, how));
+            return Err(Fails(symptom::EXITS, how));
         }
-        idle?;
-        probed.map_err(|verdict| match verdict {
-            Fails(symptom, details) => Fails(symptom, details + " afterwards"),
-            other => other,
-        })
+        match (idle.and(probed.map_err(|verdict| verdict.during("afterwards"))), injected) {
+            (exits @ Err(Fails(symptom::EXITS, _)), _) => exits,
+            (Err(_), failure @ Err(Fails(..))) | (Ok(()), failure) => failure,
+            (failure, _) => failure,
+        }
     }
 
     /// Fails if the server occupies a core for 3 seconds. A server that finishes its work within
     /// this time is idle.
-    pub(super) fn assert_idle(&self, when: &str) -> Result<(), Verdict> {
+    pub(super) fn assert_idle(&self, when: &str) -> Outcome {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(3) {
             let before = demand(&tasks(&self.processes()));
@@ -305,29 +290,36 @@ impl Target {
                 return Ok(());
             }
         }
-        Err(Fails(Symptom::Spins, format!("uses a whole core {when}")))
+        Err(Fails(symptom::SPINS, format!("uses a whole core {when}")))
     }
 
-    /// How the process of the server ended, if it has.
-    pub(super) fn exit(&mut self) -> Option<String> {
+    /// Returns how the process of the server ended, if it has.
+    fn exit(&mut self) -> Option<String> {
         let server = self.server.as_mut()?;
         let status = server.child.try_wait().ok()??;
-        sleep(Duration::from_millis(50)); // The last line may still be in the pipe.
-        let line = server.last_error.lock().unwrap_or_else(PoisonError::into_inner);
         let how = match status.code() {
             Some(code) => format!("exited with code {code}"),
             None => format!("exited by {status}"),
         };
-        Some(if line.is_empty() { how } else { format!("{how}: {line}") })
+        // The last lines may still be in the pipe, and a descendant may hold it open.
+        server.stderr.wait_for_end(Instant::now() + Duration::from_millis(200));
+        let stderr = String::from_utf8_lossy(&server.stderr.lock().bytes).into_owned();
+        // Rust prints a note after the error, and Go a backtrace.
+        let mut lines =
+            stderr.lines().filter(|line| !(line.is_empty() || line.starts_with("note:")));
+        match lines.clone().find(|line| line.starts_with("panic:")).or(lines.next_back()) {
+            Some(error) => Some(format!("{how}: {}", error.trim())),
+            None => Some(how),
+        }
     }
 
-    /// The processes of the server, on Linux: the one that was started and its descendants.
+    /// Returns the processes of the server, on Linux: the one that was started and its descendants.
     pub(super) fn processes(&self) -> Vec<u32> {
         self.server.as_ref().map_or(Vec::new(), |server| family(server.child.id()))
     }
 
     /// Suspends or resumes all threads of the server, and waits until this has happened.
-    pub(super) fn signal(&self, name: &str, suspended: bool) -> Result<(), Verdict> {
+    pub(super) fn signal(&self, name: &str, suspended: bool) -> Outcome {
         let processes = self.processes();
         if processes.is_empty() {
             return Err(NotTried("needs Linux and the command that starts the server".into()));
@@ -346,49 +338,10 @@ impl Target {
 }
 
 /// A server process that the kit started. It is killed together with its descendants.
-#[derive(Debug)]
 struct RunningServer {
+    launch: Launch,
     child: Child,
-    /// The last line of its standard error.
-    last_error: Arc<Mutex<String>>,
-}
-
-impl RunningServer {
-    fn spawn(
-        mut command: Command,
-        descriptors: Option<usize>,
-        stdout: Stdio,
-    ) -> Result<RunningServer, String> {
-        if let Some(limit) = descriptors {
-            let mut shell = Command::new("sh");
-            // Sets both limits, since some runtimes raise the soft one.
-            shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]);
-            shell.arg(command.get_program()).args(command.get_args());
-            shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            command = shell;
-        }
-        // The first line of a panic is enough, and output is not held back.
-        command.env("RUST_BACKTRACE", "0").env("PYTHONUNBUFFERED", "1");
-        // Standard input stays open until the child is dropped.
-        command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
-        let program = command.get_program().to_string_lossy().into_owned();
-        let mut child = command.spawn().map_err(|e| format!("cannot start {program}: {e}"))?;
-        let stderr = child.stderr.take().ok_or("no pipe")?;
-        let last_error = Arc::<Mutex<String>>::default();
-        let shared = last_error.clone();
-        // Not joined: a descendant may hold the pipe open.
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-                let line = String::from_utf8_lossy(&line).trim().to_string();
-                let mut last = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                // Rust prints a note after the error, and Go a backtrace.
-                if !(line.is_empty() || line.starts_with("note:") || last.starts_with("panic:")) {
-                    *last = line;
-                }
-            }
-        });
-        Ok(RunningServer { child, last_error })
-    }
+    stderr: Arc<CapturedOutput>,
 }
 
 impl Drop for RunningServer {
@@ -467,10 +420,4 @@ pub(super) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
 /// Unix and Windows report a timeout differently.
 pub(super) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
-}
-
-/// Whether an error comes from the server, and not from a lack of descriptors here, for example.
-pub(super) fn is_remote(error: &io::Error) -> bool {
-    let remote = [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset];
-    is_timeout(error) || remote.contains(&error.kind())
 }

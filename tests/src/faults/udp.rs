@@ -1,10 +1,11 @@
 //! Faults for UDP servers.
 
-use super::Verdict::{self, Fails, NotTried, Survives};
-use super::target::{PATIENCE, is_remote, is_timeout, retry};
-use super::{Symptom, Target, grouped};
+use super::Verdict::{Fails, NotTried, Survives};
+use super::target::{PATIENCE, is_timeout, retry};
+use super::{Outcome, Target, grouped, symptom};
 use crate::LARGEST;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Forges datagrams and counts those with the same ports that arrive, its own included. Arguments:
 /// the address of both ends, their ports, how many to send, for how many seconds to count.
@@ -20,19 +21,18 @@ with socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_RAW, s
     for _ in range(int(copies)):
         raw.sendto(header + b'forged', (address, 0))
     count, end = 0, time.monotonic() + float(seconds)
-    while (left := end - time.monotonic()) > 0:
-        raw.settimeout(left)
+    raw.settimeout(float(seconds))
+    while time.monotonic() < end:
         try:
             packet = raw.recv(65535)
+            count += packet[0 if v6 else 4 * (packet[0] & 15):][:4] == header[:4]
         except OSError:
-            break
-        count += packet[0 if v6 else 4 * (packet[0] & 15):][:4] == header[:4]
+            pass
 print('counted', count)
 ";
 
-pub(super) fn empty_datagram(target: &mut Target) -> Result<(), Verdict> {
-    let socket = target.socket()?;
-    socket.set_read_timeout(Some(PATIENCE / 5))?;
+pub(super) fn empty_datagram(target: &mut Target) -> Outcome {
+    let socket = target.socket(Duration::from_secs(1))?;
     socket.send(b"")?;
     // Whether it deserves a reply is for the server to decide.
     match retry(|| socket.recv(&mut [0; 16])) {
@@ -41,26 +41,14 @@ pub(super) fn empty_datagram(target: &mut Target) -> Result<(), Verdict> {
     }
 }
 
-pub(super) fn largest_datagram(target: &mut Target) -> Result<(), Verdict> {
+pub(super) fn largest_datagram(target: &mut Target) -> Outcome {
     let length = if target.address.is_ipv4() { LARGEST } else { 65_527 };
-    exchange(target, &(0..length).map(|i| b'a' + (i % 23) as u8).collect::<Vec<u8>>())
+    target.exchange(&vec![b'x'; length])
 }
 
-pub(super) fn exchange(target: &Target, request: &[u8]) -> Result<(), Verdict> {
-    match target.exchange_udp(request) {
-        Ok(reply) => target.verify(request, &reply),
-        Err(error) if is_timeout(&error) => {
-            Err(Fails(Symptom::Hangs, format!("no reply to {} bytes", grouped(request.len()))))
-        }
-        // The server has exited, as the aftermath shows. Windows reports a refusal as a reset.
-        Err(error) if is_remote(&error) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-pub(super) fn departed_client(target: &mut Target) -> Result<(), Verdict> {
+pub(super) fn departed_client(target: &mut Target) -> Outcome {
     for _ in 0..10 {
-        let socket = target.socket()?;
+        let socket = target.socket(PATIENCE)?;
         // The last of many is certainly not replied to before the socket is closed.
         for _ in 0..20 {
             let _ = socket.send(b"Goodbye"); // It fails after the server has exited.
@@ -69,8 +57,8 @@ pub(super) fn departed_client(target: &mut Target) -> Result<(), Verdict> {
     Ok(())
 }
 
-pub(super) fn flood(target: &mut Target) -> Result<(), Verdict> {
-    let socket = target.socket()?;
+pub(super) fn flood(target: &mut Target) -> Outcome {
+    let socket = target.socket(PATIENCE)?;
     for _ in 0..20_000 {
         // It fails while the queue of the system is full, and after the server has exited.
         let _ = socket.send(&[b'x'; 1_000]);
@@ -78,11 +66,11 @@ pub(super) fn flood(target: &mut Target) -> Result<(), Verdict> {
     Ok(())
 }
 
-pub(super) fn source_port_0(target: &mut Target) -> Result<(), Verdict> {
+pub(super) fn source_port_0(target: &mut Target) -> Outcome {
     forge(target, 0, 4, 0.2).map(|_| ())
 }
 
-pub(super) fn own_address(target: &mut Target) -> Result<(), Verdict> {
+pub(super) fn own_address(target: &mut Target) -> Outcome {
     let port = target.address.port();
     let count = forge(target, port, 1, 0.5)?;
     if count == 1 {
@@ -92,11 +80,11 @@ pub(super) fn own_address(target: &mut Target) -> Result<(), Verdict> {
     let stopped = (0..5).any(|_| flood(target).is_ok() && forge(target, port, 0, 0.3) == Ok(0));
     let advice = if stopped { "" } else { " and still does: restart it" };
     let details = format!("replied to itself {} times in 0.5 s{advice}", grouped(count - 1));
-    Err(Fails(Symptom::Spins, details))
+    Err(Fails(symptom::SPINS, details))
 }
 
 /// Forges datagrams to the server and returns how many with these ports arrived.
-fn forge(target: &Target, port: u16, copies: usize, seconds: f64) -> Result<usize, Verdict> {
+fn forge(target: &Target, port: u16, copies: usize, seconds: f64) -> Outcome<usize> {
     let address = target.address.ip().to_string();
     let ports = [port.to_string(), target.address.port().to_string()];
     let mut reason = String::new();
@@ -114,17 +102,4 @@ fn forge(target: &Target, port: u16, copies: usize, seconds: f64) -> Result<usiz
         }
     }
     Err(NotTried(format!("needs root and python3{reason}")))
-}
-
-pub(super) fn suspend_and_resume(target: &mut Target) -> Result<(), Verdict> {
-    let socket = target.socket()?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    let (request, mut buffer) = (b"While suspended", [0; 1024]);
-    target.signal("STOP", true)?;
-    socket.send(request)?;
-    target.signal("CONT", false)?;
-    match retry(|| socket.recv(&mut buffer)) {
-        Ok(length) => target.verify(request, &buffer[..length]),
-        Err(_) => Err(Fails(Symptom::Hangs, "no reply after SIGCONT".into())),
-    }
 }
