@@ -22,7 +22,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use target::{PATIENCE, Replies, is_timeout, retry};
+use target::{PATIENCE, is_timeout, retry};
 
 /// What became of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -327,14 +327,10 @@ fn run(arguments: &[String]) -> Result<ExitCode, String> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let replies = match target.replies {
-        Replies::UpperCase => "replies with the request in upper case",
-        Replies::Echo => "replies with the request",
-        Replies::Other => "replies otherwise, so any reply will do",
-    };
+    let replies = target.replies.map_or("other bytes, so any reply will do", |replies| replies.0);
     let mut output = io::stdout();
     // Standard output may be closed.
-    let _ = writeln!(output, "The server at {} {replies}.", target.address);
+    let _ = writeln!(output, "The server at {} replies with {replies}.", target.address);
     let mut failed = false;
     let selected = |name: &str| only.is_empty() || only.contains(&name);
     for Fault { name, hint, .. } in faults(protocol).filter(|fault| selected(fault.name)) {

@@ -18,22 +18,20 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Returns the command that starts a server on a port of 127.0.0.1.
 type Launch = Arc<dyn Fn(u16) -> Command + Send + Sync>;
 
-/// What the replies of a server look like. Line ends are not compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Replies {
-    /// The request with its ASCII letters in upper case.
-    UpperCase,
-    /// The request.
-    Echo,
-    /// Anything else. Any reply is accepted, because none can be found to be incomplete.
-    Other,
-}
+/// What is known about replies: a description, and how a request becomes its reply.
+type Replies = (&'static str, fn(&[u8]) -> Vec<u8>);
+
+const REPLIES: [Replies; 2] = [
+    ("the request in upper case", |request| request.to_ascii_uppercase()),
+    ("the request", |request| request.to_vec()),
+];
 
 /// A server to inject faults into.
 pub struct Target {
     pub(super) protocol: Protocol,
     pub(super) address: SocketAddr,
-    pub(super) replies: Replies,
+    /// `None` if any reply is accepted, because none can be found to be incomplete.
+    pub(super) replies: Option<Replies>,
     /// Whether it closes a connection after its reply.
     pub(super) closes: bool,
     /// Whether the last fault broke it.
@@ -133,7 +131,7 @@ impl Target {
         address: SocketAddr,
         server: Option<RunningServer>,
     ) -> Result<Target, String> {
-        let (replies, closes, broken, busy, dies) = (Replies::Other, false, false, false, false);
+        let (replies, closes, broken, busy, dies) = (None, false, false, false, false);
         let mut target = Target { protocol, address, replies, closes, broken, busy, dies, server };
         let (start, request) = (Instant::now(), b"First request\n");
         let reply = loop {
@@ -148,11 +146,7 @@ impl Target {
             }
             sleep(Duration::from_millis(20));
         };
-        if reply == text(&request.to_ascii_uppercase()) {
-            target.replies = Replies::UpperCase;
-        } else if reply == text(request) {
-            target.replies = Replies::Echo;
-        }
+        target.replies = REPLIES.into_iter().find(|replies| text(&replies.1(request)) == reply);
         target.busy = protocol == Protocol::Tcp && target.assert_idle("").is_err();
         Ok(target)
     }
@@ -212,7 +206,7 @@ impl Target {
 
     /// Checks the reply to a request that was sent.
     pub(super) fn reply(&self, mut stream: &TcpStream, request: &[u8]) -> Outcome {
-        let mut missing = if self.replies == Replies::Other { 1 } else { text(request).len() };
+        let mut missing = if self.replies.is_none() { 1 } else { text(request).len() };
         let (mut reply, mut buffer) = (Vec::new(), [0; 4096]);
         while missing > 0 {
             match retry(|| stream.read(&mut buffer)) {
@@ -233,11 +227,8 @@ impl Target {
 
     /// Checks that a reply is complete.
     pub(super) fn verify(&self, request: &[u8], reply: &[u8]) -> Outcome {
-        let expected = match self.replies {
-            Replies::Other => return Ok(()),
-            Replies::Echo => text(request),
-            Replies::UpperCase => text(&request.to_ascii_uppercase()),
-        };
+        let Some((_, reply_to)) = self.replies else { return Ok(()) };
+        let expected = text(&reply_to(request));
         let (length, received) = (expected.len(), text(reply));
         let details = match length.saturating_sub(received.len()) {
             _ if received == expected => return Ok(()),
@@ -305,12 +296,10 @@ impl Target {
         server.stderr.wait_for_end(Instant::now() + Duration::from_millis(200));
         let stderr = String::from_utf8_lossy(&server.stderr.lock().bytes).into_owned();
         // Rust prints a note after the error, and Go a backtrace.
-        let mut lines =
-            stderr.lines().filter(|line| !(line.is_empty() || line.starts_with("note:")));
-        match lines.clone().find(|line| line.starts_with("panic:")).or(lines.next_back()) {
-            Some(error) => Some(format!("{how}: {}", error.trim())),
-            None => Some(how),
-        }
+        let is_error = |line: &&str| !line.is_empty() && !line.starts_with("note:");
+        let mut lines = stderr.lines().map(str::trim).filter(is_error);
+        let error = lines.clone().find(|line| line.starts_with("panic:")).or(lines.next_back());
+        Some(error.map_or(how.clone(), |error| format!("{how}: {error}")))
     }
 
     /// Returns the processes of the server, on Linux: the one that was started and its descendants.
