@@ -204,11 +204,11 @@ impl Verdict {
     }
 }
 
-/// An error comes from the server, or from the system of the kit.
+/// Tells errors that the server causes from those of the system on which the kit runs.
 impl From<io::Error> for Verdict {
     fn from(error: io::Error) -> Verdict {
         match error.kind() {
-            // Windows reports as a reset that nothing receives datagrams.
+            // Windows reports a datagram that is refused as a reset.
             ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => {
                 Fails(symptom::EXITS, "no longer listens".into())
             }

@@ -108,7 +108,8 @@ fn hold(target: &Target, count: usize) -> Outcome<Vec<TcpStream>> {
 pub(super) fn never_reads(target: &mut Target) -> Outcome {
     const LIMIT: usize = 64 << 20; // More than the buffers of the system take.
     stays_open(target)?;
-    let stream = target.connect(Duration::from_millis(500))?;
+    let stream = target.connect(PATIENCE)?;
+    stream.set_write_timeout(Some(Duration::from_millis(500)))?; // Until it makes progress.
     let (request, start, mut sent) = (lines(65_520), Instant::now(), 0);
     while sent < LIMIT && start.elapsed() < PATIENCE {
         match (&stream).write(&request) {
