@@ -303,7 +303,7 @@ fn run(arguments: &[String]) -> Result<ExitCode, String> {
         _ => return Err("udp or tcp is missing".into()),
     };
     if let Some(name) = only.iter().find(|name| faults(protocol).all(|it| it.name != **name)) {
-        return Err(format!("{name:?} is no fault for {protocol:?}, see check --list"));
+        return Err(format!("{name:?} is no fault for {protocol:?}"));
     }
     let command: Vec<String> = words.cloned().collect();
     let target = match operands[1..] {
