@@ -13,7 +13,8 @@ fn assert_survive(selected: fn(&str) -> bool) {
             scope.spawn(move || {
                 let launch = move |port| server.command(port).unwrap();
                 let mut target = Target::start(server.protocol, launch).unwrap();
-                let faults = FAULTS.iter().filter(|fault| fault.protocol == server.protocol);
+                let faults =
+                    FAULTS.iter().filter(|fault| fault.protocols.contains(&server.protocol));
                 for fault in faults.filter(|fault| selected(fault.summary)) {
                     let (name, verdict) = (server.name, inject(fault.name, &mut target));
                     let survives = matches!(verdict, Verdict::Survives(_));
