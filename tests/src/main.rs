@@ -72,7 +72,17 @@ fn main() -> ExitCode {
 
 fn usage() -> String {
     let pairs: Vec<&str> = PAIRS.iter().map(|pair| pair.name).collect();
-    format!("Usage: cargo run -p tests -- [--bin-dir DIR] [PAIR...]\n\nPairs: {}", pairs.join(" "))
+    format!(
+        "\
+Usage: cargo run -p tests -- [--bin-dir DIR] [PAIR...]
+       cargo run -p tests -- check --help
+       cargo run -p tests -- survival [--write]
+
+Runs each pair, or injects faults into a server of yours, or makes the survival table.
+
+Pairs: {}",
+        pairs.join(" ")
+    )
 }
 
 /// Runs the pairs with these names, or all of them.

@@ -74,15 +74,15 @@ pub const FAULTS: &[Fault] = &[
     Fault { protocols: &[Udp], name: "empty-datagram", inject: udp::empty_datagram,
         summary: "A datagram without a payload.",
         hint: "A received length of 0 is not the end of anything. Handle it like any other." },
-    Fault { protocols: &[Udp], name: "one-byte-datagram", inject: |target| target.exchange(b"x"),
-        summary: "A datagram with a payload of 1 byte.",
-        hint: "Check the length before you index or parse." },
+    Fault { protocols: &[Udp], name: "one-byte-datagram", inject: |target| target.exchange(b"\xff"),
+        summary: "A datagram with a payload of 1 byte, which is not valid UTF-8.",
+        hint: "Check the length before you index or parse, and do not rely on valid UTF-8." },
     Fault { protocols: &[Udp], name: "largest-datagram", inject: udp::largest_datagram,
         summary: "The largest datagram: 65,507 bytes over IPv4, 65,527 over IPv6.",
         hint: "Receive into 65,535 bytes. What does not fit is cut off without an error." },
     Fault { protocols: &[Udp], name: "departed-client", inject: udp::departed_client,
         summary: "Clients that close their sockets before the replies arrive.",
-        hint: "An error of a receive or send can come from an earlier reply. Log it and go on." },
+        hint: "A receive or send can fail because of an earlier reply. Log the error and go on." },
     Fault { protocols: &[Udp], name: "flood", inject: udp::flood,
         summary: "20,000 datagrams of 1,000 bytes, as fast as they can be sent.",
         hint: "Leave requests in the socket's queue, which is bounded, until a thread is free." },
@@ -97,7 +97,7 @@ pub const FAULTS: &[Fault] = &[
         hint: "The end of the stream is not an error: leave the loop, and keep on accepting." },
     Fault { protocols: &[Tcp], name: "half-close", inject: tcp::half_close,
         summary: "66,000 bytes, then the end of the stream. The whole reply must arrive.",
-        hint: "A read returns any part of what was sent. Read and reply until a read returns 0." },
+        hint: "A read may return a part of what was sent. Read and reply until a read returns 0." },
     Fault { protocols: &[Tcp], name: "one-byte-at-a-time", inject: tcp::one_byte_at_a_time,
         summary: "A request of 20 bytes, each in a segment of its own.",
         hint: "One read is not one message. Read on until the message is complete." },
@@ -115,10 +115,10 @@ pub const FAULTS: &[Fault] = &[
         hint: "Stop reading while a write is pending, and give writes a timeout." },
     Fault { protocols: &[Tcp], name: "burst-of-connections", inject: tcp::burst_of_connections,
         summary: "1,000 clients at once, or as many as the system allows. All must get replies.",
-        hint: "Accept faster than the backlog fills up, or give `listen` a larger backlog." },
+        hint: "Pass a larger backlog to `listen`, or accept in several threads." },
     Fault { protocols: &[Tcp], name: "descriptors-exhausted", inject: tcp::descriptors_exhausted,
         summary: "More connections than the server has descriptors (Linux, needs the command).",
-        hint: "When accept fails, wait before you try again: neither exit nor spin." },
+        hint: "When accept fails, log it, sleep briefly, and try again. Also time out idle clients." },
     Fault { protocols: &[Udp, Tcp], name: "suspend-and-resume", inject: suspend_and_resume,
         summary: "SIGSTOP before a request, SIGCONT after it (Linux, needs the command).",
         hint: "A receive or read with a timeout fails with EINTR after SIGCONT. Repeat it." },
@@ -257,7 +257,8 @@ Options:
 
 The server may do anything that replies to a request: to a datagram, or to a
 line over TCP. If the reply is the request, or the request in upper case, it must
-be complete; line ends are not compared. Of any other server, any reply will do.
+be complete; line ends are not compared. For any other server, only the arrival of
+a reply is checked.
 A TCP server that replies only after the end of the stream cannot be checked.
 
 With COMMAND, more faults can be injected. On Linux, the kit also sees how much
@@ -303,7 +304,7 @@ fn run(arguments: &[String]) -> Result<ExitCode, String> {
         _ => return Err("udp or tcp is missing".into()),
     };
     if let Some(name) = only.iter().find(|name| faults(protocol).all(|it| it.name != **name)) {
-        return Err(format!("{name:?} is no fault for {protocol:?}"));
+        return Err(format!("{name:?} is not a fault for {protocol:?} servers"));
     }
     let command: Vec<String> = words.cloned().collect();
     let target = match operands[1..] {
@@ -318,7 +319,7 @@ fn run(arguments: &[String]) -> Result<ExitCode, String> {
         }
         ["--"] => return Err("{port} is missing in the command".into()),
         [address] => Target::running(protocol, loopback(address)?),
-        _ => return Err("one ADDR is needed, or -- and a command".into()),
+        _ => return Err("one ADDR is needed, or -- before a command".into()),
     };
     let mut target = match target {
         Ok(target) => target,
@@ -327,21 +328,27 @@ fn run(arguments: &[String]) -> Result<ExitCode, String> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let replies = target.replies.map_or("other bytes, so any reply will do", |replies| replies.0);
+    let replies =
+        target.replies.map_or("other bytes; their content is not checked", |replies| replies.0);
     let mut output = io::stdout();
     // Standard output may be closed.
     let _ = writeln!(output, "The server at {} replies with {replies}.", target.address);
-    let mut failed = false;
+    let (mut survived, mut failed, mut not_tried) = (0, 0, 0);
     let selected = |name: &str| only.is_empty() || only.contains(&name);
     for Fault { name, hint, .. } in faults(protocol).filter(|fault| selected(fault.name)) {
         let verdict = inject(name, &mut target);
         let _ = writeln!(output, "{name:<24}{verdict}");
-        if let Fails(..) = verdict {
-            let _ = writeln!(output, "{:24}{hint}\n{:24}docs/pitfalls.md#{name}", "", "");
-            failed = true;
+        match verdict {
+            Survives(_) => survived += 1,
+            NotTried(_) => not_tried += 1,
+            Fails(..) => {
+                let _ = writeln!(output, "{:24}{hint}\n{:24}docs/pitfalls.md#{name}", "", "");
+                failed += 1;
+            }
         }
     }
-    Ok(ExitCode::from(u8::from(failed)))
+    let _ = writeln!(output, "{survived} survived, {failed} failed, {not_tried} not tried");
+    Ok(ExitCode::from(u8::from(failed > 0)))
 }
 
 /// Resolves an address, which must be one of loopback.

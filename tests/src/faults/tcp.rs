@@ -120,7 +120,10 @@ pub(super) fn never_reads(target: &mut Target) -> Outcome {
     }
     target.probe().map_err(|verdict| verdict.during("beside a client that never reads"))?;
     if sent >= LIMIT && target.replies.is_some() {
-        return Err(Fails(symptom::GROWS, "stored the replies to 64 MiB of requests".into()));
+        return Err(Fails(
+            symptom::GROWS,
+            "took 64 MiB of requests whose replies were not read".into(),
+        ));
     }
     Ok(())
 }
