@@ -10,8 +10,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 use tests::DEADLINE;
@@ -129,15 +128,17 @@ fn datagrams_of_extreme_sizes() {
 
 #[test]
 fn flood() {
-    let (queue, requests) = mpsc::channel::<(UdpSocket, Vec<u8>, SocketAddr)>();
+    static SOCKET: OnceLock<UdpSocket> = OnceLock::new();
+    let (queue, requests) = mpsc::channel::<(Vec<u8>, SocketAddr)>();
     thread::spawn(move || {
-        for (socket, mut request, client) in requests {
+        for (mut request, client) in requests {
             thread::sleep(Duration::from_millis(50)); // A database, for example.
-            let _ = reply(&socket, &mut request, client);
+            let _ = reply(SOCKET.get().unwrap(), &mut request, client);
         }
     });
     let queues = udp(move |socket, request, client| {
-        let _ = queue.send((socket.try_clone()?, request.to_vec(), client));
+        SOCKET.get_or_init(|| socket.try_clone().unwrap());
+        let _ = queue.send((request.to_vec(), client));
         Ok(())
     });
     assert_verdict("flood", queues, "hangs: no reply afterwards");
@@ -194,18 +195,6 @@ fn client_that_never_reads() {
         Ok(())
     });
     assert_verdict(fault, stores, "grows: …64 MiB");
-}
-
-#[test]
-fn burst_of_connections() {
-    let fault = "burst-of-connections";
-    assert_verdict(fault, tcp(concurrent), "survives (1,000 connections in ");
-    let served = AtomicUsize::new(0);
-    let refuses = tcp(move |stream| match served.fetch_add(1, Ordering::Relaxed) {
-        100..600 => Ok(()),
-        _ => concurrent(stream),
-    });
-    assert_verdict(fault, refuses, "drops clients: 500 of 1,000 clients got no reply");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Faults that need a server in a process of its own.
 
 use super::{assert_verdict, reply, start};
-use crate::support::wait_until;
+use crate::support::{use_all_cores, wait_until};
 use std::env;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 use tests::DEADLINE;
@@ -12,14 +13,19 @@ use tests::faults::{Protocol, Target, Verdict, inject};
 
 /// Starts a process that runs `serve`.
 fn child(protocol: Protocol, defect: &str) -> Target {
-    let module = module_path!().split_once("::").unwrap().1;
-    let test = format!("{module}::disconnect");
-    // No test has the second name.
-    let server = format!("{protocol:?} 127.0.0.1:{{port}} {defect}");
+    let [test, server] = names(protocol, defect);
     start(protocol, env::current_exe().unwrap(), &["--exact", "--nocapture", &test, &server])
 }
 
+/// Returns the names of tests to which a process that runs `serve` is limited. The second is no test.
+fn names(protocol: Protocol, defect: &str) -> [String; 2] {
+    let module = module_path!().split_once("::").unwrap().1;
+    let server = format!("{protocol:?} 127.0.0.1:{{port}} {defect}");
+    [format!("{module}::disconnect"), server]
+}
+
 fn serve(protocol: &str, address: &str, defect: &'static str) {
+    static ACCEPTED: AtomicUsize = AtomicUsize::new(0);
     let timeout = (defect == "times out").then_some(DEADLINE);
     let log = move |length: usize| {
         if defect == "prints" {
@@ -47,6 +53,10 @@ fn serve(protocol: &str, address: &str, defect: &'static str) {
                 continue;
             }
         };
+        let accepted = ACCEPTED.fetch_add(1, Relaxed);
+        if defect == "refuses" && (100..600).contains(&accepted) {
+            continue;
+        }
         stream.set_read_timeout(timeout).unwrap();
         thread::spawn(move || {
             let mut buffer = [0; 1024];
@@ -76,6 +86,21 @@ fn disconnect() {
     let mut exits = child(Protocol::Tcp, "exits at end");
     assert_verdict("disconnect", &mut exits, "exits: exited with code 3");
     assert_verdict("half-close", exits, "not tried: the server exits after any client");
+}
+
+/// The kit is a process as well, because either side needs a descriptor for each connection.
+#[test]
+fn burst_of_connections() {
+    let _lock = use_all_cores();
+    let verdicts =
+        [("", 0, " survives ("), ("refuses", 1, " FAILS: 500 of 1,000 clients got no reply")];
+    for (defect, code, verdict) in verdicts {
+        let mut kit = assert_cmd::Command::new(env!("CARGO_BIN_EXE_tests"));
+        kit.args(["check", "tcp", "--only", "burst-of-connections", "--"]);
+        kit.arg(env::current_exe().unwrap()).args(["--exact", "--nocapture"]);
+        kit.args(names(Protocol::Tcp, defect)).timeout(DEADLINE);
+        kit.assert().code(code).stdout(predicates::str::contains(verdict));
+    }
 }
 
 #[test]
