@@ -1,9 +1,9 @@
 //! The command line of the examples and their output: addresses, options, messages, log lines and
 //! exit codes.
 //!
-//! Nothing here touches a socket beyond resolving a name. Each example contains all of its sockets
-//! and threads itself, so whoever copies one replaces this crate with a configuration and a logger
-//! of their own: only `main` and `run` of an example use more of it than the three macros.
+//! Nothing here touches a socket beyond resolving a name: all sockets and threads are in the examples.
+//! A copy of an example replaces this crate with a configuration and a logger of its own, because
+//! below `run` an example uses only the three macros.
 //!
 //! A whole program:
 //!
