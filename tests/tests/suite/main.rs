@@ -8,7 +8,7 @@ mod command_line;
 mod copying;
 mod faults;
 mod handlers;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod interop;
 mod limits;
 mod load;
