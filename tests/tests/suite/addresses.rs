@@ -1,9 +1,6 @@
 //! Addresses: names, IPv6, ports in use.
 
-use crate::support::{clients, command, require_ipv6, servers};
-use predicates::str::{ends_with, starts_with};
-use std::thread;
-use tests::{PAIRS, Server};
+use crate::support::*;
 
 #[test]
 fn pairs_talk_over_names_and_addresses() {
@@ -22,8 +19,7 @@ fn pairs_talk_over_names_and_addresses() {
             let (name, address) = (format!("{pair}-server"), format!("{listen}:0"));
             let mut server = Server::start_at(&name, &address, &[count]);
             let address = format!("{connect}:{}", server.address().port());
-            let output = command(&format!("{pair}-client")).arg(address).assert().success();
-            let output = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
+            let output = output(&format!("{pair}-client"), &[&address], "");
             assert!(output == "HELLO\n" || output.starts_with("sent \"hello\" to "), "{output}");
             assert_eq!(server.exit_code(), 0);
         }
@@ -48,9 +44,9 @@ fn server_names_address_that_it_cannot_bind() {
         let used = server.address().to_string();
         // RFC 5737: for documentation only.
         for (address, hint) in [(&*used, "; is another server running?\n"), ("192.0.2.1:0", "\n")] {
-            let error = starts_with(format!("{name}: cannot bind {address}: "));
-            let output = command(&name).arg(address).assert().code(1).stdout("").stderr(error);
-            output.stderr(ends_with(hint));
+            let error = error(&name, &[address], "");
+            assert!(error.starts_with(&format!("{name}: cannot bind {address}: ")), "{error}");
+            assert!(error.ends_with(hint), "{error}");
         }
     }
 }
@@ -61,8 +57,7 @@ fn error_names_host_that_does_not_exist() {
         for name in servers().chain(clients()) {
             scope.spawn(move || {
                 // RFC 6761: no name ends in this.
-                let output = command(&name).arg("nosuch.invalid:80").assert().code(1).stdout("");
-                let error = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
+                let error = error(&name, &["nosuch.invalid:80"], "");
                 assert!(error.starts_with(&format!("{name}: ")), "{error}");
                 assert!(error.contains("nosuch.invalid:80: "), "{error}");
                 assert_eq!(error.lines().count(), 1, "{error}");
@@ -76,12 +71,7 @@ mod needs_root {
     //! Names that stand for several addresses: which of them are tried, and for how long.
 
     use super::*;
-    use crate::support::{shell, write_file};
-    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
-    use std::path::{Path, PathBuf};
-    use std::process::Command;
-    use std::time::{Duration, Instant};
-    use tests::{Process, program};
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     /// Returns a program for which `several` is the name of ::1 and, after it, of 127.0.0.1.
     fn several(name: &str) -> Command {

@@ -2,13 +2,8 @@
 //! replaced, and the macros come from a crate named `log`.
 
 use crate::pages::block;
-use crate::support::{cargo, output_of, repository, write_file};
-use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use crate::support::*;
 use std::sync::OnceLock;
-use tests::{Process, Server};
 
 /// The programs for which copying.md shows no `main`, and theirs.
 const MAINS: [(&str, &str); 3] = [
@@ -135,24 +130,26 @@ fn build() -> Result<PathBuf, String> {
     let common = format!("common = {{ path = '{}' }}", repository("common").display());
     package("handlers", &common, crate::handlers::sources());
     package("recipes", "", crate::recipes::sources());
-    let output = cargo_in(&workspace).args(["build", "--quiet", "--workspace"]).output().unwrap();
+    let output = cargo(&workspace).args(["build", "--quiet", "--workspace"]).output().unwrap();
     match output.status.success() {
         true => Ok(workspace.join("target/debug")),
         false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
 }
 
-/// Returns Cargo for the nested workspace, with warnings denied.
-fn cargo_in(workspace: &Path) -> Command {
-    let mut cargo = cargo(workspace);
-    cargo.env("RUSTFLAGS", "-Dwarnings").env("CARGO_TARGET_DIR", workspace.join("target"));
+/// Returns the Cargo that runs this test for the nested workspace, with warnings denied.
+fn cargo(workspace: &Path) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo.current_dir(workspace).env("CARGO_NET_OFFLINE", "true").env("RUSTFLAGS", "-Dwarnings");
+    cargo.env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_BUILD_TARGET");
+    cargo.env("CARGO_TARGET_DIR", workspace.join("target"));
     cargo
 }
 
 /// Returns Cargo for the nested workspace once that is built.
 pub fn nested_cargo() -> Command {
     copied("");
-    cargo_in(&nested())
+    cargo(&nested())
 }
 
 fn start(name: &str) -> Server {

@@ -2,11 +2,7 @@
 //! server from its clients and from `handle` itself.
 
 use crate::copying::{copied, source};
-use crate::support::{command, read_to_end, receive, request, response};
-use std::io::{Read, Write};
-use std::net::Shutdown;
-use std::process::Command;
-use tests::{Server, tcp, udp};
+use crate::support::*;
 
 /// Servers with code before the first statement of `handle`: name, origin, code.
 const FAULTY: [[&str; 3]; 3] = [
@@ -190,10 +186,8 @@ fn clients_ignore_second_reply() {
         let socket = udp(server.address());
         assert_eq!(request(&socket, b"hello"), b"HELLO");
         assert_eq!(receive(&socket).0, b"HELLO");
-        let mut client = command(&origin.replace("server", "client"));
-        client.args(["--timeout", "30", &server.address().to_string(), "-"]);
-        let output = client.write_stdin(lines.clone()).assert().success().get_output().clone();
-        let output = String::from_utf8(output.stdout).unwrap();
+        let arguments = ["--timeout=30", &server.address().to_string(), "-"];
+        let output = output(&origin.replace("server", "client"), &arguments, &*lines);
         let mut replies: Vec<&str> = output.lines().collect();
         // Messages in flight at the same time are replied to in any order.
         if origin.starts_with("udp-threaded") {

@@ -1,11 +1,8 @@
 //! The examples with other programs: Python's `socket` and `socketserver`, netcat, socat.
 
-use crate::support::{UDP_CLIENTS, UDP_SERVERS, repository, request_when_listening};
+use crate::support::*;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
-use std::process::Command;
-use tests::{DEADLINE, Process, Server, program, unused_address};
 
 /// Every byte that an argument and a line can contain: all but 0 and the newline.
 fn message() -> Vec<u8> {

@@ -1,8 +1,7 @@
 //! Limits of the operating system: descriptors, threads, memory, disks. strace injects the errors
 //! that a kernel seldom reports.
 
-use crate::support::request_any;
-use tests::Server;
+use crate::support::*;
 
 #[test]
 fn server_starts_10000_workers() {
@@ -15,40 +14,8 @@ fn server_starts_10000_workers() {
 #[cfg(target_os = "linux")]
 mod linux {
     use crate::support::*;
-    use std::io::{Read, Write};
-    use std::net::TcpStream;
-    use std::time::{Duration, Instant};
-    use tests::{Process, Server, program, tcp};
 
     const SERVER: &str = "tcp-threaded-server";
-
-    #[test]
-    fn serves_queued_clients_after_fd_exhaustion() {
-        let mut server = Server::spawn(limited("-n 40", SERVER).args([":0", "--quiet"]));
-        // Connections are accepted in the order in which they arrive, and 60 need more than 40
-        // descriptors.
-        let mut served: Vec<TcpStream> = (0..60).map(|_| tcp(server.address())).collect();
-        let waiting = served.split_off(30);
-        for mut stream in &waiting {
-            stream.write_all(b"hello").unwrap();
-        }
-        for stream in &served[..20] {
-            assert_eq!(exchange(stream, b"served"), b"SERVED");
-        }
-        let line = "cannot accept: Too many open files (os error 24); retrying in";
-        assert!(server.wait_for_error(line).is_some());
-        assert_no_response(waiting.last().unwrap());
-        // These free enough descriptors for all others.
-        drop(served);
-        for mut stream in &waiting {
-            stream.read_exact(&mut [0; 5]).unwrap();
-        }
-        server.kill();
-        // A few lines, one a second.
-        let stderr = server.stderr();
-        assert!(stderr.lines().all(|other| other.contains(line)), "{stderr}");
-        assert!((1..30).contains(&stderr.lines().count()), "{stderr}");
-    }
 
     #[test]
     #[ignore = "needs strace"]

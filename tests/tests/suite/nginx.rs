@@ -1,12 +1,7 @@
 //! The configuration of nginx: it balances the load, and servers may restart behind it.
 
 use super::block;
-use crate::support::{command, signal, wait_until};
-use std::fs;
-use std::net::TcpStream;
-use std::path::Path;
-use std::process::Command;
-use tests::{Process, Server, unused_address};
+use crate::support::*;
 
 #[test]
 #[ignore = "needs nginx with its stream module"]

@@ -1,26 +1,14 @@
 //! The pages: their commands are run, their output is compared, their links are followed.
 
-use crate::support::{command, repository};
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
-use tests::{Process, Server};
+use crate::support::*;
 
 /// Returns the paths and texts of all pages: README.md, those of the packages, those in docs.
 fn pages() -> Vec<(PathBuf, String)> {
-    let mut pages = Vec::new();
-    let root = repository("");
-    let entries =
-        |directory: &PathBuf| fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
-    let folders = entries(&root).map(|entry| entry.path()).filter(|path| path.is_dir());
-    for folder in folders.chain([root.clone()]) {
-        for path in entries(&folder).map(|entry| entry.path()) {
-            if path.extension().is_some_and(|extension| extension == "md") {
-                pages.push((path.clone(), fs::read_to_string(path).unwrap()));
-            }
-        }
-    }
-    pages
+    let folders = PAIRS.into_iter().chain(["", "common", "docs", "tests"]);
+    let entries = folders.flat_map(|folder| fs::read_dir(repository(folder)).unwrap());
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let pages = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    pages.map(|page| (page.clone(), fs::read_to_string(page).unwrap())).collect()
 }
 
 /// Returns the code block that follows `<!-- marker -->` on one of the pages.
@@ -142,8 +130,8 @@ fn run_session(pair: &[&str]) {
     if name != "udp-basic-client" {
         arguments.push("--timeout=30".into());
     }
-    let output = command(&name).args(&arguments).assert().success().stderr("");
-    let output = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let output = output(&name, &arguments, "");
     assert_eq!(comparable(&output), comparable(&client_shown));
     let last = if name.starts_with("tcp") { "closed" } else { " from " };
     assert!(server.wait_for(last).is_some());
@@ -240,63 +228,37 @@ fn every_pitfall_names_its_fault_and_test() {
     }
 }
 
-/// The index of pitfalls.md contains the texts that programs really print.
+/// The index of pitfalls.md contains the texts that Linux and std really print.
 #[cfg(target_os = "linux")]
 #[test]
 fn index_contains_error_texts_of_linux() {
-    use std::io::{self, BufRead, Error, Read, Write};
-    use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-    use std::time::Duration;
-    let index = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
-    let index = index.split_once("| error text |").unwrap().1.split("\n\n").next().unwrap();
+    let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
+    let index = page.split_once("| error text |").unwrap().1.split("\n\n").next().unwrap();
     let column: Vec<&str> = index.lines().filter_map(|row| row.split(" | ").next()).collect();
-    let assert_listed = |error: Error| {
-        let text = format!("`{error}`");
-        assert!(column.iter().any(|cell| cell.contains(&text)), "{text}");
-    };
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let (port_0, v6): (SocketAddr, SocketAddr) =
-        ("127.0.0.1:0".parse().unwrap(), "[::1]:9".parse().unwrap());
-    for (length, address) in [
-        (1, port_0),
-        (1, ([192, 0, 2, 1], 9).into()),
-        (1, v6),
-        (65_508, socket.local_addr().unwrap()),
-    ] {
-        assert_listed(socket.send_to(&vec![0; length], address).unwrap_err());
-    }
-    assert_listed(socket.send_to(b"x", "127.255.255.255:9").unwrap_err());
-    assert_listed(socket.send(b"x").unwrap_err());
-    assert_listed(socket.set_read_timeout(Some(Duration::ZERO)).unwrap_err());
-    socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-    assert_listed(socket.recv(&mut [0]).unwrap_err());
-    let unused = tests::unused_address();
-    assert_listed(TcpStream::connect(unused).unwrap_err());
-    socket.connect(unused).unwrap();
-    socket.send(b"x").unwrap();
-    assert_listed(socket.recv(&mut [0]).unwrap_err());
-
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    for invalid in [&address.to_string(), "192.0.2.1:9", "localhost"] {
-        assert_listed(TcpListener::bind(invalid).unwrap_err());
+    for error in [
+        udp.send(b"not connected").unwrap_err(),
+        udp.send_to(b"", "127.0.0.1:0").unwrap_err(),
+        udp.send_to(b"", "192.0.2.1:9").unwrap_err(),
+        udp.send_to(b"", "[::1]:9").unwrap_err(),
+        udp.send_to(b"", "127.255.255.255:9").unwrap_err(),
+        udp.send_to(&[0; 65_508], udp.local_addr().unwrap()).unwrap_err(),
+        udp.set_read_timeout(Some(Duration::ZERO)).unwrap_err(),
+        TcpStream::connect(unused_address()).unwrap_err(),
+        TcpListener::bind(listener.local_addr().unwrap()).unwrap_err(),
+        TcpListener::bind("192.0.2.1:9").unwrap_err(),
+        TcpListener::bind("localhost").unwrap_err(),
+        io::empty().read_exact(&mut [0]).unwrap_err(),
+        io::Cursor::new(b"\xff").read_to_string(&mut String::new()).unwrap_err(),
+    ] {
+        assert!(column.iter().any(|cell| cell.contains(&format!("`{error}`"))), "{error}");
     }
-    let connect = || (TcpStream::connect(address).unwrap(), listener.accept().unwrap().0);
-    let (mut client, server) = connect();
-    client.write_all(b"unread").unwrap();
-    drop(server);
-    assert_listed(client.read(&mut [0]).unwrap_err());
-    assert_listed(client.write(b"x").unwrap_err());
-    let (mut client, server) = connect();
-    drop(server);
-    assert_listed(client.read_exact(&mut [0]).unwrap_err());
-    assert_listed(io::Cursor::new(b"\xff").read_line(&mut String::new()).unwrap_err());
-
     // The texts of all numbers are those of the system.
     for text in column.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
         let number = text.split_once(" (os error ").map(|(_, number)| number.trim_end_matches(')'));
         if let Some(number @ 1..1000) = number.and_then(|number| number.parse().ok()) {
-            let expected = Error::from_raw_os_error(number).to_string();
+            let expected = io::Error::from_raw_os_error(number).to_string();
             assert!(text.ends_with(&expected), "{text}");
         }
     }

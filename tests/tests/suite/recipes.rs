@@ -3,16 +3,7 @@
 
 use crate::copying::{copied, nested_cargo};
 use crate::pages::block;
-use crate::support::{
-    assert_closed, exchange, repository, request, require_ipv6, response, wait_until,
-};
-use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
-use tests::{Process, Server, tcp, udp, unused_address};
+use crate::support::*;
 
 /// Returns a copy of a program with the two edits of copying.md.
 fn copy(program: &str, main: &str) -> String {
@@ -166,7 +157,7 @@ fn deadline_ends_request_of_one_byte_at_a_time() {
     let start = Instant::now();
     // The server may reset the connection.
     while stream.write_all(b"x").is_ok() && server.stderr().is_empty() {
-        assert!(start.elapsed() < tests::DEADLINE);
+        assert!(start.elapsed() < DEADLINE);
         thread::sleep(Duration::from_millis(10));
     }
     assert!(start.elapsed() >= Duration::from_millis(500));
@@ -202,8 +193,8 @@ fn broadcast_reaches_server() {
     let broadcast = format!("127.255.255.255:{port}");
     let reply = format!("127.0.0.1:{port}: HELLO\n");
     let mut client = assert_cmd::Command::new(copied("broadcast"));
-    client.arg(&broadcast).timeout(tests::DEADLINE).assert().success().stdout(reply);
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.arg(&broadcast).timeout(DEADLINE).assert().success().stdout(reply);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let error = socket.send_to(b"hello", &broadcast).unwrap_err();
     assert_eq!(error.to_string(), "Permission denied (os error 13)");
     // A server with one address does not receive it.
@@ -221,8 +212,8 @@ fn multicast_reaches_server() {
     let server = start("multicast");
     let port = server.address().port();
     // Linux sends from the interface that has this address.
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(tests::DEADLINE)).unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
     socket.send_to(b"hello", ("239.255.0.1", port)).unwrap();
     let mut reply = [0; 16];
     let (length, from) = socket.recv_from(&mut reply).unwrap();
@@ -317,6 +308,6 @@ fn unspecified_ipv6_address_includes_ipv4() {
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let client = stream.local_addr().unwrap().port();
     assert!(server.wait_for(&format!("[::ffff:127.0.0.1]:{client} connected")).is_some());
-    let error = std::net::TcpListener::bind(("0.0.0.0", port)).unwrap_err();
+    let error = TcpListener::bind(("0.0.0.0", port)).unwrap_err();
     assert_eq!(error.to_string(), "Address already in use (os error 98)");
 }

@@ -1,15 +1,7 @@
 //! Signals: SIGSTOP and SIGCONT interrupt calls with a timeout; SIGTERM leaves the port usable.
 
-use crate::support::{
-    UDP_CLIENTS, assert_closed, fake_tcp_server, fake_udp_server, letters, output_of, receive,
-    request_any, signal, start, suspend_and_resume, wait_until,
-};
-use std::fs;
-use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use crate::support::*;
 use std::sync::mpsc;
-use std::thread;
-use tests::{DEADLINE, Server, tcp};
 
 const SERVER: &str = "tcp-threaded-server";
 const CLIENT: &str = "tcp-threaded-client";

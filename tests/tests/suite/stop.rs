@@ -1,13 +1,7 @@
 //! The graceful stop of the threaded servers, which `--until-eof` starts when standard input ends.
 
-use crate::support::{exchange, receive, request_any, require_ipv6, wait_until};
-use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
-use std::process::{Command, Stdio};
+use crate::support::*;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::thread;
-use std::time::{Duration, Instant};
-use tests::{Server, program, tcp, udp};
 
 const SERVERS: [&str; 2] = ["tcp-threaded-server", "udp-threaded-server"];
 const TCP: &str = SERVERS[0];
@@ -76,12 +70,12 @@ fn stdin_without_content_ends_at_once() {
     for name in SERVERS {
         let mut command = Command::new(program(name));
         command.args([":0", "--until-eof"]).stdin(Stdio::null());
-        let output = assert_cmd::Command::from_std(command).timeout(tests::DEADLINE).assert();
+        let output = assert_cmd::Command::from_std(command).timeout(DEADLINE).assert();
         output.success().stderr("").stdout(predicates::str::starts_with("listening on "));
         #[cfg(unix)]
         {
             let script = "exec \"$0\" \"$@\" <&-";
-            let mut command = crate::support::shell(script, program(name));
+            let mut command = shell(script, program(name));
             let mut server = Server::spawn(command.args([":0", "--until-eof"]));
             wait_until("the server has exited", || !server.is_running());
             assert_stops(&mut server);
@@ -148,7 +142,7 @@ fn pending_connections_are_reset() {
     drop(busy);
     assert_stops(&mut server);
     for mut stream in &pending {
-        stream.set_read_timeout(Some(tests::DEADLINE)).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
         assert!(!matches!(stream.read(&mut [0]), Ok(1)));
     }
 }
@@ -157,7 +151,7 @@ fn pending_connections_are_reset() {
 fn requests_in_progress_are_finished() {
     let mut server = start(UDP, &["--workers", "2", "--delay", "0.3"]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(tests::DEADLINE)).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
     for _ in 0..6 {
         socket.send_to(b"x", server.address()).unwrap();
     }
@@ -217,8 +211,7 @@ fn server_stops_under_flood() {
 #[cfg(target_os = "linux")]
 mod linux {
     use super::*;
-    use crate::support::{limited, start_failing, strace};
-    use std::{env, fs, process};
+    use std::process;
 
     #[test]
     fn server_stops_without_free_descriptor() {
@@ -294,7 +287,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
         for name in SERVERS {
             let mut command = assert_cmd::Command::new("python3");
             command.args(["-c", TERMINAL]).arg(program(name)).args([":0", "--until-eof"]);
-            command.timeout(tests::DEADLINE).assert().success().stderr("");
+            command.timeout(DEADLINE).assert().success().stderr("");
         }
     }
 }

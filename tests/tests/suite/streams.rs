@@ -1,15 +1,9 @@
 //! Standard streams that are closed, missing or unreadable.
 
-use crate::support::{
-    UDP_CLIENTS, assert_closed, clients, exchange, request_any, servers, wait_until,
-};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use crate::support::*;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout};
 use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
-use tests::{DEADLINE, PAIRS, Server, program, tcp, unused_address};
 
 /// A child without the harness, which would keep its pipes open; dropping it kills the child.
 struct KillOnDrop(Child);
@@ -55,39 +49,23 @@ fn first_line(child: &mut KillOnDrop) -> (BufReader<ChildStdout>, String) {
     line.recv_timeout(DEADLINE).unwrap()
 }
 
-/// Starts a server without the harness, which would keep its pipes open.
-fn start_server(name: &str, options: &[&str]) -> (KillOnDrop, BufReader<ChildStdout>, SocketAddr) {
-    let mut command = Command::new(program(name));
-    let mut server = KillOnDrop::spawn(command.arg("127.0.0.1:0").args(options));
-    let (output, first) = first_line(&mut server);
-    let address = first.strip_prefix("listening on ").unwrap().parse().unwrap();
-    (server, output, address)
-}
-
 /// Returns a program that starts once its standard input is closed, so that a pipe can be closed
 /// before it writes. On Windows, without a shell, it starts at once, and may have written by then.
 fn held(name: &str) -> Command {
     #[cfg(unix)]
-    return crate::support::shell("read go; exec \"$0\" \"$@\"", program(name));
+    return shell("read go; exec \"$0\" \"$@\"", program(name));
     #[cfg(not(unix))]
     Command::new(program(name))
 }
 
 #[test]
-fn server_survives_closed_stdout() {
-    for name in servers() {
-        let (mut server, output, address) = start_server(&name, &["--count", "20"]);
-        drop(output);
-        (0..20).for_each(|_| request_any(&name, address));
-        assert_eq!(server.end(), (0, String::new()), "{name}");
-    }
-}
-
-#[test]
 fn server_survives_closed_stderr() {
-    let options = ["--workers", "1", "--idle-timeout", "0.2", "--count", "3"];
-    let (mut server, _output, address) = start_server("tcp-threaded-server", &options);
+    let mut command = Command::new(program("tcp-threaded-server"));
+    command.args([":0", "--workers=1", "--idle-timeout=0.2", "--count=3"]);
+    let mut server = KillOnDrop::spawn(&mut command);
+    let (_output, first) = first_line(&mut server);
     drop(server.0.stderr.take());
+    let address = first.strip_prefix("listening on ").unwrap().parse().unwrap();
     // The server logs the timeouts of silent clients.
     (0..2).for_each(|_| assert_closed(&tcp(address)));
     assert_eq!(exchange(&tcp(address), b"hello"), b"HELLO");
@@ -95,25 +73,25 @@ fn server_survives_closed_stderr() {
 }
 
 #[test]
-fn client_exits_quietly_when_stdout_is_closed() {
-    for pair in PAIRS {
-        let server = Server::start(&format!("{pair}-server"), &["--quiet", "--count", "10000000"]);
-        for lines_read in [0, 1] {
-            let name = format!("{pair}-client");
-            let mut command = Command::new(program(&name));
-            let address = server.address().to_string();
-            let mut client = KillOnDrop::spawn(command.args([&address, "-"]));
-            let mut input = client.0.stdin.take().unwrap();
-            // Until the client has exited.
-            let writer = thread::spawn(move || while input.write_all(b"hello\n").is_ok() {});
-            if lines_read == 1 {
-                let (_, line) = first_line(&mut client);
-                assert!(line == "HELLO" || line.starts_with("sent \"hello\" to "), "{line}");
-            }
-            drop(client.0.stdout.take());
-            assert_eq!(client.end(), (0, String::new()), "{name}");
-            writer.join().unwrap();
+fn client_exits_at_closed_stdout_with_open_stdin() {
+    for (pair, lines_read) in PAIRS.iter().flat_map(|pair| [(pair, 0), (pair, 1)]) {
+        let server = Server::start(&format!("{pair}-server"), &["--quiet", "--count", "100"]);
+        let mut command = Command::new(program(&format!("{pair}-client")));
+        let mut client = KillOnDrop::spawn(command.args([&server.address().to_string(), "-"]));
+        let mut input = client.0.stdin.take().unwrap();
+        if lines_read == 1 {
+            input.write_all(b"hello\n").unwrap();
+            let line = first_line(&mut client).1;
+            assert!(line == "HELLO" || line.starts_with("sent \"hello\" to "), "{line}");
         }
+        drop(client.0.stdout.take());
+        // A process that another test starts may hold the pipe until it executes its program, so the
+        // first writes may succeed.
+        for _ in 0..5 {
+            let _ = input.write_all(b"hello\n");
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(client.end(), (0, String::new()), "{pair}");
     }
 }
 
@@ -148,25 +126,6 @@ fn closed_stderr_changes_no_exit_code() {
     }
 }
 
-#[test]
-fn client_exits_at_closed_stdout_with_open_stdin() {
-    for name in UDP_CLIENTS {
-        let server = Server::start("udp-threaded-server", &["--quiet"]);
-        let mut command = Command::new(program(name));
-        let mut client = KillOnDrop::spawn(command.args([&server.address().to_string(), "-"]));
-        let mut input = client.0.stdin.take().unwrap();
-        input.write_all(b"one\n").unwrap();
-        assert_eq!(first_line(&mut client).1, "ONE");
-        // A process that another test starts may hold the pipe until it executes its program, so the
-        // first writes may succeed.
-        for _ in 0..5 {
-            let _ = input.write_all(b"two\n");
-            thread::sleep(Duration::from_millis(50));
-        }
-        assert_eq!(client.end(), (0, String::new()), "{name}");
-    }
-}
-
 #[cfg(unix)]
 #[test]
 fn nonblocking_stdin_is_no_timeout() {
@@ -187,8 +146,7 @@ fn nonblocking_stdin_is_no_timeout() {
 #[cfg(target_os = "linux")]
 #[test]
 fn programs_work_with_unusable_standard_streams() {
-    use crate::support::{redirected, request_when_listening};
-    use tests::Process;
+    use crate::support::*;
     let full = "standard output: No space left on device (os error 28)";
     for (redirection, expected) in [
         (">&-", None),
@@ -223,8 +181,8 @@ fn client_reports_unreadable_stdin() {
     let server = Server::start("tcp-threaded-server", &["--quiet"]);
     // The server's end may arrive before or after the reader's.
     for _ in 0..10 {
-        let mut command = crate::support::redirected("</", "tcp-threaded-client");
-        let mut client = tests::Process::spawn(command.args([&server.address().to_string(), "-"]));
+        let mut command = redirected("</", "tcp-threaded-client");
+        let mut client = Process::spawn(command.args([&server.address().to_string(), "-"]));
         assert_eq!(client.exit_code(), 1);
         let error = "standard input: Is a directory (os error 21)";
         assert_eq!(client.stderr(), format!("tcp-threaded-client: {error}\n"));

@@ -1,18 +1,18 @@
-//! What several modules of the suite share beyond the harness.
+//! What the modules of the suite share: names that most of them use, and helpers beyond the harness.
 //!
-//! [`command`] runs an example to its end (assert_cmd); [`start`] and [`tests::Server`] hold one while the
-//! test does something else (the harness).
+//! [`output`] and [`error`] run an example to its end (assert_cmd); [`start`] and [`Server`] hold one
+//! while the test does something else (the harness).
 
-use std::env;
-use std::fs;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+pub use std::io::{self, ErrorKind, Read, Write};
+pub use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+pub use std::path::{Path, PathBuf};
+pub use std::process::{Command, Stdio};
+pub use std::time::{Duration, Instant};
+pub use std::{env, fs, thread};
+pub use tests::{DEADLINE, LARGEST, PAIRS, Process, Server, program, tcp, udp, unused_address};
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
-use tests::{DEADLINE, LARGEST, PAIRS, Process, program, tcp, udp};
+use std::thread::JoinHandle;
 
 /// The UDP servers that reply, and their clients.
 pub const UDP_SERVERS: [&str; 2] = ["udp-echo-server", "udp-threaded-server"];
@@ -31,6 +31,22 @@ pub fn command(name: &str) -> assert_cmd::Command {
     let mut command = assert_cmd::Command::new(program(name));
     command.timeout(DEADLINE);
     command
+}
+
+/// Runs an example to its end, asserts that it succeeds without an error, and returns what it printed.
+#[track_caller]
+pub fn output(name: &str, arguments: &[&str], input: impl Into<Vec<u8>>) -> String {
+    let assert = command(name).args(arguments).write_stdin(input).assert();
+    let output = assert.success().stderr("").get_output().stdout.clone();
+    String::from_utf8(output).unwrap()
+}
+
+/// Runs an example to its end, asserts that it fails and prints nothing, and returns its error line.
+#[track_caller]
+pub fn error(name: &str, arguments: &[&str], input: impl Into<Vec<u8>>) -> String {
+    let assert = command(name).args(arguments).write_stdin(input).assert();
+    let error = assert.code(1).stdout("").get_output().stderr.clone();
+    String::from_utf8(error).unwrap()
 }
 
 /// Starts an example that is no server.
@@ -109,7 +125,7 @@ pub fn request_when_listening(server: &str, address: SocketAddr) {
     }
     let bound = format!(" 0100007F:{:04X} ", address.port());
     wait_until("the server listens", || {
-        std::fs::read_to_string("/proc/net/udp").unwrap().contains(&bound)
+        fs::read_to_string("/proc/net/udp").unwrap().contains(&bound)
     });
     udp(address).send(b"hello").unwrap();
 }
@@ -228,14 +244,6 @@ pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(path)
 }
 
-/// Returns the Cargo that runs this test, for a build that does not depend on the current one.
-pub fn cargo(directory: &Path) -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo.current_dir(directory).env("CARGO_NET_OFFLINE", "true");
-    cargo.env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_BUILD_TARGET");
-    cargo
-}
-
 /// Runs a program under a shell, which closes or redirects streams or sets limits for it.
 #[cfg(unix)]
 pub fn shell(script: &str, program: impl Into<PathBuf>) -> Command {
@@ -269,7 +277,6 @@ pub use linux::*;
 #[cfg(target_os = "linux")]
 mod linux {
     use super::*;
-    use tests::Server;
 
     /// Suspends and resumes a process, and waits until each of both has happened.
     pub fn suspend_and_resume(process: u32) {

@@ -1,14 +1,7 @@
 //! The TCP client: what it sends, prints, and takes for the end.
 
-use crate::support::{command, fake_tcp_server, letters, output_of, retry_on_eintr, start};
-use predicates::str::{ends_with, starts_with};
-use std::io::{Read, Write};
-use std::iter;
-use std::net::{TcpListener, TcpStream};
+use crate::support::*;
 use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
-use tests::{DEADLINE, Process, Server, unused_address};
 
 const CLIENT: &str = "tcp-threaded-client";
 const SERVER: &str = "tcp-threaded-server";
@@ -32,52 +25,34 @@ fn splits_responses_by_length_not_by_read() {
         }
         stream.write_all(b"TW\nTHREE").unwrap();
     });
-    command(CLIENT)
-        .args([&address, "one", "", "tw\n", "three"])
-        .assert()
-        .success()
-        .stdout("ONE\n\nTW\n\nTHREE\n")
-        .stderr("");
+    let output = output(CLIENT, &[&address, "one", "", "tw\n", "three"], "");
+    assert_eq!(output, "ONE\n\nTW\n\nTHREE\n");
     server.join().unwrap();
 }
 
 #[test]
 fn sends_ten_thousand_messages() {
     let server = Server::start(SERVER, &["--quiet"]);
-    let address = iter::once(server.address().to_string());
-    let output = command(CLIENT)
-        .args(address.chain(iter::repeat_n("m".to_string(), 10_000)))
-        .assert()
-        .success()
-        .stderr("")
-        .get_output()
-        .stdout
-        .clone();
-    assert!(output == "M\n".repeat(10_000).as_bytes());
+    let address = server.address().to_string();
+    let arguments = [&[&*address][..], &["m"; 10_000]].concat();
+    assert!(output(CLIENT, &arguments, "") == "M\n".repeat(10_000));
 }
 
 #[test]
 fn passes_stdin_through_unchanged() {
     let server = Server::start(SERVER, &[]);
     for input in ["", "one line\n", "no newline", "\n\n"] {
-        command(CLIENT)
-            .args([&server.address().to_string(), "-"])
-            .write_stdin(input)
-            .assert()
-            .success()
-            .stdout(input.to_uppercase());
+        let output = output(CLIENT, &[&server.address().to_string(), "-"], input);
+        assert_eq!(output, input.to_uppercase());
     }
 }
 
 #[test]
 fn reports_missing_server() {
     let address = unused_address().to_string();
-    command(CLIENT)
-        .args([&address])
-        .assert()
-        .code(1)
-        .stderr(starts_with(format!("{CLIENT}: cannot connect to {address}: ")))
-        .stderr(ends_with("; is the server running?\n"));
+    let error = error(CLIENT, &[&address], "");
+    assert!(error.starts_with(&format!("{CLIENT}: cannot connect to {address}: ")), "{error}");
+    assert!(error.ends_with("; is the server running?\n"), "{error}");
 }
 
 #[test]
@@ -86,8 +61,8 @@ fn reports_incomplete_response() {
         stream.read_exact(&mut [0; 5]).unwrap();
         stream.write_all(b"HEL").unwrap();
     });
-    let error = format!("{CLIENT}: {address} closed the connection: received 3 of 5 bytes\n");
-    command(CLIENT).args([&address, "hello"]).assert().code(1).stdout("").stderr(error);
+    let expected = format!("{CLIENT}: {address} closed the connection: received 3 of 5 bytes\n");
+    assert_eq!(error(CLIENT, &[&address, "hello"], ""), expected);
     server.join().unwrap();
 }
 
@@ -138,15 +113,12 @@ fn exits_after_timeout_when_server_does_not_read() {
         });
         // More than the buffers of both sides hold.
         let request = "x".repeat(20 << 20);
-        let mut client = command(CLIENT);
-        client.args(["--timeout", "0.3", &address]);
-        if piped {
-            client.arg("-").write_stdin(request);
-        } else if cfg!(unix) {
-            client.args(vec!["x".repeat(100_000); 15]);
-        }
-        let error = starts_with(format!("{CLIENT}: timed out waiting for {address}"));
-        client.assert().code(1).stdout("").stderr(error);
+        let message = "x".repeat(if cfg!(unix) { 100_000 } else { 1_000 });
+        let messages = if piped { vec!["-"] } else { vec![&*message; 15] };
+        let arguments = [&["--timeout", "0.3", &*address][..], &messages].concat();
+        let error = error(CLIENT, &arguments, request);
+        let expected = format!("{CLIENT}: timed out waiting for {address}");
+        assert!(error.starts_with(&expected), "{error}");
         drop(end);
         server.join().unwrap();
     }
@@ -162,7 +134,7 @@ fn exits_after_whole_response_with_both_sides_open() {
         stream.write_all(b"HELLO").unwrap();
         stream
     });
-    command(CLIENT).args([&address, "hello"]).assert().success().stdout("HELLO\n").stderr("");
+    assert_eq!(output(CLIENT, &[&address, "hello"], ""), "HELLO\n");
     server.join().unwrap();
 }
 
@@ -198,8 +170,7 @@ fn accepts_response_of_any_length_to_stdin() {
             stream.read_to_end(&mut Vec::new()).unwrap();
             stream.write_all(response.as_bytes()).unwrap();
         });
-        let client = command(CLIENT).args([&address, "-"]).write_stdin("hello\n").assert();
-        client.success().stdout(response).stderr("");
+        assert_eq!(output(CLIENT, &[&address, "-"], "hello\n"), response);
         server.join().unwrap();
     }
 }
@@ -239,7 +210,7 @@ fn sends_and_receives_at_same_time() {
     assert!(client.wait_for("").is_some());
     #[cfg(target_os = "linux")]
     for process in [server.id(), client.id()] {
-        let peak = crate::support::status(process, "VmHWM");
+        let peak = status(process, "VmHWM");
         assert!(peak < 16_384, "{peak} KiB");
     }
     assert!(output_of(client).into_bytes() == request.to_ascii_uppercase());

@@ -1,10 +1,6 @@
 //! The TCP server: what it replies and prints, and what clients cannot do to it.
 
-use crate::support::{assert_no_response, exchange, reset};
-use std::io::{Read, Write};
-use std::thread;
-use std::time::Duration;
-use tests::{Server, tcp};
+use crate::support::*;
 
 const SERVER: &str = "tcp-threaded-server";
 

@@ -1,37 +1,21 @@
 //! The three UDP clients: what they send, print, and take for a reply.
 
-use crate::support::{
-    UDP_CLIENTS, command, fake_udp_server, output_of, receive, start, wait_until,
-};
-use predicates::str::{ends_with, starts_with};
+use crate::support::*;
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
-use std::net::UdpSocket;
-use std::thread;
-use std::time::{Duration, Instant};
-use tests::{LARGEST, Server, unused_address};
 
 #[test]
 fn sends_without_server() {
     let address = unused_address();
     for _ in 0..3 {
-        command("udp-basic-client")
-            .args([&address.to_string(), "a", "b"])
-            .assert()
-            .success()
-            .stdout(format!("sent \"a\" to {address}\nsent \"b\" to {address}\n"))
-            .stderr("");
+        let expected = format!("sent \"a\" to {address}\nsent \"b\" to {address}\n");
+        assert_eq!(output("udp-basic-client", &[&address.to_string(), "a", "b"], ""), expected);
     }
 }
 
 #[test]
 fn sends_arguments_and_lines_in_order() {
     let (server, address) = fake_udp_server();
-    command("udp-basic-client")
-        .args([&address, "first", "-", "last"])
-        .write_stdin("one\n\ntwo words")
-        .assert()
-        .success();
+    output("udp-basic-client", &[&address, "first", "-", "last"], "one\n\ntwo words");
     for message in ["first", "one", "", "two words", "last"] {
         assert_eq!(receive(&server).0, message.as_bytes());
     }
@@ -41,13 +25,9 @@ fn sends_arguments_and_lines_in_order() {
 fn prints_reply_to_each_message_in_order() {
     let server = Server::start("udp-echo-server", &[]);
     let lines: String = (0..200).map(|number| format!("line {number}\n")).collect();
-    command("udp-echo-client")
-        .args(["--timeout=30", &server.address().to_string(), "hello", "W\u{f6}rld\t", "-"])
-        .write_stdin(format!("{lines}\nend"))
-        .assert()
-        .success()
-        .stdout(format!("HELLO\nW\u{f6}RLD\t\n{}\nEND\n", lines.to_uppercase()))
-        .stderr("");
+    let arguments = ["--timeout=30", &server.address().to_string(), "hello", "W\u{f6}rld\t", "-"];
+    let output = output("udp-echo-client", &arguments, format!("{lines}\nend"));
+    assert_eq!(output, format!("HELLO\nW\u{f6}RLD\t\n{}\nEND\n", lines.to_uppercase()));
 }
 
 #[test]
@@ -80,12 +60,9 @@ fn sends_message_that_is_not_utf8_unchanged() {
     use std::os::unix::ffi::OsStrExt;
     let server = Server::start("udp-echo-server", &[]);
     for name in UDP_CLIENTS {
-        command(name)
-            .args(["--timeout=30", &server.address().to_string()])
-            .arg(OsStr::from_bytes(b"a\xffz"))
-            .assert()
-            .success()
-            .stdout(&b"A\xffZ\n"[..]);
+        let mut client = command(name);
+        client.arg(server.address().to_string()).arg(OsStr::from_bytes(b"a\xffz"));
+        client.arg("--timeout=30").assert().success().stdout(&b"A\xffZ\n"[..]);
     }
     assert!(server.wait_for(r#""a\xffz" from"#).is_some());
 }
@@ -95,15 +72,12 @@ fn sends_message_that_is_not_utf8_unchanged() {
 fn refuses_message_that_fits_no_datagram() {
     let (server, address) = fake_udp_server();
     for name in ["udp-basic-client", "udp-echo-client", "udp-threaded-client"] {
-        command(name)
-            .args([&address, &"y".repeat(65_508)])
-            .assert()
-            .code(1)
-            .stdout("")
-            .stderr(starts_with(format!("{name}: message \"yyy")))
-            .stderr(ends_with("yyy\" has 65508 bytes; a datagram carries at most 65507\n"));
+        let error = error(name, &[&address, &"y".repeat(65_508)], "");
+        assert!(error.starts_with(&format!("{name}: message \"yyy")), "{error}");
+        let end = "yyy\" has 65508 bytes; a datagram carries at most 65507\n";
+        assert!(error.ends_with(end), "{error}");
     }
-    command("udp-basic-client").args([&address, "next"]).assert().success();
+    output("udp-basic-client", &[&address, "next"], "");
     assert_eq!(receive(&server).0, b"next");
 }
 
@@ -170,13 +144,11 @@ fn exits_after_all_attempts() {
     for (address, timeout) in [(&silent, "0.1"), (&silent, "0.000000001"), (&unused, "0.1")] {
         for name in UDP_CLIENTS {
             let started = Instant::now();
-            command(name)
-                .args(["--timeout", timeout, "--attempts", "3", address, "hello"])
-                .assert()
-                .code(1)
-                .stdout("")
-                .stderr(starts_with(format!("{name}: no reply from {address} after 3 attempts: ")))
-                .stderr(ends_with("; is the server running?\n"));
+            let arguments = ["--timeout", timeout, "--attempts", "3", address, "hello"];
+            let error = error(name, &arguments, "");
+            let start = format!("{name}: no reply from {address} after 3 attempts: ");
+            assert!(error.starts_with(&start), "{error}");
+            assert!(error.ends_with("; is the server running?\n"), "{error}");
             // A timeout is rounded down to microseconds.
             let took = started.elapsed() + Duration::from_millis(1);
             assert!(timeout != "0.1" || took >= Duration::from_millis(100 + 200 + 400), "{took:?}");
@@ -225,18 +197,13 @@ fn sends_largest_line_and_refuses_longer_one() {
         let address = server.address().to_string();
         for name in UDP_CLIENTS {
             let message = "y".repeat(if cfg!(target_vendor = "apple") { LARGEST } else { max });
-            command(name)
-                .args(["--timeout=30", &address, "-"])
-                .write_stdin(message.clone())
-                .assert()
-                .success()
-                .stdout(format!("{}\n", message.to_uppercase()));
+            let output = output(name, &["--timeout=30", &address, "-"], &*message);
+            assert_eq!(output, format!("{}\n", message.to_uppercase()));
         }
         for name in ["udp-basic-client", "udp-echo-client", "udp-threaded-client"] {
             let line = format!("a line has more than the {max} bytes of a datagram");
-            let mut client = command(name);
-            let client = client.args([&address, "-"]).write_stdin("y".repeat(max + 1)).assert();
-            client.code(1).stdout("").stderr(format!("{name}: standard input: {line}\n"));
+            let error = error(name, &[&address, "-"], "y".repeat(max + 1));
+            assert_eq!(error, format!("{name}: standard input: {line}\n"));
         }
     }
 }
@@ -265,7 +232,7 @@ fn accepts_reply_after_refusal() {
         let remote = format!(" 0100007F:{:04X} ", address.port());
         let mut port = 0;
         wait_until("the client has a socket", || {
-            let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+            let table = fs::read_to_string("/proc/net/udp").unwrap();
             let line = table.lines().find(|line| line.contains(&remote));
             let Some(line) = line else { return false };
             let local = line.split_whitespace().nth(1).unwrap().rsplit(':').next().unwrap();

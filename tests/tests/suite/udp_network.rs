@@ -1,12 +1,8 @@
 //! The UDP clients on a network that loses, duplicates and reorders datagrams.
 
-use crate::support::{UDP_CLIENTS, command};
+use crate::support::*;
 use std::collections::HashMap;
-use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
-use std::time::Duration;
-use tests::Server;
 
 #[test]
 fn clients_get_all_replies() {

@@ -1,11 +1,7 @@
 //! The three UDP servers: what they receive, reply and print.
 
-use crate::support::{UDP_SERVERS, command, receive, request};
+use crate::support::*;
 use std::collections::BTreeSet;
-use std::net::UdpSocket;
-use std::thread;
-use std::time::{Duration, Instant};
-use tests::{DEADLINE, LARGEST, Server, udp};
 
 /// Waits until a server has exited by itself, and returns its lines after the first.
 fn lines_at_exit(server: &mut Server) -> Vec<String> {
@@ -154,10 +150,7 @@ fn more_requests_than_workers_wait_for_a_worker() {
 #[test]
 fn has_two_workers_or_more_by_default() {
     let mut server = Server::start("udp-threaded-server", &["--delay", "1", "--count", "2"]);
-    command("udp-threaded-client")
-        .args(["--timeout", "30", &server.address().to_string(), "a", "b"])
-        .assert()
-        .success();
+    output("udp-threaded-client", &["--timeout=30", &server.address().to_string(), "a", "b"], "");
     let lines = lines_at_exit(&mut server);
     assert_eq!(workers_of(&lines).len(), 2, "{lines:?}");
 }
@@ -167,7 +160,7 @@ fn has_two_workers_or_more_by_default() {
 #[test]
 fn drops_datagram_from_own_port() {
     for name in UDP_SERVERS {
-        let address = tests::unused_address();
+        let address = unused_address();
         let mut server = Server::start_at(name, &address.to_string(), &["--count", "2"]);
         let spoofer = UdpSocket::bind(("127.0.0.2", address.port())).unwrap();
         let socket = udp(address);
