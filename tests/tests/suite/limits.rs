@@ -45,35 +45,24 @@ mod linux {
 
     #[test]
     #[ignore = "needs strace"]
-    fn accept_doubles_delay_until_success() {
-        let options = ["--workers", "1", "--count", "2"];
-        let inject = "accept4:error=EMFILE:when=1..4";
-        let mut server = start_failing(inject, SERVER, &options);
-        (0..2).for_each(|_| assert_eq!(exchange(&tcp(server.address()), b"next"), b"NEXT"));
-        assert_eq!(server.exit_code(), 0);
-        // The third and the fourth error are within a second of the second.
-        let line =
-            format!("{SERVER}: cannot accept: Too many open files (os error 24); retrying in");
-        assert_eq!(server.stderr(), format!("{line} 1 ms\n{line} 2 ms\n"));
-    }
-
-    #[test]
-    #[ignore = "needs strace"]
-    fn receive_retries_system_error_after_delay() {
-        let errors = [
-            ("udp-basic-server", "ENOMEM", "Cannot allocate memory (os error 12)"),
-            ("udp-echo-server", "ENOMEM", "Cannot allocate memory (os error 12)"),
-            ("udp-threaded-server", "ENOBUFS", "No buffer space available (os error 105)"),
-        ];
-        for (name, error, text) in errors {
+    fn system_error_doubles_delay_until_success() {
+        const FILES: &str = "cannot accept: Too many open files (os error 24)";
+        const MEMORY: &str = "cannot receive: Cannot allocate memory (os error 12)";
+        for (name, inject, error) in [
+            (SERVER, "accept4:error=EMFILE", FILES),
+            ("udp-basic-server", "recvfrom:error=ENOMEM", MEMORY),
+            (UDP_SERVERS[0], "recvfrom:error=ENOMEM", MEMORY),
+            (UDP_SERVERS[1], "recvfrom:error=ENOMEM", MEMORY),
+        ] {
             let started = Instant::now();
-            let inject = format!("recvfrom:error={error}:when=1..9");
+            let inject = format!("{inject}:when=1..9");
             let mut server = start_failing(&inject, name, &["--count", "1"]);
             request_any(name, server.address());
             assert_eq!(server.exit_code(), 0);
             // The delays are 1, 2, 4 … 256 ms.
             assert!(started.elapsed() >= Duration::from_millis(511));
-            let line = format!("{name}: cannot receive: {text}; retrying in");
+            // Further errors are within a second of the second.
+            let line = format!("{name}: {error}; retrying in");
             assert_eq!(server.stderr(), format!("{line} 1 ms\n{line} 2 ms\n"));
         }
     }
