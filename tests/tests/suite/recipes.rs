@@ -18,6 +18,12 @@ fn with_handler(source: &str, handler: &str) -> String {
     format!("{before}{handler}{after}")
 }
 
+/// Inserts a block of a page into a source.
+fn insert(source: &str, after: &str, marker: &str) -> String {
+    let (before, rest) = source.split_once(after).unwrap();
+    [before, after, &block(marker), rest].concat()
+}
+
 /// Returns the code of pitfalls.md that causes them, which compiles: no compiler prevents it.
 fn causes() -> String {
     let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
@@ -57,16 +63,11 @@ pub fn sources() -> Vec<(String, String)> {
     let tcp = copy("tcp-threaded-server", &block("copying: tcp server"));
     let udp = copy("udp-echo-server", &block("copying: udp server"));
     let with_tcp = |marker: &str| with_handler(&tcp, &block(marker));
-
     let deadline = with_tcp("recipe: deadline handler") + "\n" + &block("recipe: deadline type");
-    let deadline = deadline.replace("from_secs(5)", "from_millis(500)");
-    let (before, fields) = tcp.split_once("struct Server {\n").unwrap();
-    let state = format!("{before}struct Server {{\n{}{fields}", block("recipe: state field"));
-    let (before, values) = state.split_once("(Server {\n").unwrap();
-    let state = format!("{before}(Server {{\n{}{values}", block("recipe: state value"));
+    let state = insert(&tcp, "struct Server {\n", "recipe: state field");
+    let state = insert(&state, "(Server {\n", "recipe: state value");
     let port = copy("tcp-threaded-server", &block("port: main"));
-    let (before, fields) = port.split_once("struct Server {\n").unwrap();
-    let port = format!("{before}struct Server {{\n{}{fields}", block("port: field"));
+    let port = insert(&port, "struct Server {\n", "port: field");
     // The client of the test takes the address of the server from its command line.
     let broadcast = block("recipe: broadcast")
         .replace("\"255.255.255.255:8888\"", "std::env::args().nth(1).unwrap()");
@@ -74,7 +75,7 @@ pub fn sources() -> Vec<(String, String)> {
         ("reversing", with_handler(&udp, &block("copying: handler"))),
         ("lines", with_tcp("recipe: lines")),
         ("length-prefix", with_tcp("recipe: length prefix")),
-        ("deadline", deadline),
+        ("deadline", deadline.replace("from_secs(5)", "from_millis(500)")),
         ("state", with_handler(&state, &block("recipe: state handler"))),
         ("port-of-python", with_handler(&port, &block("port: handler"))),
         ("own-test", tcp.clone() + "\n" + &block("recipe: own test")),

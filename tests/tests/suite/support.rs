@@ -168,14 +168,6 @@ pub fn assert_closed(mut stream: &TcpStream) {
     assert_eq!(retry_on_eintr(|| stream.read(&mut [0])), 0);
 }
 
-/// Asserts that no byte has arrived.
-#[track_caller]
-pub fn assert_no_response(stream: &TcpStream) {
-    stream.set_nonblocking(true).unwrap();
-    assert_eq!(stream.peek(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
-    stream.set_nonblocking(false).unwrap();
-}
-
 /// Closes a connection with unread bytes, for which the kernel sends a reset.
 pub fn reset(stream: TcpStream) {
     assert!(retry_on_eintr(|| stream.peek(&mut [0])) > 0);
@@ -256,12 +248,6 @@ pub fn shell(script: &str, program: impl Into<PathBuf>) -> Command {
 #[cfg(target_os = "linux")]
 pub fn redirected(redirection: &str, name: &str) -> Command {
     shell(&format!("exec \"$0\" \"$@\" {redirection}"), program(name))
-}
-
-/// Runs a program under a resource limit of the shell's.
-#[cfg(target_os = "linux")]
-pub fn limited(limit: &str, name: &str) -> Command {
-    shell(&format!("ulimit {limit}; exec \"$0\" \"$@\""), program(name))
 }
 
 /// Sends a signal by the shell's own `kill`, because not every system has it as a program.
