@@ -108,7 +108,7 @@ impl Candidate {
 
     /// Returns the path of the program, or of the interpreter.
     fn build(&self, source: &Path) -> Result<PathBuf, String> {
-        let folder = target_directory().join("competitors");
+        let folder = crate::profile_directory().with_file_name("competitors");
         let mut program = folder.join(self.name);
         let (compiler, args): (_, &[_]) = match self.source.split('/').next() {
             Some("python") => {
@@ -154,11 +154,4 @@ fn output(command: &mut Command) -> Result<String, String> {
         Err(error) if error.kind() == ErrorKind::NotFound => Err(format!("{program}: not found")),
         Err(error) => Err(format!("{program}: {error}")),
     }
-}
-
-/// Returns Cargo's target directory: the running program is TARGET/PROFILE[/deps]/PROGRAM.
-fn target_directory() -> PathBuf {
-    let this = env::current_exe().expect("the running program has a path");
-    let levels = if this.parent().is_some_and(|folder| folder.ends_with("deps")) { 3 } else { 2 };
-    this.ancestors().nth(levels).expect("a program is in a target directory").to_path_buf()
 }

@@ -38,7 +38,7 @@ use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::{Deref, DerefMut};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -56,8 +56,8 @@ pub const PAIRS: [&str; 4] = ["udp-basic", "udp-echo", "tcp-threaded", "udp-thre
 /// macOS limits it to `net.inet.udp.maxdgram`.
 pub const LARGEST: usize = if cfg!(target_vendor = "apple") { 9_216 } else { 65_507 };
 
-/// The folder of the examples' binaries, once it is known; an error if they do not build.
-static BIN_DIR: OnceLock<Result<PathBuf, ()>> = OnceLock::new();
+/// The folder of the examples' binaries, once it is known; `None` if they do not build.
+static BIN_DIR: OnceLock<Option<PathBuf>> = OnceLock::new();
 
 /// Returns the path of an example's binary.
 ///
@@ -66,47 +66,40 @@ static BIN_DIR: OnceLock<Result<PathBuf, ()>> = OnceLock::new();
 /// target directory of the current program. No call runs Cargo after [`use_bin_dir`], or if the
 /// environment variable `BIN_DIR` names the folder that contains the binaries.
 pub fn program(name: &str) -> PathBuf {
-    // The compiler's errors are printed once, not for every test.
-    let directory = BIN_DIR.get_or_init(|| match env::var_os("BIN_DIR") {
-        Some(directory) => Ok(directory.into()),
-        None => build().map_err(|error| eprintln!("{error}")),
-    });
-    let Ok(directory) = directory else { panic!("the examples do not build; one test shows why") };
+    let directory = BIN_DIR.get_or_init(|| env::var_os("BIN_DIR").map(Into::into).or_else(build));
+    let directory = directory.as_ref().expect("the examples do not build");
     directory.join(name).with_extension(env::consts::EXE_EXTENSION)
 }
 
 /// Has [`program`] return paths in this folder instead of calling Cargo. To be called first.
 pub fn use_bin_dir(directory: PathBuf) {
-    BIN_DIR.set(Ok(directory)).expect("the folder is not known yet");
+    BIN_DIR.set(Some(directory)).expect("the folder is not known yet");
 }
 
-/// Builds the examples; returns the folder of their binaries, or the compiler's errors.
-fn build() -> Result<PathBuf, String> {
-    // TARGET_DIRECTORY[/TRIPLE]/PROFILE[/deps]/NAME
+/// Returns the folder that Cargo names after the profile: TARGET_DIRECTORY[/TRIPLE]/PROFILE.
+fn profile_directory() -> PathBuf {
     let this = env::current_exe().expect("the current program has a path");
-    let mut directory = this.parent().expect("a file is in a folder");
-    if directory.ends_with("deps") {
-        directory = directory.parent().expect("`deps` is in a folder");
-    }
-    let name = |path: &Path| path.file_name().map(|name| name.to_os_string());
-    let profile = name(directory).filter(|name| name != "debug").unwrap_or("dev".into());
-    let mut root = directory.parent().expect("the profile's folder is in the target directory");
+    let levels = if this.parent().is_some_and(|folder| folder.ends_with("deps")) { 2 } else { 1 };
+    this.ancestors().nth(levels).expect("a program is in a target directory").to_path_buf()
+}
+
+/// Builds the examples and returns the folder of their binaries. Cargo prints what fails.
+fn build() -> Option<PathBuf> {
+    let directory = profile_directory();
+    let profile = directory.file_name().filter(|name| *name != "debug").unwrap_or("dev".as_ref());
+    let mut root = directory.parent()?;
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.args(["build", "--quiet", "--workspace", "--exclude", "tests", "--bins"]);
     cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")]);
     // With `--target TRIPLE` there is one more level.
-    let target = name(root).expect("a target directory has a name");
-    let above = root.parent().expect("a target directory is in a folder");
+    let (target, above) = (root.file_name()?, root.parent()?);
     if above.join("CACHEDIR.TAG").exists() && target.to_string_lossy().matches('-').count() > 1 {
         cargo.arg("--target").arg(target);
         root = above;
     }
     cargo.arg("--profile").arg(profile).arg("--target-dir").arg(root);
-    let output = cargo.output().map_err(|error| format!("cannot run Cargo: {error}"))?;
-    match output.status.success() {
-        true => Ok(directory.to_path_buf()),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-    }
+    let status = cargo.status().expect("Cargo can be run");
+    status.success().then_some(directory)
 }
 
 /// A child process whose output is captured as it arrives.
@@ -119,32 +112,20 @@ pub struct Process {
     stdin: Option<ChildStdin>,
     stdout: Arc<CapturedOutput>,
     stderr: Arc<CapturedOutput>,
-    limit: Option<Instant>,
+    /// If set, no call on this process waits beyond it.
+    pub limit: Option<Instant>,
 }
 
 impl Process {
     /// Starts a process with pipes for its three standard streams.
     pub fn spawn(command: &mut Command) -> Process {
-        Process::spawn_with(command, None, |_| {})
-    }
-
-    /// Like [`spawn`](Process::spawn), and calls `on_line` with each line of either stream.
-    ///
-    /// If there is a `limit`, no call on this process waits beyond it.
-    pub fn spawn_with(
-        command: &mut Command,
-        limit: Option<Instant>,
-        on_line: impl Fn(&str) + Clone + Send + 'static,
-    ) -> Process {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let name = format!("{command:?}");
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
         let stdin = child.stdin.take();
-        let (stdout, stderr) = (Arc::default(), Arc::default());
-        let pipes = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
-        capture(pipes.0, Arc::clone(&stdout), on_line.clone());
-        capture(pipes.1, Arc::clone(&stderr), on_line);
-        Process { name, child, stdin, stdout, stderr, limit }
+        let stdout = capture(child.stdout.take().expect("piped"));
+        let stderr = capture(child.stderr.take().expect("piped"));
+        Process { name, child, stdin, stdout, stderr, limit: None }
     }
 
     /// Returns the process's id.
@@ -166,12 +147,12 @@ impl Process {
 
     /// Returns what the process has written to standard output so far.
     pub fn stdout(&self) -> String {
-        String::from_utf8_lossy(&self.stdout.lock().bytes).into_owned()
+        self.stdout.text()
     }
 
     /// Returns what the process has written to standard error so far.
     pub fn stderr(&self) -> String {
-        String::from_utf8_lossy(&self.stderr.lock().bytes).into_owned()
+        self.stderr.text()
     }
 
     /// Writes to the process's standard input.
@@ -203,16 +184,16 @@ impl Process {
     pub fn exit_code(&mut self) -> i32 {
         self.close_stdin();
         let deadline = self.deadline();
-        loop {
+        let status = loop {
             if let Some(status) = self.child.try_wait().expect("it is a child of this process") {
-                let ended =
-                    self.stdout.wait_for_end(deadline) && self.stderr.wait_for_end(deadline);
-                assert!(ended, "{} has exited, but its output has not ended", self.name);
-                return status.code().unwrap_or(-1);
+                break status;
             }
             assert!(Instant::now() < deadline, "{} does not exit", self.name);
             thread::sleep(Duration::from_millis(2));
-        }
+        };
+        let ended = self.stdout.wait_for_end(deadline) && self.stderr.wait_for_end(deadline);
+        assert!(ended, "{} has exited, but its output has not ended", self.name);
+        status.code().unwrap_or(-1)
     }
 
     fn deadline(&self) -> Instant {
@@ -227,21 +208,7 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let (stdout, stderr) = (self.stdout(), self.stderr());
-            eprintln!("--- {}\n{}{}---", self.name, excerpt(&stdout), excerpt(&stderr));
-        }
-    }
-}
-
-/// Returns the first and the last lines of an output that may be long.
-fn excerpt(output: &str) -> String {
-    const LINES: usize = 50;
-    let lines: Vec<&str> = output.lines().collect();
-    match lines.len().saturating_sub(2 * LINES) {
-        0 => output.to_string(),
-        omitted => {
-            let (first, last) = (&lines[..LINES], &lines[LINES + omitted..]);
-            format!("{}\n[{omitted} lines omitted]\n{}\n", first.join("\n"), last.join("\n"))
+            eprintln!("--- {}\n{}{}---", self.name, self.stdout(), self.stderr());
         }
     }
 }
@@ -255,7 +222,7 @@ struct CapturedOutput {
 
 #[derive(Debug, Default)]
 struct CapturedState {
-    bytes: Vec<u8>,
+    text: String,
     has_ended: bool,
 }
 
@@ -265,54 +232,53 @@ impl CapturedOutput {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_for(&self, text: &str, deadline: Instant) -> Option<String> {
-        let mut state = self.lock();
-        loop {
-            let output = String::from_utf8_lossy(&state.bytes);
-            if let Some(line) = output.lines().find(|line| line.contains(text)) {
-                return Some(line.to_string());
-            }
-            if state.has_ended {
-                return None;
-            }
-            let remaining = deadline.saturating_duration_since(Instant::now());
-            assert!(!remaining.is_zero(), "timed out waiting for {text:?}: {}", excerpt(&output));
-            let woken = self.changed.wait_timeout(state, remaining);
-            state = woken.unwrap_or_else(PoisonError::into_inner).0;
-        }
+    fn text(&self) -> String {
+        self.lock().text.clone()
     }
 
+    /// Waits for a line that contains `text`. Returns `None` if the output ends without it.
+    fn wait_for(&self, text: &str, deadline: Instant) -> Option<String> {
+        let find = |output: &str| output.lines().find(|line| line.contains(text)).map(String::from);
+        let state = self.wait_while(deadline, |output| find(output).is_none());
+        let line = find(&state.text);
+        let in_time = line.is_some() || state.has_ended;
+        assert!(in_time, "timed out waiting for {text:?}: {}", state.text);
+        line
+    }
+
+    /// Returns whether the output ends before the deadline.
     fn wait_for_end(&self, deadline: Instant) -> bool {
+        self.wait_while(deadline, |_| true).has_ended
+    }
+
+    /// Waits until the condition is false, the output has ended, or the deadline has passed.
+    fn wait_while(
+        &self,
+        deadline: Instant,
+        condition: impl Fn(&str) -> bool,
+    ) -> MutexGuard<'_, CapturedState> {
         let remaining = deadline.saturating_duration_since(Instant::now());
-        let is_open = |state: &mut CapturedState| !state.has_ended;
-        let woken = self.changed.wait_timeout_while(self.lock(), remaining, is_open);
-        woken.unwrap_or_else(PoisonError::into_inner).0.has_ended
+        let waits = |state: &mut CapturedState| !state.has_ended && condition(&state.text);
+        let woken = self.changed.wait_timeout_while(self.lock(), remaining, waits);
+        woken.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
 /// Starts a thread that reads a pipe to its end.
-fn capture(
-    pipe: impl Read + Send + 'static,
-    output: Arc<CapturedOutput>,
-    on_line: impl Fn(&str) + Send + 'static,
-) {
+fn capture(pipe: impl Read + Send + 'static) -> Arc<CapturedOutput> {
+    let output = Arc::new(CapturedOutput::default());
+    let captured = Arc::clone(&output);
     thread::spawn(move || {
-        let mut pipe = BufReader::new(pipe);
-        loop {
-            let mut line = Vec::new();
-            let length = pipe.read_until(b'\n', &mut line).unwrap_or(0);
-            if length > 0 {
-                on_line(String::from_utf8_lossy(&line).trim_end_matches('\n'));
-            }
-            let mut state = output.lock();
-            state.bytes.extend(line);
-            state.has_ended = length == 0;
-            output.changed.notify_all();
-            if length == 0 {
-                return;
-            }
+        let (mut pipe, mut line) = (BufReader::new(pipe), Vec::new());
+        while pipe.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+            captured.lock().text += &String::from_utf8_lossy(&line);
+            captured.changed.notify_all();
+            line.clear();
         }
+        captured.lock().has_ended = true;
+        captured.changed.notify_all();
     });
+    output
 }
 
 /// A running server and its address.

@@ -15,63 +15,55 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 use tests::{Process, Server, program};
 
-const LIMIT: Duration = Duration::from_secs(30);
-
 struct Pair {
     name: &'static str,
     options: &'static [&'static str],
     messages: &'static [&'static str],
-    /// The number of lines that the server prints.
-    lines: usize,
 }
 
 const PAIRS: [Pair; 4] = [
-    Pair { name: "udp-basic", options: &[], messages: &["hello", "world", "sdfas"], lines: 4 },
-    Pair { name: "udp-echo", options: &["--count=2"], messages: &["hello", "world"], lines: 3 },
-    Pair { name: "tcp-threaded", options: &["--count=1"], messages: &["hello world"], lines: 4 },
+    Pair { name: "udp-basic", options: &[], messages: &["hello", "world", "sdfas"] },
+    Pair { name: "udp-echo", options: &["--count=2"], messages: &["hello", "world"] },
+    Pair { name: "tcp-threaded", options: &["--count=1"], messages: &["hello world"] },
     Pair {
         name: "udp-threaded",
         options: &["--count=4", "--workers=4", "--delay=0.5"],
         messages: &["one", "two", "three", "four"],
-        lines: 5,
     },
 ];
 
-/// How long `udp-threaded-server` delays each reply.
-const DELAY: Duration = Duration::from_millis(500);
-
 fn main() -> ExitCode {
-    let mut names: Vec<String> = env::args().skip(1).collect();
-    match names.first().map(String::as_str) {
-        Some("check") => return tests::faults::check(&names[1..]),
-        Some("survival") => return tests::survival::survival(&names[1..]),
-        _ => {}
-    }
-    if names.iter().any(|name| name == "-h" || name == "--help") {
-        println!("{}", usage());
-        return ExitCode::SUCCESS;
-    }
-    if let Some(index) = names.iter().position(|name| name == "--bin-dir") {
-        if index + 1 == names.len() {
-            eprintln!("tests: --bin-dir needs a value\n{}", usage());
-            return ExitCode::from(2);
+    let mut pairs = Vec::new();
+    let mut args = env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "check" => return tests::faults::check(&args.collect::<Vec<_>>()),
+            "survival" => return tests::survival::survival(&args.collect::<Vec<_>>()),
+            "--bin-dir" => match args.next() {
+                Some(directory) => tests::use_bin_dir(directory.into()),
+                None => return usage_error("--bin-dir needs a value"),
+            },
+            "-h" | "--help" => {
+                println!("{}", usage());
+                return ExitCode::SUCCESS;
+            }
+            name => match PAIRS.iter().find(|pair| pair.name == name) {
+                Some(pair) => pairs.push(pair),
+                None => return usage_error(&format!("unknown pair {name:?}")),
+            },
         }
-        tests::use_bin_dir(names.remove(index + 1).into());
-        names.remove(index);
     }
-    if let Some(unknown) = names.iter().find(|name| PAIRS.iter().all(|pair| pair.name != *name)) {
-        eprintln!("tests: unknown pair {unknown:?}\n{}", usage());
-        return ExitCode::from(2);
+    if pairs.is_empty() {
+        pairs.extend(&PAIRS);
     }
     eprintln!("building the examples ...");
     if panic::catch_unwind(|| program("")).is_err() {
         return ExitCode::FAILURE;
     }
-    demo(&names)
+    demo(&pairs)
 }
 
 fn usage() -> String {
-    let pairs: Vec<&str> = PAIRS.iter().map(|pair| pair.name).collect();
     format!(
         "\
 Usage: cargo run -p tests -- [--bin-dir DIR] [PAIR...]
@@ -81,64 +73,64 @@ Usage: cargo run -p tests -- [--bin-dir DIR] [PAIR...]
 Runs each pair, or injects faults into a server of yours, or makes the survival table.
 
 Pairs: {}",
-        pairs.join(" ")
+        tests::PAIRS.join(" ")
     )
 }
 
-/// Runs the pairs with these names, or all of them.
-fn demo(names: &[String]) -> ExitCode {
-    let limit = Instant::now() + LIMIT;
+fn usage_error(error: &str) -> ExitCode {
+    eprintln!("tests: {error}\n{}", usage());
+    ExitCode::from(2)
+}
+
+fn demo(pairs: &[&Pair]) -> ExitCode {
+    let limit = Instant::now() + Duration::from_secs(30);
     let mut results = Vec::new();
-    for pair in &PAIRS {
-        if names.is_empty() || names.iter().any(|name| name == pair.name) {
-            println!("{}", pair.name);
-            let start = Instant::now();
-            // A panic prints its reason.
-            let result = panic::catch_unwind(|| run(pair, limit));
-            results.push((pair.name, result.is_ok()));
-            println!("  took {:.2} s\n", start.elapsed().as_secs_f64());
-        }
+    for pair in pairs {
+        println!("{}", pair.name);
+        let start = Instant::now();
+        // A panic prints its reason.
+        results.push(panic::catch_unwind(|| run(pair, limit)).is_ok());
+        println!("  took {:.2} s\n", start.elapsed().as_secs_f64());
     }
-    for (name, is_ok) in &results {
-        println!("{name}: {}", if *is_ok { "ok" } else { "FAILED: see above" });
+    for (pair, is_ok) in pairs.iter().zip(&results) {
+        println!("{}: {}", pair.name, if *is_ok { "ok" } else { "FAILED: see above" });
     }
-    ExitCode::from(u8::from(results.iter().any(|(_, is_ok)| !is_ok)))
+    ExitCode::from(u8::from(results.contains(&false)))
 }
 
 /// Runs a server and its client, and checks what they print and how they exit.
 fn run(pair: &Pair, limit: Instant) {
-    let &Pair { name, options, messages, lines } = pair;
-    let start = |side: &'static str, address: &str, options: &[&str], messages: &[&str]| {
-        let mut command = Command::new(program(&format!("{name}-{side}")));
-        command.args(options).arg(address).args(messages);
-        Process::spawn_with(&mut command, Some(limit), move |line| println!("  {side}  {line}"))
+    let &Pair { name, options, messages } = pair;
+    let spawn = |side: &str, arguments: &[&[&str]]| {
+        let program = program(&format!("{name}-{side}"));
+        let mut process = Process::spawn(Command::new(program).args(arguments.concat()));
+        process.limit = Some(limit);
+        process
     };
-    let mut server = Server::listening(start("server", "127.0.0.1:0", options, &[]));
+    let mut server = Server::listening(spawn("server", &[&["127.0.0.1:0"], options]));
     let started = Instant::now();
     // With a timeout after which the demo is over, no request is repeated.
     let patience: &[&str] = if name == "udp-basic" { &[] } else { &["--timeout=30"] };
-    let mut client = start("client", &server.address().to_string(), patience, messages);
+    let mut client = spawn("client", &[patience, &[&server.address().to_string()], messages]);
     assert_eq!(client.exit_code(), 0, "the exit code of the client");
     let took = started.elapsed();
     assert_eq!(server.exit_code(), 0, "the exit code of the server");
-    let expected = messages.iter().map(|message| match name {
+    check("server", &server, messages, |message| format!("\"{message}\" from 127.0.0.1:"));
+    check("client", &client, messages, |message| match name {
         "udp-basic" => format!("sent \"{message}\" to 127.0.0.1:"),
         _ => message.to_uppercase(),
     });
-    assert_lines(&client.stdout(), messages.len(), expected);
-    let expected = messages.iter().map(|message| format!("\"{message}\" from 127.0.0.1:"));
-    assert_lines(&server.stdout(), lines, expected);
-    // Without overlap the delays would add up.
-    let overlapped = name != "udp-threaded" || took < DELAY * messages.len() as u32;
+    // Without overlap the delays of 0.5 s would add up.
+    let overlapped = name != "udp-threaded" || took.as_secs_f64() < 0.5 * messages.len() as f64;
     assert!(overlapped, "replies were not delayed at the same time, but took {took:.2?}");
 }
 
-/// Asserts that one side printed this number of lines, among them one for each message.
-fn assert_lines(output: &str, count: usize, expected: impl Iterator<Item = String>) {
-    let mut lines: Vec<&str> = output.lines().collect();
-    assert_eq!(lines.len(), count, "the number of lines");
-    for start in expected {
-        let index = lines.iter().position(|line| line.starts_with(&start));
-        lines.swap_remove(index.unwrap_or_else(|| panic!("no other line begins with {start:?}")));
+/// Prints the output of one side, and checks that one line of it begins with each message's `start`.
+fn check(side: &str, process: &Process, messages: &[&str], start: impl Fn(&str) -> String) {
+    let (stdout, stderr) = (process.stdout(), process.stderr());
+    stdout.lines().chain(stderr.lines()).for_each(|line| println!("  {side}  {line}"));
+    for start in messages.iter().map(|message| start(message)) {
+        let count = stdout.lines().filter(|line| line.starts_with(&start)).count();
+        assert_eq!(count, 1, "lines that begin with {start:?}");
     }
 }

@@ -11,6 +11,10 @@ const BEGIN: &str = "<!-- The output of `cargo run -p tests -- survival`, begin 
 const END: &str = "\n<!-- The output of `cargo run -p tests -- survival`, end -->";
 
 /// Runs the subcommand `survival`: prints the table, and with `--write` puts it into the page.
+///
+/// # Panics
+///
+/// Panics if the page is to be written, but cannot be, or has no markers.
 pub fn survival(arguments: &[String]) -> ExitCode {
     let write = match arguments {
         [] => false,
@@ -20,37 +24,41 @@ pub fn survival(arguments: &[String]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut missing = false;
-    let mut tables = Vec::new();
-    for protocol in [Protocol::Udp, Protocol::Tcp] {
-        let mut columns = Vec::new();
+    let mut complete = true;
+    let tables = [Protocol::Udp, Protocol::Tcp].map(|protocol| {
+        let mut rows = vec![header(protocol), "| --- |".into()];
+        rows.extend(faults(protocol).map(|fault| format!("| [{0}](#{0}) |", fault.name)));
         for candidate in CANDIDATES.iter().filter(|candidate| candidate.protocol == protocol) {
             match column(candidate) {
-                Ok(cells) => columns.push((candidate.label, cells)),
+                Ok(cells) => {
+                    let cells = rows.iter_mut().zip(cells);
+                    cells.for_each(|(row, cell)| *row += &format!(" {cell} |"));
+                }
                 Err(error) => {
                     eprintln!("{}: {error}", candidate.label);
-                    missing = true;
+                    complete = false;
                 }
             }
         }
-        tables.push(table(protocol, &columns));
-    }
+        rows.join("\n") + "\n"
+    });
     let table = tables.join("\n");
     println!("{table}");
-    if write && !missing {
-        let page = fs::read_to_string(PAGE).unwrap_or_default();
-        let parts = page.split_once(BEGIN).and_then(|(before, rest)| {
-            rest.split_once(END).map(|(_, after)| [before, BEGIN, &table, END, after].concat())
-        });
-        if parts.is_some_and(|page| fs::write(PAGE, page).is_ok()) {
-            return ExitCode::SUCCESS;
-        }
-        eprintln!("{PAGE}: cannot be written, or has no markers");
+    if write && complete {
+        let page = fs::read_to_string(PAGE).expect("docs/pitfalls.md is readable");
+        let (before, rest) = page.split_once(BEGIN).expect("docs/pitfalls.md has a table");
+        let (_, after) = rest.split_once(END).expect("the table has an end");
+        let page = [before, BEGIN, &table, END, after].concat();
+        fs::write(PAGE, page).expect("docs/pitfalls.md is writable");
     }
-    ExitCode::from(u8::from(write || missing))
+    ExitCode::from(u8::from(!complete))
 }
 
-/// Injects every fault into a candidate, and returns a cell of the table for each.
+fn header(protocol: Protocol) -> String {
+    format!("| {protocol:?} |").to_uppercase()
+}
+
+/// Injects every fault into a candidate, and returns its column of the table.
 ///
 /// # Errors
 ///
@@ -60,30 +68,17 @@ pub fn column(candidate: &Candidate) -> Result<Vec<String>, String> {
     candidate.command(0)?;
     let launch = move |port| candidate.command(port).expect("it was built before");
     let mut target = Target::start(candidate.protocol, launch)?;
-    let cells = faults(candidate.protocol).map(|fault| {
+    let mut column = vec![candidate.label.to_string(), "---".into()];
+    for fault in faults(candidate.protocol) {
         let verdict = inject(fault.name, &mut target);
         eprintln!("{}: {}: {verdict}", candidate.label, fault.name);
-        match verdict {
+        column.push(match verdict {
             Survives(_) => "survives".into(),
             Fails(symptom, _) => format!("**{symptom}**"),
             NotTried(_) => "–".into(),
-        }
-    });
-    Ok(cells.collect())
-}
-
-fn table(protocol: Protocol, columns: &[(&str, Vec<String>)]) -> String {
-    let mut rows = vec![header(protocol), "| --- |".into()];
-    rows.extend(faults(protocol).map(|fault| format!("| [{0}](#{0}) |", fault.name)));
-    for (label, cells) in columns {
-        let column = [label, "---"].into_iter().chain(cells.iter().map(String::as_str));
-        rows.iter_mut().zip(column).for_each(|(row, cell)| *row += &format!(" {cell} |"));
+        });
     }
-    rows.join("\n") + "\n"
-}
-
-fn header(protocol: Protocol) -> String {
-    format!("| {protocol:?} |").to_uppercase()
+    Ok(column)
 }
 
 /// Returns the column of a candidate in the committed table.
@@ -95,10 +90,8 @@ pub fn committed(candidate: &Candidate) -> Vec<String> {
     let page = fs::read_to_string(PAGE).expect("docs/pitfalls.md is readable");
     let header = header(candidate.protocol);
     let rows = page.lines().skip_while(|line| !line.starts_with(&header));
-    let mut rows = rows.take_while(|line| line.starts_with('|')).map(|row| row.split(" | "));
-    let labels = rows.next().expect("a table for this protocol");
-    let labels: Vec<&str> = labels.map(|label| label.trim_end_matches(" |")).collect();
-    let index = labels.iter().position(|label| *label == candidate.label).expect("a column");
-    let cell = |mut row: std::str::Split<'_, &str>| row.nth(index).expect("a cell").to_string();
-    rows.skip(1).map(cell).map(|cell| cell.trim_end_matches(" |").to_string()).collect()
+    let mut rows = rows.take_while(|line| line.starts_with('|')).peekable();
+    let mut labels = rows.peek().expect("a table for this protocol").split('|').map(str::trim);
+    let index = labels.position(|label| label == candidate.label).expect("a column");
+    rows.map(|row| row.split('|').nth(index).expect("a cell").trim().into()).collect()
 }

@@ -88,9 +88,8 @@ impl Target {
         command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child = command.spawn().map_err(|e| format!("cannot start {program}: {e}"))?;
-        let stderr = Arc::default();
         // Not joined: a descendant may hold the pipe open.
-        capture(child.stderr.take().expect("piped"), Arc::clone(&stderr), |_| {});
+        let stderr = capture(child.stderr.take().expect("piped"));
         Target::learn(protocol, address, Some(RunningServer { launch, child, stderr }))
     }
 
@@ -294,7 +293,7 @@ impl Target {
         };
         // The last lines may still be in the pipe, and a descendant may hold it open.
         server.stderr.wait_for_end(Instant::now() + Duration::from_millis(200));
-        let stderr = String::from_utf8_lossy(&server.stderr.lock().bytes).into_owned();
+        let stderr = server.stderr.text();
         // Rust prints a note after the error, and Go a backtrace.
         let is_error = |line: &&str| !line.is_empty() && !line.starts_with("note:");
         let mut lines = stderr.lines().map(str::trim).filter(is_error);
