@@ -61,16 +61,6 @@ const fn tcp(name: &'static str, label: &'static str, source: &'static str) -> C
 }
 
 impl Candidate {
-    /// Returns the candidate with this name.
-    ///
-    /// # Panics
-    ///
-    /// Panics if there is none.
-    pub fn named(name: &str) -> Candidate {
-        let candidate = CANDIDATES.into_iter().find(|candidate| candidate.name == name);
-        candidate.unwrap_or_else(|| panic!("no candidate is named {name:?}"))
-    }
-
     /// Returns whether the candidate is a program of this workspace.
     pub fn is_ours(&self) -> bool {
         self.source.is_empty()

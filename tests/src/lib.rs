@@ -357,14 +357,12 @@ pub fn tcp(peer: SocketAddr) -> TcpStream {
 /// higher, so it stays free until it is used.
 pub fn unused_address() -> SocketAddr {
     static CALLS: AtomicU32 = AtomicU32::new(0);
-    // Processes that run at the same time begin at different ports.
-    let start = std::process::id().wrapping_mul(31);
-    let candidate = || {
-        let port = start.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % 12_000 + 20_000;
-        SocketAddr::from(([127, 0, 0, 1], port as u16))
-    };
-    let is_free = |address: &SocketAddr| {
-        UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok()
-    };
-    (0..12_000).map(|_| candidate()).find(is_free).expect("a port is free")
+    let candidates = (0..12_000).map(|_| {
+        // Processes that run at the same time begin at different ports.
+        let start = std::process::id().wrapping_mul(31);
+        let number = start.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed));
+        SocketAddr::from(([127, 0, 0, 1], (number % 12_000 + 20_000) as u16))
+    });
+    let is_free = |at: &SocketAddr| UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok();
+    candidates.into_iter().find(is_free).expect("a port is free")
 }

@@ -11,7 +11,6 @@ use crate::process::{Running, Socket, tcp};
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,29 +27,27 @@ pub enum Work {
     Burst { clients: usize },
     /// The connections exchange one request and stay open.
     Idle { clients: usize },
-    /// None: the time until the first reply.
-    Start,
-    /// None: the time until the server has that many threads.
-    Threads { count: usize },
+    /// None: the time until the first reply of a server that has at least so many threads.
+    Start { threads: u64 },
 }
 
-/// The figures of one round.
-#[derive(Clone, Default)]
+/// The figures of one round; NaN where the operating system does not report them.
+#[derive(Default)]
 pub struct Sample {
-    pub replies: usize,
-    pub wrong: usize,
-    pub lost: usize,
+    pub replies: f64,
+    pub wrong: f64,
+    pub lost: f64,
     pub seconds: f64,
     /// Seconds of the server's CPU time.
-    pub cpu: Option<f64>,
+    pub cpu: f64,
     /// Bytes of the server's resident memory after the work.
-    pub memory: Option<f64>,
+    pub memory: f64,
 }
 
 impl Sample {
     fn count(&mut self, reply_is_right: bool) {
-        self.replies += usize::from(reply_is_right);
-        self.wrong += usize::from(!reply_is_right);
+        self.replies += f64::from(reply_is_right);
+        self.wrong += f64::from(!reply_is_right);
     }
 }
 
@@ -60,47 +57,33 @@ const BLOCK: usize = 64 << 10;
 
 /// Starts a server and measures one round.
 pub fn measure(server: &str, work: Work, time: Duration) -> Result<Sample, Box<dyn Error>> {
-    let running = Running::start(server)?;
-    let address = running.address;
-    // `load` is called to warm up first, and then for the whole time.
-    let observe = |load: &mut dyn FnMut(Duration) -> Sample| {
-        if !matches!(work, Work::Burst { .. } | Work::Idle { .. }) {
-            load(time / 5);
-        }
-        let before = running.settle();
-        let mut sample = load(time);
-        let after = running.settle();
-        // The fine figure, unless threads have exited.
-        sample.cpu = before.zip(after).map(|(before, after)| {
-            let (living, all) = (after.0 - before.0, after.1 - before.1);
-            if all - living > 0.02 { all } else { living }
-        });
-        sample.memory = running.memory();
-        sample
+    let threads = if let Work::Start { threads } = work { threads } else { 0 };
+    let running = Running::start(server, threads)?;
+    let mut clients = match work {
+        Work::Exchanges { clients, .. } | Work::Idle { clients } => connect(&running, clients)?,
+        _ => Vec::new(),
     };
-    Ok(match work {
-        Work::Exchanges { size, clients, window } => {
-            let mut clients = connect(&running, clients)?;
-            observe(&mut |time| exchange(&mut clients, size, window, time))
-        }
-        Work::Bulk => observe(&mut |time| bulk(address, time)),
-        Work::Churn => observe(&mut |time| churn(address, time)),
-        Work::Burst { clients } => observe(&mut |_| burst(address, clients)),
-        Work::Idle { clients } => {
-            let mut clients = connect(&running, clients)?;
-            observe(&mut |_| exchange(&mut clients, 64, 1, Duration::ZERO))
-        }
-        Work::Start => Sample { seconds: running.startup, ..Sample::default() },
-        Work::Threads { count } => {
-            while running.threads().ok_or("only Linux counts threads")? < count as f64 {
-                if running.start.elapsed() > Duration::from_secs(10) {
-                    return Err("too few threads".into());
-                }
-                thread::sleep(Duration::from_micros(200));
-            }
-            Sample { seconds: running.start.elapsed().as_secs_f64(), ..Sample::default() }
-        }
-    })
+    let mut load = |time| match work {
+        Work::Exchanges { size, window, .. } => exchange(&mut clients, size, window, time),
+        Work::Bulk => bulk(running.address, time),
+        Work::Churn => churn(running.address, time),
+        Work::Burst { clients } => burst(running.address, clients),
+        Work::Idle { .. } => exchange(&mut clients, 64, 1, Duration::ZERO),
+        Work::Start { .. } => Sample { seconds: running.startup, ..Sample::default() },
+    };
+    if matches!(work, Work::Exchanges { .. } | Work::Bulk | Work::Churn) {
+        // Warms up.
+        load(time / 5);
+    }
+    let before = running.settle();
+    let sample = load(time);
+    let cpu = before.zip(running.settle()).map(|(before, after)| {
+        let (living, all) = (after.0 - before.0, after.1 - before.1);
+        // The fine figure, unless threads have exited.
+        if all - living > 0.02 { all } else { living }
+    });
+    let memory = running.memory().unwrap_or(f64::NAN);
+    Ok(Sample { cpu: cpu.unwrap_or(f64::NAN), memory, ..sample })
 }
 
 /// A request: a number without letters, which returns as it is, and letters among other bytes.
@@ -132,30 +115,26 @@ struct Client {
     done: u32,
 }
 
-fn cores() -> usize {
+pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, |cores| cores.get())
 }
 
-/// Opens the sockets, a share for each thread. Each exchanges a byte before the next is opened, or
-/// they could fill the backlog.
-fn connect(server: &Running, count: usize) -> io::Result<Vec<Vec<Client>>> {
-    let mut shares: Vec<_> = (0..cores()).map(|_| Vec::new()).collect();
-    for client in 0..count {
+/// Opens the sockets. Each exchanges a byte before the next is opened, or they could fill the backlog.
+fn connect(server: &Running, count: usize) -> io::Result<Vec<Client>> {
+    let open = |_| {
         let mut socket = Socket::connect(server.protocol, server.address)?;
         socket.send(b".").and_then(|()| socket.receive(&mut [0; 2]))?;
-        shares[client % cores()].push(Client { socket, sent: 0, done: 0 });
-    }
-    Ok(shares)
+        Ok(Client { socket, sent: 0, done: 0 })
+    };
+    (0..count).map(open).collect()
 }
 
-/// Runs one thread for each of `shares`, and adds up what they counted.
-fn in_threads<T: Send>(
-    shares: impl Iterator<Item = T>,
-    run: impl Fn(T) -> Sample + Sync,
-) -> Sample {
+/// Divides the clients among one thread per core, and adds up what the threads count.
+fn in_threads<T: Send>(clients: &mut [T], run: impl Fn(&mut [T]) -> Sample + Sync) -> Sample {
     let (start, run) = (Instant::now(), &run);
     let mut sum = Sample::default();
     thread::scope(|scope| {
+        let shares = clients.chunks_mut(clients.len().div_ceil(cores()));
         let threads: Vec<_> = shares.map(|share| scope.spawn(move || run(share))).collect();
         for thread in threads {
             let sample = thread.join().expect("the load does not panic");
@@ -169,9 +148,9 @@ fn in_threads<T: Send>(
 }
 
 /// Keeps `window` requests of each client in flight for `time`, then waits for the last replies.
-fn exchange(shares: &mut [Vec<Client>], size: usize, window: u32, time: Duration) -> Sample {
+fn exchange(clients: &mut [Client], size: usize, window: u32, time: Duration) -> Sample {
     let end = Instant::now() + time;
-    in_threads(shares.iter_mut(), |clients| {
+    in_threads(clients, |clients| {
         let (mut sample, mut request) = (Sample::default(), Request::new(size));
         let mut reply = vec![0; size + 1];
         let send = |client: &mut Client, request: &mut Request| {
@@ -184,23 +163,16 @@ fn exchange(shares: &mut [Vec<Client>], size: usize, window: u32, time: Duration
         }
         while clients.iter().any(|client| client.done < client.sent) {
             for client in clients.iter_mut().filter(|client| client.done < client.sent) {
-                match client.socket.receive(&mut reply) {
-                    Ok(length) => {
-                        let right = reply[..length] == request.with(client.done).reply;
-                        if !right && sample.lost > 0 {
-                            // A reply over UDP that was counted as lost.
-                            continue;
-                        }
-                        sample.count(right);
-                        client.done += 1;
+                if let Ok(length) = client.socket.receive(&mut reply) {
+                    sample.count(reply[..length] == request.with(client.done).reply);
+                    client.done += 1;
+                    if Instant::now() < end {
+                        send(client, &mut request);
                     }
-                    Err(_) => {
-                        sample.lost += (client.sent - client.done) as usize;
-                        client.done = client.sent;
-                    }
-                }
-                if Instant::now() < end {
-                    send(client, &mut request);
+                } else {
+                    // This client sends no more, so that no late reply is taken for another.
+                    sample.lost += f64::from(client.sent - client.done);
+                    client.done = client.sent;
                 }
             }
         }
@@ -211,7 +183,7 @@ fn exchange(shares: &mut [Vec<Client>], size: usize, window: u32, time: Duration
 /// Writes and reads in two threads, so that no amount of data makes the two sides block each other.
 fn bulk(server: SocketAddr, time: Duration) -> Sample {
     let (start, mut sample) = (Instant::now(), Sample::default());
-    let Ok(stream) = &tcp(server) else { return Sample { lost: 1, ..sample } };
+    let Ok(stream) = &tcp(server) else { return Sample { lost: 1.0, ..sample } };
     let write = || {
         let (mut stream, mut request, mut sent) = (stream, Request::new(BLOCK), 0);
         while start.elapsed() < time && stream.write_all(&request.with(sent).bytes).is_ok() {
@@ -219,7 +191,7 @@ fn bulk(server: SocketAddr, time: Duration) -> Sample {
         }
         // The server closes the connection in turn, which ends the replies.
         let _ = stream.shutdown(Shutdown::Write);
-        sent as usize
+        f64::from(sent)
     };
     let sent = thread::scope(|scope| {
         let writer = scope.spawn(write);
@@ -231,7 +203,7 @@ fn bulk(server: SocketAddr, time: Duration) -> Sample {
         }
         writer.join().expect("the load does not panic")
     });
-    sample.lost = sent.saturating_sub(sample.replies + sample.wrong);
+    sample.lost = sent - sample.replies - sample.wrong;
     sample.seconds = start.elapsed().as_secs_f64();
     sample
 }
@@ -239,10 +211,10 @@ fn bulk(server: SocketAddr, time: Duration) -> Sample {
 /// Each thread repeats with eight connections at a time: open and write to all, then read and close.
 fn churn(server: SocketAddr, time: Duration) -> Sample {
     let end = Instant::now() + time;
-    in_threads(0..cores(), |_| {
+    in_threads(&mut vec![(); cores()], |_| {
         let mut sample = Sample::default();
         while Instant::now() < end {
-            for mut stream in std::array::from_fn::<_, 8, _>(|_| hello(server)) {
+            for mut stream in [(); 8].map(|()| hello(server)) {
                 read_hello(&mut stream, &mut sample);
             }
         }
@@ -252,32 +224,30 @@ fn churn(server: SocketAddr, time: Duration) -> Sample {
 
 /// Each thread opens its share of the connections and writes to each, then reads from each.
 fn burst(server: SocketAddr, clients: usize) -> Sample {
-    let open = Mutex::new(Vec::new());
-    in_threads(0..cores(), |thread| {
-        let connect = |_| {
+    // Closing them is not part of the measurement.
+    let mut streams: Vec<_> = (0..clients).map(|_| None).collect();
+    in_threads(&mut streams, |streams| {
+        let mut sample = Sample::default();
+        for stream in streams.iter_mut() {
             // Clients on other machines would not keep the server from the processor.
             thread::yield_now();
-            hello(server)
-        };
-        let mut streams: Vec<_> = (thread..clients).step_by(cores()).map(connect).collect();
-        let mut sample = Sample::default();
+            *stream = hello(server);
+        }
         streams.iter_mut().for_each(|stream| read_hello(stream, &mut sample));
-        // Closing them is not part of the measurement.
-        open.lock().expect("no other thread has panicked").extend(streams);
         sample
     })
 }
 
-fn hello(server: SocketAddr) -> io::Result<TcpStream> {
-    let mut stream = tcp(server)?;
-    stream.write_all(b"hello")?;
-    Ok(stream)
+fn hello(server: SocketAddr) -> Option<TcpStream> {
+    let mut stream = tcp(server).ok()?;
+    stream.write_all(b"hello").ok()?;
+    Some(stream)
 }
 
-fn read_hello(stream: &mut io::Result<TcpStream>, sample: &mut Sample) {
+fn read_hello(stream: &mut Option<TcpStream>, sample: &mut Sample) {
     let mut reply = [0; 5];
     match stream.as_mut().map(|stream| stream.read_exact(&mut reply)) {
-        Ok(Ok(())) => sample.count(&reply == b"HELLO"),
-        _ => sample.lost += 1,
+        Some(Ok(())) => sample.count(&reply == b"HELLO"),
+        _ => sample.lost += 1.0,
     }
 }

@@ -12,13 +12,14 @@ mod report;
 use load::Work;
 use process::Running;
 use report::Record;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::env;
 use std::error::Error;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
-use std::{env, fs};
 use tests::competitors::{CANDIDATES, Candidate};
 
 const HELP: &str = "\
@@ -82,12 +83,13 @@ const ROWS: [Row; 11] = [
     row("TCP, 64 KiB blocks, one connection", Work::Bulk, TCP),
     row("1,000 TCP connections at once", Work::Burst { clients: 1000 }, TCP_MANY),
     row("1,000 idle TCP connections", Work::Idle { clients: 1000 }, TCP_MANY),
-    row("Start to the first reply", Work::Start, TCP),
-    row("Start of 1,024 workers", Work::Threads { count: 1024 }, WORKERS),
+    row("Start to the first reply", Work::Start { threads: 0 }, TCP),
+    row("Start of 1,024 workers", Work::Start { threads: 1024 }, WORKERS),
 ];
 
 fn candidate(server: &str) -> Candidate {
-    Candidate::named(server.split(' ').next().unwrap_or_default())
+    let named = |candidate: &Candidate| server.split(' ').next() == Some(candidate.name);
+    CANDIDATES.into_iter().find(named).expect("each server of a row is a candidate")
 }
 
 /// Returns the command that starts a server.
@@ -108,77 +110,70 @@ fn label(server: &str) -> String {
 }
 
 fn main() -> ExitCode {
-    let (mut texts, mut csv, mut report) = (Vec::new(), None, None);
-    let (mut quick, mut check) = (false, false);
-    // Cargo adds this one, except in `cargo test`.
-    let bench = env::args().any(|arg| arg == "--bench");
-    let mut args = env::args().skip(1).filter(|arg| arg != "--bench");
+    let Err(error) = run() else { return ExitCode::SUCCESS };
+    eprintln!("bench: {error}");
+    ExitCode::FAILURE
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let (mut bench, mut quick, mut csv, mut texts) = (false, false, None, Vec::new());
+    let mut args = env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
+            // Cargo adds this one, except in `cargo test`.
+            "--bench" => bench = true,
             "--quick" => quick = true,
-            "--check" => check = true,
-            "--csv" | "--report" => {
-                let Some(file) = args.next() else { return usage(&format!("{arg} needs a FILE")) };
-                let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
-                *(if arg == "--csv" { &mut csv } else { &mut report }) = Some(file);
-            }
+            "--csv" => csv = Some(File::create(file(args.next())?)?),
+            "--report" => return report::write(&file(args.next())?),
+            "--check" => return check(),
             "-h" | "--help" => {
                 print!("{HELP}");
-                return ExitCode::SUCCESS;
+                return Ok(());
             }
-            _ if arg.starts_with('-') => return usage(&format!("unknown option {arg}")),
+            _ if arg.starts_with('-') => return Err(format!("unknown option {arg}").into()),
             _ => texts.push(arg),
         }
     }
-    let mut rows: Vec<&Row> = ROWS.iter().collect();
+    let mut rows = Vec::from_iter(&ROWS);
     rows.retain(|row| texts.is_empty() || texts.iter().any(|text| row.title.contains(text)));
-    let result = match report {
-        _ if rows.is_empty() => return usage("no row has such a title"),
-        Some(file) => report::write(&file),
-        None if check => check_all(),
-        None if !bench => {
-            println!("not run: only `cargo bench` builds with optimization");
-            Ok(())
-        }
-        None => measure(&rows, quick, csv),
-    };
-    if let Err(error) = &result {
-        eprintln!("bench: {error}");
+    if rows.is_empty() {
+        return Err("no row has such a title".into());
     }
-    ExitCode::from(u8::from(result.is_err()))
+    if !bench {
+        println!("not run: only `cargo bench` builds with optimization");
+        return Ok(());
+    }
+    measure(&rows, quick, csv)
 }
 
-fn usage(error: &str) -> ExitCode {
-    eprintln!("bench: {error}\n\n{HELP}");
-    ExitCode::from(2)
+fn file(name: Option<String>) -> Result<PathBuf, Box<dyn Error>> {
+    let name = name.ok_or("the name of a FILE is missing")?;
+    Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name))
 }
 
 /// Starts every candidate once.
-fn check_all() -> Result<(), Box<dyn Error>> {
+fn check() -> Result<(), Box<dyn Error>> {
     for Candidate { name, .. } in CANDIDATES {
-        let running = Running::start(name).map_err(|error| format!("{name}: {error}"))?;
+        let running = Running::start(name, 0).map_err(|error| format!("{name}: {error}"))?;
         println!("{name}: replied after {:.1} ms", running.startup * 1e3);
     }
     Ok(())
 }
 
-fn measure(rows: &[&Row], quick: bool, csv: Option<PathBuf>) -> Result<(), Box<dyn Error>> {
+fn measure(rows: &[&Row], quick: bool, csv: Option<File>) -> Result<(), Box<dyn Error>> {
     let (rounds, time) = if quick { (3, 0.1) } else { (9, 0.5) };
     let machine = format!("{rounds} rounds of {time} s; {}", machine());
     println!("{machine}");
-    let mut csv = csv.map(fs::File::create).transpose()?;
-    let mut missing = BTreeMap::new();
-    for server in rows.iter().flat_map(|row| row.servers) {
+    for server in rows.iter().flat_map(|row| row.servers).collect::<BTreeSet<_>>() {
         if let Err(error) = command(server, 0) {
-            missing.insert(server, error);
+            println!("not measured: {server} ({error})");
         }
     }
-    missing.iter().for_each(|(server, error)| println!("not measured: {server} ({error})"));
     let mut records = Vec::new();
     for (number, row) in (1..).zip(rows) {
         eprintln!("[{number}/{}] {}", rows.len(), row.title);
         for round in 1..=rounds {
-            for server in row.servers.iter().filter(|server| !missing.contains_key(server)) {
+            for server in row.servers.iter().filter(|server| command(server, 0).is_ok()) {
                 match load::measure(server, row.work, Duration::from_secs_f64(time)) {
                     Ok(sample) => {
                         let (work, server) = (row.title.into(), server.to_string());
@@ -189,12 +184,12 @@ fn measure(rows: &[&Row], quick: bool, csv: Option<PathBuf>) -> Result<(), Box<d
             }
         }
     }
-    if let Some(file) = &mut csv {
+    if let Some(mut file) = csv {
         file.write_all(report::csv(&machine, &records).as_bytes())?;
     }
     print!("\n{}", report::table(&records));
     match records.iter().map(|record| record.sample.wrong).sum() {
-        0 => Ok(()),
+        0.0 => Ok(()),
         wrong => Err(format!("{wrong} replies were wrong").into()),
     }
 }
@@ -205,24 +200,22 @@ fn machine() -> String {
     let version = |program, arg| {
         let output = Command::new(program).arg(arg).output().map(|output| output.stdout);
         let text = String::from_utf8(output.unwrap_or_default()).unwrap_or_default();
-        let version = text.split(' ').map(|word| word.trim().trim_start_matches("go"));
-        let mut version = version.filter(|word| word.starts_with(|c: char| c.is_ascii_digit()));
-        version.next().unwrap_or("not found").to_string()
+        text.lines().next().map_or(format!("no {program}"), String::from)
     };
     let lock = include_str!("../../competitors/tokio/Cargo.lock");
     let tokio = lock.split_once("name = \"tokio\"\nversion = \"").map_or("", |(_, rest)| rest);
     let cpuinfo = read("/proc/cpuinfo");
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name\t: "));
     format!(
-        "{} cores ({}), {} {}; Rust {}, gcc {}, Go {}, Python {}, tokio {}",
-        std::thread::available_parallelism().map_or(1, |cores| cores.get()),
+        "{} cores ({}), {} {}; {}; {}; {}; {}; tokio {}",
+        load::cores(),
         model.unwrap_or("unknown model"),
         env::consts::OS,
         read("/proc/sys/kernel/osrelease").trim(),
-        version("rustc", "-V"),
-        version("gcc", "-dumpfullversion"),
+        version("rustc", "--version"),
+        version("gcc", "--version"),
         version("go", "version"),
-        version("python3", "-V"),
+        version("python3", "--version"),
         tokio.split('"').next().unwrap_or_default(),
     )
 }

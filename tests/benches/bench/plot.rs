@@ -64,33 +64,29 @@ fn panel(body: &mut String, work: &str, figures: &[Figure], x: f64, y: f64) {
     let _ = writeln!(body, "<text x=\"{x}\" y=\"{y}\" font-weight=\"bold\">{work}</text>");
     for (line, figure) in (1..).zip(figures) {
         let y = y + f64::from(line) * LINE;
-        let (start, middle) = (x + LABEL, y - 4.0);
+        let (label, start, end, middle) = (x + LABEL - 8.0, x + LABEL, x + COLUMN, y - 4.0);
         let class = if figure.ours { "bar ours" } else { "bar" };
         let length = (figure.median * scale).min(BAR);
-        let _ = writeln!(
-            body,
-            "<text x=\"{:.1}\" y=\"{y}\" text-anchor=\"end\">{}</text>\n\
-             <rect class=\"{class}\" x=\"{start}\" y=\"{:.1}\" width=\"{length:.1}\" height=\"12\"/>",
-            start - 8.0,
-            figure.label,
-            middle - 6.0,
-        );
-        let _ = if figure.median > limit {
-            let top = middle - 7.0;
-            let cut = start + BAR - 24.0;
-            writeln!(body, "<path class=\"cut\" d=\"M{cut} {top}h5l-6 14h-5z\"/>")
+        let (low, high) = (start + figure.low * scale, start + figure.high * scale);
+        let (class_of_path, path) = if figure.median > limit {
+            ("cut", format!("M{} {}h5l-6 14h-5z", start + BAR - 24.0, middle - 7.0))
         } else {
-            let (low, high) = (start + figure.low * scale, start + figure.high * scale);
-            writeln!(
-                body,
-                "<path class=\"spread\" d=\"M{low:.1} {middle}H{high:.1}M{low:.1} {0:.1}v6M{high:.1} {0:.1}v6\"/>",
-                middle - 3.0
+            (
+                "spread",
+                format!(
+                    "M{low:.1} {middle}H{high:.1}M{low:.1} {0:.1}v6M{high:.1} {0:.1}v6",
+                    middle - 3.0
+                ),
             )
         };
-        let end = x + COLUMN;
         let _ = writeln!(
             body,
-            "<text x=\"{end}\" y=\"{y}\" text-anchor=\"end\">{}</text>",
+            "<text x=\"{label:.1}\" y=\"{y}\" text-anchor=\"end\">{}</text>\n\
+             <rect class=\"{class}\" x=\"{start}\" y=\"{:.1}\" width=\"{length:.1}\" height=\"12\"/>\n\
+             <path class=\"{class_of_path}\" d=\"{path}\"/>\n\
+             <text x=\"{end}\" y=\"{y}\" text-anchor=\"end\">{}</text>",
+            figure.label,
+            middle - 6.0,
             figure.text
         );
     }

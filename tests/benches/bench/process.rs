@@ -3,38 +3,37 @@
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
+use tests::Process;
 use tests::competitors::Protocol;
 
-/// A server that replies; it is killed when it is dropped.
+/// A server that replies.
 pub struct Running {
-    child: Child,
+    process: Process,
     pub protocol: Protocol,
     pub address: SocketAddr,
-    pub start: Instant,
-    /// Seconds from its start until its first reply.
+    /// Seconds from its start until it was ready.
     pub startup: f64,
 }
 
 impl Running {
-    pub fn start(server: &str) -> Result<Running, Box<dyn Error>> {
+    /// Starts a server, and waits until it has at least so many threads and replies.
+    pub fn start(server: &str, threads: u64) -> Result<Running, Box<dyn Error>> {
         let address = tests::unused_address();
         let mut command = crate::command(server, address.port())?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let start = Instant::now();
-        let child = command.spawn()?;
+        let process = Process::spawn(&mut command);
         let protocol = crate::candidate(server).protocol;
-        let mut running = Running { child, protocol, address, start, startup: 0.0 };
-        let reply = || -> io::Result<[u8; 6]> {
-            let (mut socket, mut reply) = (Socket::connect(protocol, address)?, [0; 6]);
-            socket.send(b"hello")?;
-            socket.receive(&mut reply).map(|_| reply)
-        };
-        while !reply().is_ok_and(|reply| reply.starts_with(b"HELLO")) {
+        let mut running = Running { process, protocol, address, startup: 0.0 };
+        loop {
+            let enough =
+                threads == 0 || running.stat(20).ok_or("only Linux counts threads")? >= threads;
+            if enough && running.exchange().is_ok_and(|reply| reply.starts_with(b"HELLO")) {
+                break;
+            }
             if start.elapsed() > Duration::from_secs(10) {
-                return Err("no reply within 10 s".into());
+                return Err("not ready within 10 s".into());
             }
             thread::sleep(Duration::from_micros(200));
         }
@@ -42,16 +41,22 @@ impl Running {
         Ok(running)
     }
 
+    fn exchange(&self) -> io::Result<[u8; 6]> {
+        let (mut socket, mut reply) = (Socket::connect(self.protocol, self.address)?, [0; 6]);
+        socket.send(b"hello")?;
+        socket.receive(&mut reply).map(|_| reply)
+    }
+
     /// Returns the CPU time used so far in seconds, counted in two ways, since neither suffices: to
     /// the nanosecond without the threads that have exited, and of all threads in ticks of 10 ms.
     fn cpu(&self) -> Option<(f64, f64)> {
         let mut living = 0.0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()? {
+        for task in fs::read_dir(format!("/proc/{}/task", self.process.id())).ok()? {
             // A thread may exit meanwhile.
             let text = fs::read_to_string(task.ok()?.path().join("schedstat")).unwrap_or_default();
             living += text.split(' ').next()?.parse().unwrap_or(0.0) / 1e9;
         }
-        Some((living, (self.stat(14)? + self.stat(15)?) / 100.0))
+        Some((living, (self.stat(14)? + self.stat(15)?) as f64 / 100.0))
     }
 
     /// Waits until the process is idle, and returns the CPU time used so far. `None` if this is not
@@ -69,30 +74,18 @@ impl Running {
         }
     }
 
-    pub fn threads(&self) -> Option<f64> {
-        self.stat(20)
-    }
-
     /// Returns the resident memory in bytes.
     pub fn memory(&self) -> Option<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         line.trim().strip_suffix(" kB")?.parse::<f64>().ok().map(|kilobytes| kilobytes * 1024.0)
     }
 
     /// Returns a field of `/proc/PID/stat`, numbered as in the manual page proc(5).
-    fn stat(&self, field: usize) -> Option<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
+    fn stat(&self, field: usize) -> Option<u64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).ok()?;
         // The second field, in parentheses, may contain anything.
         stat.rsplit_once(')')?.1.split_whitespace().nth(field - 3)?.parse().ok()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have exited.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

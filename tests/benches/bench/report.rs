@@ -2,11 +2,12 @@
 
 use crate::load::{Sample, Work};
 use crate::plot::plot;
-use crate::{ROWS, candidate, label};
+use crate::{ROWS, Row, candidate, label};
 use std::error::Error;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
+use tests::faults::grouped;
 
 /// The rows of the plot in README.md, which must be readable on a narrow screen.
 const SUMMARY: [&str; 3] =
@@ -16,7 +17,7 @@ const SUMMARY: [&str; 3] =
 pub struct Record {
     pub work: String,
     pub server: String,
-    pub round: usize,
+    pub round: u32,
     pub sample: Sample,
 }
 
@@ -34,19 +35,18 @@ impl Metric {
     fn of(work: Work) -> Metric {
         match work {
             Work::Idle { .. } => Metric::Memory,
-            Work::Burst { .. } | Work::Start | Work::Threads { .. } => Metric::Seconds,
+            Work::Burst { .. } | Work::Start { .. } => Metric::Seconds,
             _ => Metric::Rate,
         }
     }
 
-    fn value(self, sample: &Sample) -> Option<f64> {
+    fn value(self, sample: &Sample) -> f64 {
         match self {
-            Metric::Rate => Some(sample.replies as f64 / sample.seconds),
-            Metric::Seconds => Some(sample.seconds),
+            Metric::Rate => sample.replies / sample.seconds,
+            Metric::Seconds => sample.seconds,
             Metric::Memory => sample.memory,
-            Metric::Cpu => sample.cpu.map(|cpu| cpu / sample.replies as f64),
+            Metric::Cpu => sample.cpu / sample.replies,
         }
-        .filter(|value| value.is_finite() && *value > 0.0)
     }
 
     /// Formats a value with its unit and three significant digits.
@@ -58,18 +58,12 @@ impl Metric {
             _ if value >= 1e-3 => (value * 1e3, " ms"),
             _ => (value * 1e6, " µs"),
         };
-        let magnitude = value.log10().floor() as i32;
-        let step = 10f64.powi(magnitude - 2);
-        let decimals = (2 - magnitude).max(0) as usize;
-        let mut digits = format!("{:.decimals$}", (value / step).round() * step);
-        if decimals == 0 {
-            let mut place = digits.len();
-            while place > 3 {
-                place -= 3;
-                digits.insert(place, ',');
-            }
+        let rounded: f64 = format!("{value:.2e}").parse().unwrap_or(value);
+        let decimals = (2 - rounded.log10().floor() as i32).max(0) as usize;
+        match decimals {
+            0 => grouped(rounded as usize) + unit,
+            _ => format!("{rounded:.decimals$}{unit}"),
         }
-        digits + unit
     }
 }
 
@@ -81,27 +75,24 @@ pub struct Figure {
     pub low: f64,
     pub high: f64,
     pub text: String,
-    pub lost: usize,
+    lost: f64,
 }
 
-/// Returns the figures of a row, in the order of its servers.
-pub fn figures(records: &[Record], title: &str, metric: Metric) -> Vec<Figure> {
-    let servers = ROWS.iter().find(|row| row.title == title).map_or(&[][..], |row| row.servers);
-    let figure = |server: &&str| {
-        let samples = records.iter().filter(|it| it.work == title && it.server == *server);
-        let samples = samples.map(|it| &it.sample);
-        let lost: usize = samples.clone().map(|sample| sample.lost + sample.wrong).sum();
-        let mut values: Vec<f64> = samples.filter_map(|it| metric.value(it)).collect();
-        values.sort_unstable_by(f64::total_cmp);
-        let last = values.len().checked_sub(1)?;
-        let (low, high) = (values[(last + 1) / 4], values[last - (last + 1) / 4]);
-        let median = (values[last / 2] + values[last.div_ceil(2)]) / 2.0;
-        let spread = (high - low) / 2.0 / median * 100.0;
-        let text = format!("{} ±{spread:.0}%", metric.format(median));
-        let ours = candidate(server).is_ours();
-        Some(Figure { label: label(server), ours, median, low, high, text, lost })
-    };
-    servers.iter().filter_map(figure).collect()
+/// Returns the figure of a server in a row, if it was measured.
+fn figure(records: &[Record], row: &Row, server: &str, metric: Metric) -> Option<Figure> {
+    let records = records.iter().filter(|it| it.work == row.title && it.server == server);
+    let samples = records.map(|it| &it.sample);
+    let lost: f64 = samples.clone().map(|sample| sample.lost + sample.wrong).sum();
+    let mut values: Vec<f64> = samples.map(|sample| metric.value(sample)).collect();
+    values.retain(|value| value.is_finite() && *value > 0.0);
+    values.sort_unstable_by(f64::total_cmp);
+    let last = values.len().checked_sub(1)?;
+    let (low, high) = (values[(last + 1) / 4], values[last - (last + 1) / 4]);
+    let median = (values[last / 2] + values[last.div_ceil(2)]) / 2.0;
+    let spread = (high - low) / 2.0 / median * 100.0;
+    let text = format!("{} ±{spread:.0}%", metric.format(median));
+    let ours = candidate(server).is_ours();
+    Some(Figure { label: label(server), ours, median, low, high, text, lost })
 }
 
 /// Returns a table, in Markdown.
@@ -109,16 +100,17 @@ pub fn table(records: &[Record]) -> String {
     let mut lines = vec![["Work", "Server", "Result", "CPU per request"].map(String::from)];
     lines.push(["---", "---", "--:", "--:"].map(String::from));
     for row in &ROWS {
-        let mut title = row.title.to_string();
-        let has_cpu = Metric::of(row.work) == Metric::Rate;
-        let cpus = if has_cpu { figures(records, row.title, Metric::Cpu) } else { Vec::new() };
-        for mut result in figures(records, row.title, Metric::of(row.work)) {
-            if result.lost > 0 {
+        let mut title = row.title;
+        let metric = Metric::of(row.work);
+        for server in row.servers {
+            let Some(mut result) = figure(records, row, server, metric) else { continue };
+            if result.lost > 0.0 {
                 let _ = write!(result.text, ", {} lost", result.lost);
             }
-            let cpu = cpus.iter().find(|cpu| cpu.label == result.label);
-            let cpu = cpu.map_or(String::new(), |cpu| cpu.text.clone());
-            lines.push([std::mem::take(&mut title), result.label, result.text, cpu]);
+            let cpu = figure(records, row, server, Metric::Cpu);
+            let cpu = cpu.filter(|_| metric == Metric::Rate).map_or(String::new(), |cpu| cpu.text);
+            lines.push([title.into(), result.label, result.text, cpu]);
+            title = "";
         }
     }
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
@@ -134,31 +126,21 @@ const HEADER: &str = "work,server,round,replies,wrong,lost,seconds,CPU seconds,b
 pub fn csv(machine: &str, records: &[Record]) -> String {
     let mut text = format!("# {machine}\n{HEADER}\n");
     for Record { work, server, round, sample } in records {
-        let Sample { replies, wrong, lost, seconds, .. } = sample;
-        let optional = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
-        let (cpu, memory) = (optional(sample.cpu), optional(sample.memory));
-        let _ = writeln!(
-            text,
-            "\"{work}\",{server},{round},{replies},{wrong},{lost},{seconds},{cpu},{memory}"
-        );
+        let Sample { replies, wrong, lost, seconds, cpu, memory } = sample;
+        let _ = write!(text, "\"{work}\",{server},{round},{replies},{wrong},{lost},");
+        let _ = writeln!(text, "{seconds},{cpu},{memory}");
     }
     text
 }
 
 fn record(line: &str) -> Option<Record> {
     let (work, rest) = line.strip_prefix('"')?.split_once("\",")?;
-    let fields: Vec<&str> = rest.split(',').collect();
-    let [server, round, replies, wrong, lost, seconds, cpu, memory] = fields[..] else {
-        return None;
-    };
-    let sample = Sample {
-        replies: replies.parse().ok()?,
-        wrong: wrong.parse().ok()?,
-        lost: lost.parse().ok()?,
-        seconds: seconds.parse().ok()?,
-        cpu: cpu.parse().ok(),
-        memory: memory.parse().ok(),
-    };
+    let (server, rest) = rest.split_once(',')?;
+    let (round, rest) = rest.split_once(',')?;
+    let number = |field: &str| field.parse().unwrap_or(f64::NAN);
+    let numbers: Vec<f64> = rest.split(',').map(number).collect();
+    let [replies, wrong, lost, seconds, cpu, memory] = numbers[..] else { return None };
+    let sample = Sample { replies, wrong, lost, seconds, cpu, memory };
     Some(Record { work: work.into(), server: server.into(), round: round.parse().ok()?, sample })
 }
 
@@ -184,7 +166,13 @@ pub fn write(csv: &Path) -> Result<(), Box<dyn Error>> {
     ] {
         let rows = ROWS.iter().filter(|row| Metric::of(row.work) == Metric::Rate);
         let rows = rows.filter(|row| columns == 2 || SUMMARY.contains(&row.title));
-        let panels = rows.map(|row| (row.title, figures(&records, row.title, metric)));
+        let panels = rows.map(|row| {
+            let servers = row.servers.iter();
+            (
+                row.title,
+                servers.filter_map(|server| figure(&records, row, server, metric)).collect(),
+            )
+        });
         let path = csv.with_extension("").display().to_string() + "-" + name + ".svg";
         fs::write(path, plot(title, &panels.collect::<Vec<_>>(), columns))?;
     }

@@ -229,8 +229,8 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A number with a comma between thousands.
-fn grouped(number: usize) -> String {
+/// Returns a number with a comma between thousands.
+pub fn grouped(number: usize) -> String {
     match number {
         0..1_000 => number.to_string(),
         _ => format!("{},{:03}", grouped(number / 1_000), number % 1_000),
