@@ -5,7 +5,6 @@
 //! with the ASCII letters of a request in upper case, and is ready as soon as it replies.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -72,8 +71,7 @@ impl Candidate {
     ///
     /// # Errors
     ///
-    /// Returns one line if the toolchain is missing (`go: not found`), and what the compiler printed
-    /// if the build fails.
+    /// Returns one line if the toolchain is missing, and what the compiler printed if the build fails.
     ///
     /// # Panics
     ///
@@ -141,7 +139,6 @@ fn output(command: &mut Command) -> Result<String, String> {
     match command.stdin(Stdio::null()).output() {
         Ok(output) if output.status.success() => Ok(text(&output.stdout)),
         Ok(output) => Err(format!("{program}: {}", text(&output.stderr))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(format!("{program}: not found")),
-        Err(error) => Err(format!("{program}: {error}")),
+        Err(error) => Err(format!("cannot run {program}: {error}")),
     }
 }

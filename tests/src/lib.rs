@@ -3,12 +3,6 @@
 //! It holds what the demo, the fault kit and the benchmark use. Everything that only the tests need
 //! is in `tests/suite/support.rs`.
 //!
-//! - [`program`] returns the path of an example's binary, built from the current sources.
-//! - [`Process`] is a running child whose output can be waited for.
-//! - [`Server`] is a [`Process`] that has printed the address on which it listens.
-//! - [`udp`] and [`tcp`] open a socket with a timeout on every call.
-//! - [`unused_address`] returns an address on which no program listens.
-//!
 //! No call waits longer than [`DEADLINE`], no child outlives the value that represents it, and a
 //! failed test prints the output of its processes.
 //!
@@ -357,12 +351,12 @@ pub fn tcp(peer: SocketAddr) -> TcpStream {
 /// higher, so it stays free until it is used.
 pub fn unused_address() -> SocketAddr {
     static CALLS: AtomicU32 = AtomicU32::new(0);
-    let candidates = (0..12_000).map(|_| {
+    let mut candidates = (0..12_000).map(|_| {
         // Processes that run at the same time begin at different ports.
         let start = std::process::id().wrapping_mul(31);
         let number = start.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed));
         SocketAddr::from(([127, 0, 0, 1], (number % 12_000 + 20_000) as u16))
     });
     let is_free = |at: &SocketAddr| UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok();
-    candidates.into_iter().find(is_free).expect("a port is free")
+    candidates.find(is_free).expect("a port is free")
 }

@@ -15,6 +15,15 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 use tests::{Process, Server, program};
 
+const USAGE: &str = "\
+Usage: cargo run -p tests -- [--bin-dir DIR] [PAIR...]
+       cargo run -p tests -- check --help
+       cargo run -p tests -- survival [--write]
+
+Runs each PAIR (udp-basic, udp-echo, tcp-threaded, udp-threaded), or injects faults into a server
+of yours, or makes the survival table.
+";
+
 struct Pair {
     name: &'static str,
     options: &'static [&'static str],
@@ -44,7 +53,7 @@ fn main() -> ExitCode {
                 None => return usage_error("--bin-dir needs a value"),
             },
             "-h" | "--help" => {
-                println!("{}", usage());
+                print!("{USAGE}");
                 return ExitCode::SUCCESS;
             }
             name => match PAIRS.iter().find(|pair| pair.name == name) {
@@ -63,22 +72,8 @@ fn main() -> ExitCode {
     demo(&pairs)
 }
 
-fn usage() -> String {
-    format!(
-        "\
-Usage: cargo run -p tests -- [--bin-dir DIR] [PAIR...]
-       cargo run -p tests -- check --help
-       cargo run -p tests -- survival [--write]
-
-Runs each pair, or injects faults into a server of yours, or makes the survival table.
-
-Pairs: {}",
-        tests::PAIRS.join(" ")
-    )
-}
-
 fn usage_error(error: &str) -> ExitCode {
-    eprintln!("tests: {error}\n{}", usage());
+    eprint!("tests: {error}\n{USAGE}");
     ExitCode::from(2)
 }
 

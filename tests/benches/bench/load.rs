@@ -1,11 +1,7 @@
-//! The load, as light as it can be, so that it is the servers that are measured.
+//! The load, as light as it can be: one thread per core, which serves its share of the sockets in turn.
 //!
-//! - One thread per core, each with its share of the sockets, which it serves in turn: it receives a
-//!   reply, checks it, and sends that client's next request. Apart from the system calls, that is a
-//!   comparison of the payload and one look at the clock.
-//! - The load is closed: each client keeps a fixed number of requests in flight. They fit into the
-//!   default socket buffers, so that no datagram is dropped.
-//! - The server's own CPU time per request does not include the time of the load.
+//! Each client keeps a fixed number of requests in flight. They fit into the default socket buffers,
+//! so that no datagram is dropped.
 
 use crate::process::{Running, Socket, tcp};
 use std::error::Error;
@@ -18,7 +14,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy)]
 pub enum Work {
     /// Each client has `window` requests in flight on its socket.
-    Exchanges { size: usize, clients: usize, window: u32 },
+    Exchange { size: usize, clients: usize, window: u32 },
     /// One connection; blocks of 64 KiB are written without waiting for the replies.
     Bulk,
     /// Connect, 5 bytes each way, close.
@@ -51,27 +47,29 @@ impl Sample {
     }
 }
 
-/// The length of the number at the beginning of a request.
-const NUMBER: usize = 8;
 const BLOCK: usize = 64 << 10;
 
 /// Starts a server and measures one round.
 pub fn measure(server: &str, work: Work, time: Duration) -> Result<Sample, Box<dyn Error>> {
     let threads = if let Work::Start { threads } = work { threads } else { 0 };
     let running = Running::start(server, threads)?;
+    // Each connection makes an exchange before the next is opened, or they could fill the backlog.
     let mut clients = match work {
-        Work::Exchanges { clients, .. } | Work::Idle { clients } => connect(&running, clients)?,
+        Work::Exchange { clients, .. } | Work::Idle { clients } => {
+            let open = |_| Ok(Client { socket: running.connect()?, sent: 0, done: 0 });
+            (0..clients).map(open).collect::<io::Result<_>>()?
+        }
         _ => Vec::new(),
     };
     let mut load = |time| match work {
-        Work::Exchanges { size, window, .. } => exchange(&mut clients, size, window, time),
+        Work::Exchange { size, window, .. } => exchange(&mut clients, size, window, time),
         Work::Bulk => bulk(running.address, time),
         Work::Churn => churn(running.address, time),
         Work::Burst { clients } => burst(running.address, clients),
         Work::Idle { .. } => exchange(&mut clients, 64, 1, Duration::ZERO),
         Work::Start { .. } => Sample { seconds: running.startup, ..Sample::default() },
     };
-    if matches!(work, Work::Exchanges { .. } | Work::Bulk | Work::Churn) {
+    if matches!(work, Work::Exchange { .. } | Work::Bulk | Work::Churn) {
         // Warms up.
         load(time / 5);
     }
@@ -86,7 +84,7 @@ pub fn measure(server: &str, work: Work, time: Duration) -> Result<Sample, Box<d
     Ok(Sample { cpu: cpu.unwrap_or(f64::NAN), memory, ..sample })
 }
 
-/// A request: a number without letters, which returns as it is, and letters among other bytes.
+/// A request, and its reply: letters among other bytes.
 struct Request {
     bytes: Vec<u8>,
     reply: Vec<u8>,
@@ -99,8 +97,9 @@ impl Request {
         Request { reply: bytes.to_ascii_uppercase(), bytes }
     }
 
+    /// Returns the request with this number at its beginning.
     fn with(&mut self, number: u32) -> &Request {
-        for i in 0..NUMBER {
+        for i in 0..8 {
             self.bytes[i] = b'0' + ((number >> (4 * i)) & 15) as u8;
             self.reply[i] = self.bytes[i];
         }
@@ -117,16 +116,6 @@ struct Client {
 
 pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, |cores| cores.get())
-}
-
-/// Opens the sockets. Each exchanges a byte before the next is opened, or they could fill the backlog.
-fn connect(server: &Running, count: usize) -> io::Result<Vec<Client>> {
-    let open = |_| {
-        let mut socket = Socket::connect(server.protocol, server.address)?;
-        socket.send(b".").and_then(|()| socket.receive(&mut [0; 2]))?;
-        Ok(Client { socket, sent: 0, done: 0 })
-    };
-    (0..count).map(open).collect()
 }
 
 /// Divides the clients among one thread per core, and adds up what the threads count.

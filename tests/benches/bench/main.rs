@@ -11,12 +11,12 @@ mod report;
 
 use load::Work;
 use process::Running;
-use report::Record;
+use report::{HEADER, Record};
 use std::collections::BTreeSet;
 use std::env;
 use std::error::Error;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -60,7 +60,7 @@ const TCP: &[&str] = &[
 ];
 /// More connections than the 256 workers that are the default.
 #[rustfmt::skip]
-const TCP_MANY: &[&str] = &[
+const TCP_1024: &[&str] = &[
     "tcp-threaded --workers 1024", "c-tcp", "rust-tcp", "go-tcp", "tokio-tcp", "python-tcp 1024",
 ];
 const WORKERS: &[&str] = &["tcp-threaded --workers 1024", "udp-threaded --workers 1024"];
@@ -70,19 +70,19 @@ const fn row(title: &'static str, work: Work, servers: &'static [&'static str]) 
 }
 
 const ROWS: [Row; 11] = [
-    row("UDP, 64 B, 64 clients", Work::Exchanges { size: 64, clients: 64, window: 1 }, UDP),
-    row("UDP, 8 KiB, 8 clients", Work::Exchanges { size: 8192, clients: 8, window: 1 }, UDP_LARGE),
+    row("UDP, 64 B, 64 clients", Work::Exchange { size: 64, clients: 64, window: 1 }, UDP),
+    row("UDP, 8 KiB, 8 clients", Work::Exchange { size: 8192, clients: 8, window: 1 }, UDP_LARGE),
     row("TCP, connect, 5 B each way, close", Work::Churn, TCP),
-    row("TCP, 64 B, 64 connections", Work::Exchanges { size: 64, clients: 64, window: 1 }, TCP),
+    row("TCP, 64 B, 64 connections", Work::Exchange { size: 64, clients: 64, window: 1 }, TCP),
     row(
         "TCP, 64 B, 512 connections",
-        Work::Exchanges { size: 64, clients: 512, window: 1 },
-        TCP_MANY,
+        Work::Exchange { size: 64, clients: 512, window: 1 },
+        TCP_1024,
     ),
-    row("TCP, 8 KiB, pipelined", Work::Exchanges { size: 8192, clients: 8, window: 8 }, TCP),
+    row("TCP, 8 KiB, pipelined", Work::Exchange { size: 8192, clients: 8, window: 8 }, TCP),
     row("TCP, 64 KiB blocks, one connection", Work::Bulk, TCP),
-    row("1,000 TCP connections at once", Work::Burst { clients: 1000 }, TCP_MANY),
-    row("1,000 idle TCP connections", Work::Idle { clients: 1000 }, TCP_MANY),
+    row("1,000 TCP connections at once", Work::Burst { clients: 1000 }, TCP_1024),
+    row("1,000 idle TCP connections", Work::Idle { clients: 1000 }, TCP_1024),
     row("Start to the first reply", Work::Start { threads: 0 }, TCP),
     row("Start of 1,024 workers", Work::Start { threads: 1024 }, WORKERS),
 ];
@@ -116,14 +116,15 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let (mut bench, mut quick, mut csv, mut texts) = (false, false, None, Vec::new());
+    let (mut bench, mut quick, mut texts) = (false, false, Vec::new());
+    let mut csv: Box<dyn Write> = Box::new(io::sink());
     let mut args = env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             // Cargo adds this one, except in `cargo test`.
             "--bench" => bench = true,
             "--quick" => quick = true,
-            "--csv" => csv = Some(File::create(file(args.next())?)?),
+            "--csv" => csv = Box::new(File::create(file(args.next())?)?),
             "--report" => return report::write(&file(args.next())?),
             "--check" => return check(),
             "-h" | "--help" => {
@@ -160,7 +161,7 @@ fn check() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn measure(rows: &[&Row], quick: bool, csv: Option<File>) -> Result<(), Box<dyn Error>> {
+fn measure(rows: &[&Row], quick: bool, mut csv: Box<dyn Write>) -> Result<(), Box<dyn Error>> {
     let (rounds, time) = if quick { (3, 0.1) } else { (9, 0.5) };
     let machine = format!("{rounds} rounds of {time} s; {}", machine());
     println!("{machine}");
@@ -169,6 +170,7 @@ fn measure(rows: &[&Row], quick: bool, csv: Option<File>) -> Result<(), Box<dyn 
             println!("not measured: {server} ({error})");
         }
     }
+    writeln!(csv, "# {machine}\n{HEADER}")?;
     let mut records = Vec::new();
     for (number, row) in (1..).zip(rows) {
         eprintln!("[{number}/{}] {}", rows.len(), row.title);
@@ -177,15 +179,14 @@ fn measure(rows: &[&Row], quick: bool, csv: Option<File>) -> Result<(), Box<dyn 
                 match load::measure(server, row.work, Duration::from_secs_f64(time)) {
                     Ok(sample) => {
                         let (work, server) = (row.title.into(), server.to_string());
-                        records.push(Record { work, server, round, sample });
+                        let record = Record { work, server, sample };
+                        writeln!(csv, "{}", record.to_csv(round))?;
+                        records.push(record);
                     }
                     Err(error) => eprintln!("{server}: {error}"),
                 }
             }
         }
-    }
-    if let Some(mut file) = csv {
-        file.write_all(report::csv(&machine, &records).as_bytes())?;
     }
     print!("\n{}", report::table(&records));
     match records.iter().map(|record| record.sample.wrong).sum() {
@@ -197,25 +198,24 @@ fn measure(rows: &[&Row], quick: bool, csv: Option<File>) -> Result<(), Box<dyn 
 /// Describes the machine and the versions that are measured.
 fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let version = |program, arg| {
+    let version = |(program, arg)| {
         let output = Command::new(program).arg(arg).output().map(|output| output.stdout);
         let text = String::from_utf8(output.unwrap_or_default()).unwrap_or_default();
         text.lines().next().map_or(format!("no {program}"), String::from)
     };
+    let versions =
+        [("rustc", "-V"), ("gcc", "--version"), ("go", "version"), ("python3", "-V")].map(version);
     let lock = include_str!("../../competitors/tokio/Cargo.lock");
     let tokio = lock.split_once("name = \"tokio\"\nversion = \"").map_or("", |(_, rest)| rest);
     let cpuinfo = read("/proc/cpuinfo");
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name\t: "));
     format!(
-        "{} cores ({}), {} {}; {}; {}; {}; {}; tokio {}",
+        "{} cores ({}), {} {}; {}; tokio {}",
         load::cores(),
         model.unwrap_or("unknown model"),
         env::consts::OS,
         read("/proc/sys/kernel/osrelease").trim(),
-        version("rustc", "--version"),
-        version("gcc", "--version"),
-        version("go", "version"),
-        version("python3", "--version"),
+        versions.join("; "),
         tokio.split('"').next().unwrap_or_default(),
     )
 }

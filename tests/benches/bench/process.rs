@@ -1,35 +1,37 @@
 //! A running server, and what Linux's `/proc` reports about its process.
 
 use std::error::Error;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
-use tests::Process;
 use tests::competitors::Protocol;
 
-/// A server that replies.
+/// A server that replies; it is killed when it is dropped.
 pub struct Running {
-    process: Process,
-    pub protocol: Protocol,
+    child: Child,
+    protocol: Protocol,
     pub address: SocketAddr,
     /// Seconds from its start until it was ready.
     pub startup: f64,
 }
 
 impl Running {
-    /// Starts a server, and waits until it has at least so many threads and replies.
+    /// Starts a server, and waits until it has at least this number of threads, and replies.
     pub fn start(server: &str, threads: u64) -> Result<Running, Box<dyn Error>> {
         let address = tests::unused_address();
         let mut command = crate::command(server, address.port())?;
+        // Not the harness's process: its threads would add to the time until the first reply.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let start = Instant::now();
-        let process = Process::spawn(&mut command);
+        let child = command.spawn()?;
         let protocol = crate::candidate(server).protocol;
-        let mut running = Running { process, protocol, address, startup: 0.0 };
+        let mut running = Running { child, protocol, address, startup: 0.0 };
         loop {
             let enough =
                 threads == 0 || running.stat(20).ok_or("only Linux counts threads")? >= threads;
-            if enough && running.exchange().is_ok_and(|reply| reply.starts_with(b"HELLO")) {
+            if enough && running.connect().is_ok() {
                 break;
             }
             if start.elapsed() > Duration::from_secs(10) {
@@ -41,17 +43,27 @@ impl Running {
         Ok(running)
     }
 
-    fn exchange(&self) -> io::Result<[u8; 6]> {
-        let (mut socket, mut reply) = (Socket::connect(self.protocol, self.address)?, [0; 6]);
+    /// Opens a client's socket, and makes one exchange.
+    pub fn connect(&self) -> io::Result<Socket> {
+        let mut socket = match self.protocol {
+            Protocol::Udp => {
+                let socket = tests::udp(self.address);
+                socket.set_read_timeout(Some(Duration::from_secs(3)))?;
+                Socket::Udp(socket)
+            }
+            Protocol::Tcp => Socket::Tcp(tcp(self.address)?),
+        };
+        let mut reply = [0; 6];
         socket.send(b"hello")?;
-        socket.receive(&mut reply).map(|_| reply)
+        let length = socket.receive(&mut reply)?;
+        if &reply[..length] == b"HELLO" { Ok(socket) } else { Err(ErrorKind::InvalidData.into()) }
     }
 
     /// Returns the CPU time used so far in seconds, counted in two ways, since neither suffices: to
     /// the nanosecond without the threads that have exited, and of all threads in ticks of 10 ms.
     fn cpu(&self) -> Option<(f64, f64)> {
         let mut living = 0.0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.process.id())).ok()? {
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()? {
             // A thread may exit meanwhile.
             let text = fs::read_to_string(task.ok()?.path().join("schedstat")).unwrap_or_default();
             living += text.split(' ').next()?.parse().unwrap_or(0.0) / 1e9;
@@ -62,30 +74,39 @@ impl Running {
     /// Waits until the process is idle, and returns the CPU time used so far. `None` if this is not
     /// Linux, or the process has exited.
     pub fn settle(&self) -> Option<(f64, f64)> {
-        let start = Instant::now();
-        let mut before = self.cpu();
-        loop {
+        let mut now = self.cpu();
+        // At most 2 s.
+        for _ in 0..400 {
+            let before = now;
             thread::sleep(Duration::from_millis(5));
-            let now = self.cpu();
-            if now == before || start.elapsed() > Duration::from_secs(2) {
-                return now;
+            now = self.cpu();
+            if now == before {
+                break;
             }
-            before = now;
         }
+        now
     }
 
     /// Returns the resident memory in bytes.
     pub fn memory(&self) -> Option<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         line.trim().strip_suffix(" kB")?.parse::<f64>().ok().map(|kilobytes| kilobytes * 1024.0)
     }
 
     /// Returns a field of `/proc/PID/stat`, numbered as in the manual page proc(5).
     fn stat(&self, field: usize) -> Option<u64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).ok()?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
         // The second field, in parentheses, may contain anything.
         stat.rsplit_once(')')?.1.split_whitespace().nth(field - 3)?.parse().ok()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have exited.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -96,16 +117,6 @@ pub enum Socket {
 }
 
 impl Socket {
-    pub fn connect(protocol: Protocol, server: SocketAddr) -> io::Result<Socket> {
-        if protocol == Protocol::Tcp {
-            return tcp(server).map(Socket::Tcp);
-        }
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
-        socket.connect(server)?;
-        socket.set_read_timeout(Some(Duration::from_secs(3)))?;
-        Ok(Socket::Udp(socket))
-    }
-
     pub fn send(&mut self, request: &[u8]) -> io::Result<()> {
         match self {
             Socket::Udp(socket) => socket.send(request).map(drop),

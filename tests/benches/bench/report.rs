@@ -4,7 +4,6 @@ use crate::load::{Sample, Work};
 use crate::plot::plot;
 use crate::{ROWS, Row, candidate, label};
 use std::error::Error;
-use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use tests::faults::grouped;
@@ -17,7 +16,6 @@ const SUMMARY: [&str; 3] =
 pub struct Record {
     pub work: String,
     pub server: String,
-    pub round: u32,
     pub sample: Sample,
 }
 
@@ -97,67 +95,64 @@ fn figure(records: &[Record], row: &Row, server: &str, metric: Metric) -> Option
 
 /// Returns a table, in Markdown.
 pub fn table(records: &[Record]) -> String {
-    let mut lines = vec![["Work", "Server", "Result", "CPU per request"].map(String::from)];
-    lines.push(["---", "---", "--:", "--:"].map(String::from));
+    let line = |[work, server, result, cpu]: [&str; 4]| {
+        format!("| {work:34} | {server:27} | {result:>14} | {cpu:>15} |\n")
+    };
+    let mut table = line(["Work", "Server", "Result", "CPU per request"]);
+    table += &line(["---", "---", "--:", "--:"]);
     for row in &ROWS {
         let mut title = row.title;
         let metric = Metric::of(row.work);
         for server in row.servers {
             let Some(mut result) = figure(records, row, server, metric) else { continue };
             if result.lost > 0.0 {
-                let _ = write!(result.text, ", {} lost", result.lost);
+                result.text += &format!(", {} lost", result.lost);
             }
             let cpu = figure(records, row, server, Metric::Cpu);
             let cpu = cpu.filter(|_| metric == Metric::Rate).map_or(String::new(), |cpu| cpu.text);
-            lines.push([title.into(), result.label, result.text, cpu]);
+            table += &line([title, &result.label, &result.text, &cpu]);
             title = "";
         }
     }
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
-    let [a, b, c, d] = [0, 1, 2, 3].map(|column| width(column).unwrap_or(0));
-    lines.iter().fold(String::new(), |text, [work, server, result, cpu]| {
-        text + &format!("| {work:a$} | {server:b$} | {result:>c$} | {cpu:>d$} |\n")
-    })
+    table
 }
 
-const HEADER: &str = "work,server,round,replies,wrong,lost,seconds,CPU seconds,bytes resident";
+/// The first line of a CSV file after the comment that describes the machine.
+pub const HEADER: &str = "work,server,round,replies,wrong,lost,seconds,CPU seconds,bytes resident";
 
-/// Returns a CSV file that begins with a comment: one line per round, in the order of the rounds.
-pub fn csv(machine: &str, records: &[Record]) -> String {
-    let mut text = format!("# {machine}\n{HEADER}\n");
-    for Record { work, server, round, sample } in records {
+impl Record {
+    /// Returns a line of a CSV file.
+    pub fn to_csv(&self, round: u32) -> String {
+        let Record { work, server, sample } = self;
         let Sample { replies, wrong, lost, seconds, cpu, memory } = sample;
-        let _ = write!(text, "\"{work}\",{server},{round},{replies},{wrong},{lost},");
-        let _ = writeln!(text, "{seconds},{cpu},{memory}");
+        format!("\"{work}\",{server},{round},{replies},{wrong},{lost},{seconds},{cpu},{memory}")
     }
-    text
-}
 
-fn record(line: &str) -> Option<Record> {
-    let (work, rest) = line.strip_prefix('"')?.split_once("\",")?;
-    let (server, rest) = rest.split_once(',')?;
-    let (round, rest) = rest.split_once(',')?;
-    let number = |field: &str| field.parse().unwrap_or(f64::NAN);
-    let numbers: Vec<f64> = rest.split(',').map(number).collect();
-    let [replies, wrong, lost, seconds, cpu, memory] = numbers[..] else { return None };
-    let sample = Sample { replies, wrong, lost, seconds, cpu, memory };
-    Some(Record { work: work.into(), server: server.into(), round: round.parse().ok()?, sample })
+    fn from_csv(line: &str) -> Option<Record> {
+        let (work, rest) = line.strip_prefix('"')?.split_once("\",")?;
+        let (server, rest) = rest.split_once(',')?;
+        let numbers = rest.split(',').map(|number| number.parse().unwrap_or(f64::NAN));
+        let numbers: Vec<f64> = numbers.collect();
+        let [_, replies, wrong, lost, seconds, cpu, memory] = numbers[..] else { return None };
+        let sample = Sample { replies, wrong, lost, seconds, cpu, memory };
+        Some(Record { work: work.into(), server: server.into(), sample })
+    }
 }
 
 /// Writes the table into the page of the same name as the CSV file, and the plots beside it.
 pub fn write(csv: &Path) -> Result<(), Box<dyn Error>> {
-    const MARKERS: [&str; 2] = ["<!-- table -->\n", "<!-- end of the table -->"];
+    const BEGIN: &str = "<!-- table -->\n";
+    const END: &str = "<!-- end of the table -->";
     let text = fs::read_to_string(csv)?;
     let mut lines = text.lines();
     let machine = lines.next().and_then(|line| line.strip_prefix("# ")).unwrap_or_default();
-    let records: Option<Vec<_>> = lines.skip(1).map(record).collect();
+    let records: Option<Vec<_>> = lines.skip(1).map(Record::from_csv).collect();
     let records = records.ok_or("this file was not written by --csv")?;
     let page = csv.with_extension("md");
     let old = fs::read_to_string(&page)?;
-    let (before, rest) = old.split_once(MARKERS[0]).ok_or("the page has no table")?;
-    let (_, after) = rest.split_once(MARKERS[1]).ok_or("the table has no end")?;
-    let [begin, end] = MARKERS;
-    fs::write(page, format!("{before}{begin}{machine}.\n\n{}{end}{after}", table(&records)))?;
+    let (before, rest) = old.split_once(BEGIN).ok_or("the page has no table")?;
+    let (_, after) = rest.split_once(END).ok_or("the table has no end")?;
+    fs::write(page, format!("{before}{BEGIN}{machine}.\n\n{}{END}{after}", table(&records)))?;
     let cpu = "Server CPU time per request: shorter is better";
     for (name, title, metric, columns) in [
         ("requests", "Requests per second: longer is better", Metric::Rate, 2),
@@ -167,11 +162,8 @@ pub fn write(csv: &Path) -> Result<(), Box<dyn Error>> {
         let rows = ROWS.iter().filter(|row| Metric::of(row.work) == Metric::Rate);
         let rows = rows.filter(|row| columns == 2 || SUMMARY.contains(&row.title));
         let panels = rows.map(|row| {
-            let servers = row.servers.iter();
-            (
-                row.title,
-                servers.filter_map(|server| figure(&records, row, server, metric)).collect(),
-            )
+            let figure = |server: &&str| figure(&records, row, server, metric);
+            (row.title, row.servers.iter().filter_map(figure).collect())
         });
         let path = csv.with_extension("").display().to_string() + "-" + name + ".svg";
         fs::write(path, plot(title, &panels.collect::<Vec<_>>(), columns))?;
