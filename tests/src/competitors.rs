@@ -65,13 +65,13 @@ impl Candidate {
         self.source.is_empty()
     }
 
-    /// Builds the candidate if it is older than its source, and returns the command that starts it on
-    /// `port`. More arguments may follow: options of ours, a number of tasks for `tokio-udp`, a
+    /// Builds the candidate if it is older than its source, and returns the command that starts it
+    /// on `port`. More arguments may follow: options of ours, a number of tasks for `tokio-udp`, a
     /// backlog for `python-tcp`.
     ///
     /// # Errors
     ///
-    /// Returns one line if the toolchain is missing, and what the compiler printed if the build fails.
+    /// Returns an error if the toolchain is missing or the build fails.
     ///
     /// # Panics
     ///
@@ -97,7 +97,7 @@ impl Candidate {
     /// Returns the path of the program, or of the interpreter.
     fn build(&self, source: &Path) -> Result<PathBuf, String> {
         let folder = crate::profile_directory().with_file_name("competitors");
-        let mut program = folder.join(self.name);
+        let program = folder.join(self.name).with_extension(env::consts::EXE_EXTENSION);
         let (compiler, args): (_, &[_]) = match self.source.split('/').next() {
             Some("python") => {
                 // `python3` may be a script that takes a while to find the interpreter.
@@ -110,24 +110,23 @@ impl Candidate {
                 cargo.args(["build", "--release", "--locked", "--quiet", "--manifest-path"]);
                 cargo.arg(manifest).arg("--target-dir").arg(folder.join("tokio"));
                 output(cargo.env_remove("CARGO_BUILD_TARGET"))?;
-                program = folder.join("tokio/release").join(source.file_stem().unwrap_or_default());
+                let program =
+                    folder.join("tokio/release").join(source.file_name().unwrap_or_default());
                 return Ok(program.with_extension(env::consts::EXE_EXTENSION));
             }
             Some("rust") => ("rustc", &["-O", "--edition=2024"]),
             Some("c") => ("gcc", &["-O2", "-pthread"]),
             _ => ("go", &["build"]),
         };
-        program.set_extension(env::consts::EXE_EXTENSION);
         let modified = |path: &Path| fs::metadata(path).and_then(|it| it.modified()).ok();
         if modified(&program) > modified(source) {
             return Ok(program);
         }
         // Another process may be starting the program, or building it as well.
         let unfinished = program.with_extension(std::process::id().to_string());
-        let created = fs::create_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("the target directory is writable");
         output(Command::new(compiler).args(args).arg("-o").arg(&unfinished).arg(source))?;
-        let renamed = created.and_then(|()| fs::rename(&unfinished, &program));
-        renamed.map_err(|error| format!("{}: {error}", program.display()))?;
+        fs::rename(&unfinished, &program).expect("the target directory is writable");
         Ok(program)
     }
 }

@@ -210,18 +210,18 @@ impl Drop for Process {
 /// What a pipe has delivered so far.
 #[derive(Debug, Default)]
 struct CapturedOutput {
-    state: Mutex<CapturedState>,
+    state: Mutex<Captured>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct CapturedState {
+struct Captured {
     text: String,
     has_ended: bool,
 }
 
 impl CapturedOutput {
-    fn lock(&self) -> MutexGuard<'_, CapturedState> {
+    fn lock(&self) -> MutexGuard<'_, Captured> {
         // A wait that panics poisons the lock, but leaves the state intact.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -233,7 +233,7 @@ impl CapturedOutput {
     /// Waits for a line that contains `text`. Returns `None` if the output ends without it.
     fn wait_for(&self, text: &str, deadline: Instant) -> Option<String> {
         let find = |output: &str| output.lines().find(|line| line.contains(text)).map(String::from);
-        let state = self.wait_while(deadline, |output| find(output).is_none());
+        let state = self.wait(deadline, |output| find(output).is_none());
         let line = find(&state.text);
         let in_time = line.is_some() || state.has_ended;
         assert!(in_time, "timed out waiting for {text:?}: {}", state.text);
@@ -242,17 +242,13 @@ impl CapturedOutput {
 
     /// Returns whether the output ends before the deadline.
     fn wait_for_end(&self, deadline: Instant) -> bool {
-        self.wait_while(deadline, |_| true).has_ended
+        self.wait(deadline, |_| true).has_ended
     }
 
-    /// Waits until the condition is false, the output has ended, or the deadline has passed.
-    fn wait_while(
-        &self,
-        deadline: Instant,
-        condition: impl Fn(&str) -> bool,
-    ) -> MutexGuard<'_, CapturedState> {
+    /// Waits for output as long as `more` is true of it, until it ends, or until the deadline.
+    fn wait(&self, deadline: Instant, more: impl Fn(&str) -> bool) -> MutexGuard<'_, Captured> {
         let remaining = deadline.saturating_duration_since(Instant::now());
-        let waits = |state: &mut CapturedState| !state.has_ended && condition(&state.text);
+        let waits = |state: &mut Captured| !state.has_ended && more(&state.text);
         let woken = self.changed.wait_timeout_while(self.lock(), remaining, waits);
         woken.unwrap_or_else(PoisonError::into_inner).0
     }

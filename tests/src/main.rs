@@ -120,7 +120,7 @@ fn run(pair: &Pair, limit: Instant) {
     assert!(overlapped, "replies were not delayed at the same time, but took {took:.2?}");
 }
 
-/// Prints the output of one side, and checks that one line of it begins with each message's `start`.
+/// Prints the output of one side, and checks that one line begins with the `start` of each message.
 fn check(side: &str, process: &Process, messages: &[&str], start: impl Fn(&str) -> String) {
     let (stdout, stderr) = (process.stdout(), process.stderr());
     stdout.lines().chain(stderr.lines()).for_each(|line| println!("  {side}  {line}"));

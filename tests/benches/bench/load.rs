@@ -1,7 +1,8 @@
-//! The load, as light as it can be: one thread per core, which serves its share of the sockets in turn.
+//! The load: one thread per core, each of which serves its share of the sockets in turn.
 //!
-//! Each client keeps a fixed number of requests in flight. They fit into the default socket buffers,
-//! so that no datagram is dropped.
+//! It is as light as it can be, so that it is the servers that are measured. Each client keeps a
+//! fixed number of requests in flight. They fit into the default socket buffers, so that no datagram
+//! is dropped.
 
 use crate::process::{Running, Socket, tcp};
 use std::error::Error;

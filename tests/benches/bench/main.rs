@@ -17,7 +17,6 @@ use std::env;
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 use tests::competitors::{CANDIDATES, Candidate};
@@ -60,7 +59,7 @@ const TCP: &[&str] = &[
 ];
 /// More connections than the 256 workers that are the default.
 #[rustfmt::skip]
-const TCP_1024: &[&str] = &[
+const MANY: &[&str] = &[
     "tcp-threaded --workers 1024", "c-tcp", "rust-tcp", "go-tcp", "tokio-tcp", "python-tcp 1024",
 ];
 const WORKERS: &[&str] = &["tcp-threaded --workers 1024", "udp-threaded --workers 1024"];
@@ -74,15 +73,11 @@ const ROWS: [Row; 11] = [
     row("UDP, 8 KiB, 8 clients", Work::Exchange { size: 8192, clients: 8, window: 1 }, UDP_LARGE),
     row("TCP, connect, 5 B each way, close", Work::Churn, TCP),
     row("TCP, 64 B, 64 connections", Work::Exchange { size: 64, clients: 64, window: 1 }, TCP),
-    row(
-        "TCP, 64 B, 512 connections",
-        Work::Exchange { size: 64, clients: 512, window: 1 },
-        TCP_1024,
-    ),
+    row("TCP, 64 B, 512 connections", Work::Exchange { size: 64, clients: 512, window: 1 }, MANY),
     row("TCP, 8 KiB, pipelined", Work::Exchange { size: 8192, clients: 8, window: 8 }, TCP),
     row("TCP, 64 KiB blocks, one connection", Work::Bulk, TCP),
-    row("1,000 TCP connections at once", Work::Burst { clients: 1000 }, TCP_1024),
-    row("1,000 idle TCP connections", Work::Idle { clients: 1000 }, TCP_1024),
+    row("1,000 TCP connections at once", Work::Burst { clients: 1000 }, MANY),
+    row("1,000 idle TCP connections", Work::Idle { clients: 1000 }, MANY),
     row("Start to the first reply", Work::Start { threads: 0 }, TCP),
     row("Start of 1,024 workers", Work::Start { threads: 1024 }, WORKERS),
 ];
@@ -116,6 +111,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
+    const NO_FILE: &str = "the name of a FILE is missing";
+    env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))?;
     let (mut bench, mut quick, mut texts) = (false, false, Vec::new());
     let mut csv: Box<dyn Write> = Box::new(io::sink());
     let mut args = env::args().skip(1);
@@ -124,8 +121,8 @@ fn run() -> Result<(), Box<dyn Error>> {
             // Cargo adds this one, except in `cargo test`.
             "--bench" => bench = true,
             "--quick" => quick = true,
-            "--csv" => csv = Box::new(File::create(file(args.next())?)?),
-            "--report" => return report::write(&file(args.next())?),
+            "--csv" => csv = Box::new(File::create(args.next().ok_or(NO_FILE)?)?),
+            "--report" => return report::write(&args.next().ok_or(NO_FILE)?),
             "--check" => return check(),
             "-h" | "--help" => {
                 print!("{HELP}");
@@ -145,11 +142,6 @@ fn run() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     measure(&rows, quick, csv)
-}
-
-fn file(name: Option<String>) -> Result<PathBuf, Box<dyn Error>> {
-    let name = name.ok_or("the name of a FILE is missing")?;
-    Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name))
 }
 
 /// Starts every candidate once.

@@ -19,11 +19,10 @@ const STYLE: &str = "<style>\n\
     }\n\
     </style>\n";
 
-/// The width of a column: the label, the bar and the value.
+/// The width of a column, and of the labels and the bars in it; the values follow.
+const COLUMN: f64 = 455.0;
 const LABEL: f64 = 190.0;
 const BAR: f64 = 150.0;
-const VALUE: f64 = 115.0;
-const COLUMN: f64 = LABEL + BAR + VALUE;
 const LINE: f64 = 18.0;
 
 /// Returns a picture with one panel per work, in one or two columns.
@@ -64,30 +63,22 @@ fn panel(body: &mut String, work: &str, figures: &[Figure], x: f64, y: f64) {
     let _ = writeln!(body, "<text x=\"{x}\" y=\"{y}\" font-weight=\"bold\">{work}</text>");
     for (line, figure) in (1..).zip(figures) {
         let y = y + f64::from(line) * LINE;
-        let (label, start, end, middle) = (x + LABEL - 8.0, x + LABEL, x + COLUMN, y - 4.0);
+        let (label, start, end) = (x + LABEL - 8.0, x + LABEL, x + COLUMN);
+        let (middle, bar, top, cap) = (y - 4.0, y - 10.0, y - 11.0, y - 7.0);
         let class = if figure.ours { "bar ours" } else { "bar" };
         let length = (figure.median * scale).min(BAR);
+        let cut = format!("M{} {top}h5l-6 14h-5z", start + BAR - 24.0);
         let (low, high) = (start + figure.low * scale, start + figure.high * scale);
-        let (class_of_path, path) = if figure.median > limit {
-            ("cut", format!("M{} {}h5l-6 14h-5z", start + BAR - 24.0, middle - 7.0))
-        } else {
-            (
-                "spread",
-                format!(
-                    "M{low:.1} {middle}H{high:.1}M{low:.1} {0:.1}v6M{high:.1} {0:.1}v6",
-                    middle - 3.0
-                ),
-            )
-        };
+        let spread =
+            format!("M{low:.1} {middle}H{high:.1}M{low:.1} {cap:.1}v6M{high:.1} {cap:.1}v6");
+        let (mark, path) = if figure.median > limit { ("cut", cut) } else { ("spread", spread) };
         let _ = writeln!(
             body,
             "<text x=\"{label:.1}\" y=\"{y}\" text-anchor=\"end\">{}</text>\n\
-             <rect class=\"{class}\" x=\"{start}\" y=\"{:.1}\" width=\"{length:.1}\" height=\"12\"/>\n\
-             <path class=\"{class_of_path}\" d=\"{path}\"/>\n\
+             <rect class=\"{class}\" x=\"{start}\" y=\"{bar:.1}\" width=\"{length:.1}\" height=\"12\"/>\n\
+             <path class=\"{mark}\" d=\"{path}\"/>\n\
              <text x=\"{end}\" y=\"{y}\" text-anchor=\"end\">{}</text>",
-            figure.label,
-            middle - 6.0,
-            figure.text
+            figure.label, figure.text
         );
     }
 }

@@ -5,12 +5,7 @@ use crate::plot::plot;
 use crate::{ROWS, Row, candidate, label};
 use std::error::Error;
 use std::fs;
-use std::path::Path;
 use tests::faults::grouped;
-
-/// The rows of the plot in README.md, which must be readable on a narrow screen.
-const SUMMARY: [&str; 3] =
-    ["UDP, 64 B, 64 clients", "TCP, connect, 5 B each way, close", "TCP, 64 B, 64 connections"];
 
 /// One round of one server.
 pub struct Record {
@@ -140,7 +135,7 @@ impl Record {
 }
 
 /// Writes the table into the page of the same name as the CSV file, and the plots beside it.
-pub fn write(csv: &Path) -> Result<(), Box<dyn Error>> {
+pub fn write(csv: &str) -> Result<(), Box<dyn Error>> {
     const BEGIN: &str = "<!-- table -->\n";
     const END: &str = "<!-- end of the table -->";
     let text = fs::read_to_string(csv)?;
@@ -148,25 +143,29 @@ pub fn write(csv: &Path) -> Result<(), Box<dyn Error>> {
     let machine = lines.next().and_then(|line| line.strip_prefix("# ")).unwrap_or_default();
     let records: Option<Vec<_>> = lines.skip(1).map(Record::from_csv).collect();
     let records = records.ok_or("this file was not written by --csv")?;
-    let page = csv.with_extension("md");
+    let stem = csv.trim_end_matches(".csv");
+    let page = format!("{stem}.md");
     let old = fs::read_to_string(&page)?;
     let (before, rest) = old.split_once(BEGIN).ok_or("the page has no table")?;
     let (_, after) = rest.split_once(END).ok_or("the table has no end")?;
     fs::write(page, format!("{before}{BEGIN}{machine}.\n\n{}{END}{after}", table(&records)))?;
     let cpu = "Server CPU time per request: shorter is better";
+    // The last plot is for README.md, which must be readable on a narrow screen.
+    let summary =
+        ["UDP, 64 B, 64 clients", "TCP, connect, 5 B each way, close", "TCP, 64 B, 64 connections"];
     for (name, title, metric, columns) in [
         ("requests", "Requests per second: longer is better", Metric::Rate, 2),
         ("cpu", cpu, Metric::Cpu, 2),
         ("summary", cpu, Metric::Cpu, 1),
     ] {
         let rows = ROWS.iter().filter(|row| Metric::of(row.work) == Metric::Rate);
-        let rows = rows.filter(|row| columns == 2 || SUMMARY.contains(&row.title));
+        let rows = rows.filter(|row| columns == 2 || summary.contains(&row.title));
         let panels = rows.map(|row| {
             let figure = |server: &&str| figure(&records, row, server, metric);
             (row.title, row.servers.iter().filter_map(figure).collect())
         });
-        let path = csv.with_extension("").display().to_string() + "-" + name + ".svg";
-        fs::write(path, plot(title, &panels.collect::<Vec<_>>(), columns))?;
+        let plot = plot(title, &panels.collect::<Vec<_>>(), columns);
+        fs::write(format!("{stem}-{name}.svg"), plot)?;
     }
     Ok(())
 }
