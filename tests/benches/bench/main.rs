@@ -113,13 +113,13 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn Error>> {
     const NO_FILE: &str = "the name of a FILE is missing";
     env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))?;
-    let (mut bench, mut quick, mut texts) = (false, false, Vec::new());
+    let (mut quick, mut texts) = (false, Vec::new());
     let mut csv: Box<dyn Write> = Box::new(io::sink());
-    let mut args = env::args().skip(1);
+    // Cargo adds `--bench`, except in `cargo test`.
+    let is_bench = env::args().any(|arg| arg == "--bench");
+    let mut args = env::args().skip(1).filter(|arg| arg != "--bench");
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            // Cargo adds this one, except in `cargo test`.
-            "--bench" => bench = true,
             "--quick" => quick = true,
             "--csv" => csv = Box::new(File::create(args.next().ok_or(NO_FILE)?)?),
             "--report" => return report::write(&args.next().ok_or(NO_FILE)?),
@@ -137,7 +137,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     if rows.is_empty() {
         return Err("no row has such a title".into());
     }
-    if !bench {
+    if !is_bench {
         println!("not run: only `cargo bench` builds with optimization");
         return Ok(());
     }
