@@ -1,16 +1,17 @@
 //! The server under test: how to reach it, what its replies look like, what its processes do.
 
 use super::Verdict::{Fails, NotTried};
-use super::{Outcome, Protocol, grouped, symptom};
+use super::{Outcome, Protocol, grouped};
 use crate::{CapturedOutput, capture, unused_address};
-use std::fs;
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use std::{fs, iter};
 
 /// How long a server may take until it replies, or until more of its reply arrives.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -18,29 +19,22 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Returns the command that starts a server on a port of 127.0.0.1.
 type Launch = Arc<dyn Fn(u16) -> Command + Send + Sync>;
 
-/// What is known about replies: a description, and how a request becomes its reply.
-type Replies = (&'static str, fn(&[u8]) -> Vec<u8>);
-
-const REPLIES: [Replies; 2] = [
-    ("the request in upper case", |request| request.to_ascii_uppercase()),
-    ("the request", |request| request.to_vec()),
-];
+/// Returns the reply to a request.
+type ReplyTo = fn(&[u8]) -> Vec<u8>;
 
 /// A server to inject faults into.
 pub struct Target {
     pub(super) protocol: Protocol,
-    pub(super) address: SocketAddr,
-    /// `None` if any reply is accepted, because none can be found to be incomplete.
-    pub(super) replies: Option<Replies>,
-    /// Whether it closes a connection after its reply.
-    pub(super) closes: bool,
-    /// Whether the last fault broke it.
-    pub(super) broken: bool,
-    /// Whether it uses a whole core, or exits, as soon as a client has disconnected.
+    /// The address on which the server listens.
+    pub address: SocketAddr,
+    /// `None` if any reply is accepted.
+    pub(super) reply_to: Option<ReplyTo>,
+    /// Whether it uses a whole core as soon as a client has disconnected.
     pub(super) busy: bool,
-    pub(super) dies: bool,
+    /// Whether it is to be started again before the next fault.
+    pub(super) broken: bool,
     /// `None` for a server that was already running.
-    server: Option<RunningServer>,
+    pub(super) server: Option<RunningServer>,
 }
 
 impl Target {
@@ -50,7 +44,8 @@ impl Target {
     ///
     /// Returns an error if it does not reply within 10 seconds.
     pub fn running(protocol: Protocol, address: SocketAddr) -> Result<Target, String> {
-        Target::learn(protocol, address, None)
+        Target { protocol, address, reply_to: None, busy: false, broken: false, server: None }
+            .learn()
     }
 
     /// Starts a server by the command that `launch` returns for a port of 127.0.0.1. It is started
@@ -79,7 +74,6 @@ impl Target {
             // Sets both limits, since some runtimes raise the soft one.
             shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]);
             shell.arg(command.get_program()).args(command.get_args());
-            shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
             command = shell;
         }
         // The first line of a panic is enough, and output is not held back.
@@ -90,7 +84,8 @@ impl Target {
         let mut child = command.spawn().map_err(|e| format!("cannot start {program}: {e}"))?;
         // Not joined: a descendant may hold the pipe open.
         let stderr = capture(child.stderr.take().expect("piped"));
-        Target::learn(protocol, address, Some(RunningServer { launch, child, stderr }))
+        let server = Some(RunningServer { launch, child, stderr });
+        Target { protocol, address, reply_to: None, busy: false, broken: false, server }.learn()
     }
 
     /// Starts one more server by the same command, with this limit on its descriptors.
@@ -100,91 +95,37 @@ impl Target {
         Target::launch(self.protocol, launch, limit, stdout).map_err(NotTried)
     }
 
-    /// Returns the address on which the server listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Waits until the server replies, and finds out how.
+    fn learn(mut self) -> Result<Target, String> {
+        // Not even a server of other replies is likely to reply with fewer bytes.
+        let (start, request) = (Instant::now(), b"hi\n");
+        while self.exchange(request).is_err() {
+            if let Some(how) = self.exit() {
+                return Err(format!("the server {how}"));
+            }
+            if start.elapsed() > 2 * PATIENCE {
+                return Err(format!("{} does not reply within 10 s", self.address));
+            }
+            sleep(Duration::from_millis(20));
+        }
+        self.reply_to = [<[u8]>::to_ascii_uppercase, <[u8]>::to_vec].into_iter().find(|reply_to| {
+            self.reply_to = Some(*reply_to);
+            self.exchange(request).is_ok()
+        });
+        self.busy = self.protocol == Protocol::Tcp && self.assert_idle().is_err();
+        Ok(self)
     }
 
     /// Starts the server again if the last fault broke it.
     pub(super) fn mend(&mut self) -> Outcome {
-        if self.dies {
-            return Err(NotTried("the server exits after any client".into()));
-        }
-        if self.broken && self.server.is_some() {
-            *self = self.another(None, Stdio::null())?;
-        } else if self.broken {
+        if self.broken {
+            if self.server.is_some() {
+                *self = Target { broken: true, ..self.another(None, Stdio::null())? };
+            }
             self.probe().map_err(|_| NotTried("the server no longer replies".into()))?;
+            self.broken = false;
         }
         Ok(())
-    }
-
-    /// Returns the standard output of a server that was started with a pipe.
-    pub(super) fn take_stdout(&mut self) -> ChildStdout {
-        let server = self.server.as_mut().expect("the kit started the server");
-        server.child.stdout.take().expect("standard output is a pipe, and not taken yet")
-    }
-
-    /// Makes the first exchange, which shows what the replies look like.
-    fn learn(
-        protocol: Protocol,
-        address: SocketAddr,
-        server: Option<RunningServer>,
-    ) -> Result<Target, String> {
-        let (replies, closes, broken, busy, dies) = (None, false, false, false, false);
-        let mut target = Target { protocol, address, replies, closes, broken, busy, dies, server };
-        let (start, request) = (Instant::now(), b"First request\n");
-        let reply = loop {
-            if let Ok(reply) = target.first_reply(request) {
-                break text(&reply);
-            }
-            if let Some(how) = target.exit() {
-                return Err(format!("the server {how}"));
-            }
-            if start.elapsed() > 2 * PATIENCE {
-                return Err(format!("{address} does not reply within 10 s"));
-            }
-            sleep(Duration::from_millis(20));
-        };
-        target.replies = REPLIES.into_iter().find(|replies| text(&replies.1(request)) == reply);
-        target.busy = protocol == Protocol::Tcp && target.assert_idle("").is_err();
-        Ok(target)
-    }
-
-    fn first_reply(&mut self, request: &[u8]) -> Outcome<Vec<u8>> {
-        if self.protocol == Protocol::Udp {
-            return self.exchange_datagrams(request);
-        }
-        let (mut stream, mut reply) = (self.connect(PATIENCE)?, Vec::new());
-        stream.write_all(request)?;
-        retry(|| stream.peek(&mut [0]))?;
-        // Reads until no more arrives, which also shows whether the server closes the connection.
-        stream.set_read_timeout(Some(Duration::from_millis(300)))?;
-        self.closes = stream.read_to_end(&mut reply).is_ok();
-        if reply.is_empty() { Err(NotTried("no reply".into())) } else { Ok(reply) }
-    }
-
-    /// Sends a request from a socket of its own and returns the reply. A request that is lost
-    /// because the server's queue is full is sent again.
-    fn exchange_datagrams(&self, request: &[u8]) -> Outcome<Vec<u8>> {
-        let socket = self.socket(PATIENCE / 10)?;
-        let (start, mut reply) = (Instant::now(), vec![0; 65_535]);
-        loop {
-            socket.send(request)?;
-            match retry(|| socket.recv(&mut reply)) {
-                Ok(length) => return Ok(reply[..length].to_vec()),
-                Err(error) if is_timeout(&error) && start.elapsed() < PATIENCE => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// Opens a UDP socket that is connected to the server, with this limit on each receive.
-    pub(super) fn socket(&self, limit: Duration) -> Outcome<UdpSocket> {
-        let any = if self.address.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
-        let socket = UdpSocket::bind(any)?;
-        socket.connect(self.address)?;
-        socket.set_read_timeout(Some(limit))?;
-        Ok(socket)
     }
 
     /// Opens a connection to the server, with this limit on each call.
@@ -196,6 +137,28 @@ impl Target {
         Ok(stream)
     }
 
+    pub(super) fn probe(&self) -> Outcome {
+        self.exchange(b"Are you there?\n")
+    }
+
+    /// Makes one exchange over a connection or socket of its own.
+    pub(super) fn exchange(&self, request: &[u8]) -> Outcome {
+        if self.protocol == Protocol::Tcp {
+            return self.exchange_on(&self.connect(PATIENCE)?, request);
+        }
+        let (socket, mut reply) = (crate::udp(self.address), vec![0; 65_535]);
+        socket.set_read_timeout(Some(PATIENCE / 10))?;
+        let start = Instant::now();
+        loop {
+            // The server drops requests while its queue is full.
+            socket.send(request)?;
+            match retry(|| socket.recv(&mut reply)) {
+                Err(error) if is_timeout(&error) && start.elapsed() < PATIENCE => {}
+                received => return self.verify(request, &reply[..received?]),
+            }
+        }
+    }
+
     /// Sends a request over a connection and checks the reply.
     pub(super) fn exchange_on(&self, mut stream: &TcpStream, request: &[u8]) -> Outcome {
         // An error also shows in the reply.
@@ -205,49 +168,30 @@ impl Target {
 
     /// Checks the reply to a request that was sent.
     pub(super) fn reply(&self, mut stream: &TcpStream, request: &[u8]) -> Outcome {
-        let mut missing = if self.replies.is_none() { 1 } else { text(request).len() };
         let (mut reply, mut buffer) = (Vec::new(), [0; 4096]);
-        while missing > 0 {
+        while reply.len() < text(request).len() {
             match retry(|| stream.read(&mut buffer)) {
-                Ok(length @ 1..) => {
-                    reply.extend(&buffer[..length]);
-                    missing = missing.saturating_sub(text(&buffer[..length]).len());
-                }
+                Ok(1..) if self.reply_to.is_none() => return Ok(()),
+                Ok(length @ 1..) => reply.extend(text(&buffer[..length])),
                 _ if !reply.is_empty() => break,
                 Err(error) if is_timeout(&error) => return Err(error.into()),
-                _ => {
-                    let details = "closed the connection without a reply";
-                    return Err(Fails(symptom::LOSES_DATA, details.into()));
-                }
+                _ => return Err(Fails("loses data", "closed without a reply".into())),
             }
         }
         self.verify(request, &reply)
     }
 
     /// Checks that a reply is complete.
-    pub(super) fn verify(&self, request: &[u8], reply: &[u8]) -> Outcome {
-        let Some((_, reply_to)) = self.replies else { return Ok(()) };
-        let expected = text(&reply_to(request));
-        let (length, received) = (expected.len(), text(reply));
-        let details = match length.saturating_sub(received.len()) {
+    fn verify(&self, request: &[u8], reply: &[u8]) -> Outcome {
+        let Some(reply_to) = self.reply_to else { return Ok(()) };
+        let (expected, received) = (text(&reply_to(request)), text(reply));
+        let length = grouped(expected.len());
+        let details = match expected.len().saturating_sub(received.len()) {
             _ if received == expected => return Ok(()),
-            0 => format!("replied with other bytes to {} bytes", grouped(length)),
-            lost => format!("lost {} of {} bytes", grouped(lost), grouped(length)),
+            0 => format!("replied with other bytes to {length} bytes"),
+            lost => format!("lost {} of {length} bytes", grouped(lost)),
         };
-        Err(Fails(symptom::LOSES_DATA, details))
-    }
-
-    /// Makes one exchange over a connection or socket of its own.
-    pub(super) fn exchange(&self, request: &[u8]) -> Outcome {
-        match self.protocol {
-            Protocol::Udp => self.verify(request, &self.exchange_datagrams(request)?),
-            Protocol::Tcp => self.exchange_on(&self.connect(PATIENCE)?, request),
-        }
-    }
-
-    /// Checks that the server serves a client.
-    pub(super) fn probe(&self) -> Outcome {
-        self.exchange(b"Are you there?\n")
+        Err(Fails("loses data", details))
     }
 
     /// Checks that the server still runs, replies, and is idle when nothing is sent to it. Returns
@@ -255,69 +199,70 @@ impl Target {
     pub(super) fn aftermath(&mut self, injected: Outcome) -> Outcome {
         let probed = self.probe();
         // Also gives a process time to exit.
-        let idle = if self.busy { Ok(()) } else { self.assert_idle("while idle") };
+        let idle = if self.busy { Ok(()) } else { self.assert_idle() };
         if let Some(how) = self.exit() {
-            return Err(Fails(symptom::EXITS, how));
+            return Err(Fails("exits", how));
         }
-        match (idle.and(probed.map_err(|verdict| verdict.during("afterwards"))), injected) {
-            (exits @ Err(Fails(symptom::EXITS, _)), _) => exits,
-            (Err(_), failure @ Err(Fails(..))) | (Ok(()), failure) => failure,
-            (failure, _) => failure,
+        match (idle.and(probed), injected) {
+            (exits @ Err(Fails("exits", _)), _) => exits,
+            (_, failure @ Err(Fails(..))) => failure,
+            (Err(Fails(symptom, details)), _) => Err(Fails(symptom, details + " afterwards")),
+            (after, injected) => after.and(injected),
         }
     }
 
     /// Fails if the server occupies a core for 3 seconds. A server that finishes its work within
     /// this time is idle.
-    pub(super) fn assert_idle(&self, when: &str) -> Outcome {
+    pub(super) fn assert_idle(&self) -> Outcome {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(3) {
-            let before = demand(&tasks(&self.processes()));
+            let before = demand(&self.tasks());
             sleep(Duration::from_millis(100));
-            let tasks = tasks(&self.processes());
+            let tasks = self.tasks();
             // On a very busy machine, a busy loop may not run at all, but it is runnable.
             let runnable = tasks.iter().any(|task| stat(task).is_some_and(|stat| stat.0 == 'R'));
             if !runnable && demand(&tasks).saturating_sub(before) < 50_000_000 {
                 return Ok(());
             }
         }
-        Err(Fails(symptom::SPINS, format!("uses a whole core {when}")))
+        Err(Fails("spins", "uses a whole core while idle".into()))
     }
 
     /// Returns how the process of the server ended, if it has.
     fn exit(&mut self) -> Option<String> {
         let server = self.server.as_mut()?;
         let status = server.child.try_wait().ok()??;
-        let how = match status.code() {
-            Some(code) => format!("exited with code {code}"),
-            None => format!("exited by {status}"),
-        };
         // The last lines may still be in the pipe, and a descendant may hold it open.
         server.stderr.wait_for_end(Instant::now() + Duration::from_millis(200));
         let stderr = server.stderr.text();
         // Rust prints a note after the error, and Go a backtrace.
-        let is_error = |line: &&str| !line.is_empty() && !line.starts_with("note:");
-        let mut lines = stderr.lines().map(str::trim).filter(is_error);
+        let mut lines = stderr.lines().filter(|it| !it.is_empty() && !it.starts_with("note:"));
         let error = lines.clone().find(|line| line.starts_with("panic:")).or(lines.next_back());
-        Some(error.map_or(how.clone(), |error| format!("{how}: {error}")))
+        Some(format!("exited ({status}): {}", error.unwrap_or("no error message").trim()))
     }
 
-    /// Returns the processes of the server, on Linux: the one that was started and its descendants.
-    pub(super) fn processes(&self) -> Vec<u32> {
-        self.server.as_ref().map_or(Vec::new(), |server| family(server.child.id()))
-    }
-
-    /// Suspends or resumes all threads of the server, and waits until this has happened.
-    pub(super) fn signal(&self, name: &str, suspended: bool) -> Outcome {
-        let processes = self.processes();
-        if processes.is_empty() {
-            return Err(NotTried("needs Linux and the command that starts the server".into()));
+    /// Returns the process of the server and its descendants, which Linux lists.
+    pub(super) fn processes(&self) -> Outcome<Vec<u32>> {
+        match self.server.as_ref().map(|server| family(server.child.id())) {
+            Some(family) if !family.is_empty() => Ok(family),
+            _ => Err(NotTried("needs Linux and the command that starts the server".into())),
         }
-        signal(name, &processes);
-        let other = |task: &PathBuf| stat(task).is_some_and(|stat| (stat.0 == 'T') != suspended);
+    }
+
+    /// Returns their threads, as folders below `/proc`.
+    fn tasks(&self) -> Vec<PathBuf> {
+        let processes = self.processes().unwrap_or_default().into_iter();
+        processes.flat_map(|id| entries(&format!("/proc/{id}/task"))).collect()
+    }
+
+    /// Suspends all threads of the server.
+    pub(super) fn suspend(&self) -> Outcome {
         let start = Instant::now();
-        while tasks(&processes).iter().any(other) {
+        signal("STOP", &self.processes()?);
+        while self.tasks().iter().any(|task| stat(task).is_some_and(|stat| !"TZ".contains(stat.0)))
+        {
             if start.elapsed() > PATIENCE {
-                return Err(NotTried(format!("SIG{name} cannot be sent by sh")));
+                return Err(NotTried("SIGSTOP cannot be sent by sh".into()));
             }
             sleep(Duration::from_millis(1));
         }
@@ -326,26 +271,25 @@ impl Target {
 }
 
 /// A server process that the kit started. It is killed together with its descendants.
-struct RunningServer {
+pub(super) struct RunningServer {
     launch: Launch,
-    child: Child,
+    pub(super) child: Child,
     stderr: Arc<CapturedOutput>,
 }
 
 impl Drop for RunningServer {
     fn drop(&mut self) {
-        let family = family(self.child.id());
-        if family.len() > 1 {
-            signal("KILL", &family);
+        // The id of a process that has exited may be in use again.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            signal("KILL", &family(self.child.id()));
+            let _ = self.child.kill(); // Where there is no `/proc`.
+            let _ = self.child.wait();
         }
-        // Either fails if it has exited.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
 /// Sends a signal by the built-in of the shell; not every machine has a program for it.
-fn signal(name: &str, processes: &[u32]) {
+pub(super) fn signal(name: &str, processes: &[u32]) {
     let ids: Vec<String> = processes.iter().map(u32::to_string).collect();
     let command = format!("kill -{name} {}", ids.join(" "));
     // A failure shows in what the processes do.
@@ -354,21 +298,13 @@ fn signal(name: &str, processes: &[u32]) {
 
 /// A process and its descendants; empty where there is no `/proc`.
 fn family(id: u32) -> Vec<u32> {
-    let mut family = Vec::from_iter(stat(Path::new(&format!("/proc/{id}"))).map(|_| id));
-    let parents: Vec<(u32, u32)> = entries("/proc")
-        .filter_map(|path| Some((path.file_name()?.to_str()?.parse().ok()?, stat(&path)?.1)))
-        .collect();
-    let mut next = 0;
-    while let Some(&parent) = family.get(next) {
-        family.extend(parents.iter().filter(|process| process.1 == parent).map(|child| child.0));
-        next += 1;
-    }
-    family
-}
-
-/// The threads of processes, as folders below `/proc`.
-fn tasks(processes: &[u32]) -> Vec<PathBuf> {
-    processes.iter().flat_map(|id| entries(&format!("/proc/{id}/task"))).collect()
+    let process = |folder: PathBuf| {
+        let id = folder.file_name()?.to_str()?.parse().ok()?;
+        Some((id, stat(&folder)?.1))
+    };
+    let parents: BTreeMap<u32, u32> = entries("/proc").filter_map(process).collect();
+    let ancestors = |id| iter::successors(Some(id), |id| parents.get(id).copied());
+    parents.keys().copied().filter(|&it| ancestors(it).any(|ancestor| ancestor == id)).collect()
 }
 
 pub(super) fn entries(folder: &str) -> impl Iterator<Item = PathBuf> + use<> {
@@ -380,7 +316,7 @@ fn stat(folder: &Path) -> Option<(char, u32)> {
     let line = fs::read_to_string(folder.join("stat")).ok()?;
     // The name, in parentheses, may contain anything.
     let mut fields = line.rsplit_once(')')?.1.split_whitespace();
-    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 /// The nanoseconds for which threads ran or, on a busy machine, waited for a core.
@@ -391,7 +327,7 @@ fn demand(tasks: &[PathBuf]) -> u64 {
 }
 
 /// The bytes without line ends, which some servers strip or add.
-pub(super) fn text(bytes: &[u8]) -> Vec<u8> {
+fn text(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().copied().filter(|byte| !b"\r\n".contains(byte)).collect()
 }
 

@@ -1,302 +1,321 @@
 //! The fault kit: each fault on a server that survives it, and on one with exactly this defect.
 
-#[cfg(target_os = "linux")]
-mod processes;
-
 use crate::support::repository;
-use std::borrow::BorrowMut;
-use std::fs;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::{OnceLock, mpsc};
-use std::thread;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::process::{self, Command};
+use std::sync::mpsc;
 use std::time::Duration;
-use tests::DEADLINE;
-use tests::competitors::CANDIDATES;
+use std::{env, fs, thread};
+use tests::faults::Protocol::{Tcp, Udp};
 use tests::faults::{FAULTS, Protocol, Target, Verdict, inject};
-use tests::survival::{column, committed};
+use tests::{DEADLINE, competitors::CANDIDATES, survival};
+
+/// Injects faults into servers. A row is the fault, the server's defect or "", and the verdict.
+fn assert_verdicts(protocol: Protocol, rows: &[[&str; 3]]) {
+    thread::scope(|scope| {
+        for [fault, defect, expected] in rows {
+            scope.spawn(move || assert_verdict(fault, &mut server(protocol, defect), expected));
+        }
+    });
+}
 
 /// Injects a fault and asserts that the verdict contains these parts, which "…" separates.
 #[track_caller]
-fn assert_verdict(fault: &str, mut target: impl BorrowMut<Target>, expected: &str) {
-    let verdict = match inject(fault, target.borrow_mut()) {
+fn assert_verdict(fault: &str, target: &mut Target, expected: &str) {
+    let verdict = match inject(fault, target) {
         Verdict::Fails(symptom, details) => format!("{symptom}: {details}"),
         other => other.to_string(),
     };
     assert!(expected.split('…').all(|part| verdict.contains(part)), "{fault}: {verdict}");
 }
 
-/// Starts a server as a process; `{port}` in the arguments stands for its port.
-fn start(protocol: Protocol, program: PathBuf, arguments: &[&str]) -> Target {
-    let arguments: Vec<String> = arguments.iter().map(|argument| argument.to_string()).collect();
+/// Starts a server by its command, in which `{port}` stands for its port.
+fn start(protocol: Protocol, command: &[impl ToString]) -> Target {
+    let words: Vec<String> = command.iter().map(ToString::to_string).collect();
     let launch = move |port: u16| {
-        let mut command = Command::new(&program);
-        command.args(arguments.iter().map(|word| word.replace("{port}", &port.to_string())));
+        let mut command = Command::new(&words[0]);
+        command.args(words[1..].iter().map(|word| word.replace("{port}", &port.to_string())));
         command
     };
     Target::start(protocol, launch).unwrap()
 }
 
-/// Serves datagrams in a thread until `handle` fails.
-fn udp(
-    mut handle: impl FnMut(&UdpSocket, &mut [u8], SocketAddr) -> io::Result<()> + Send + 'static,
-) -> Target {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
+fn server(protocol: Protocol, defect: &str) -> Target {
+    start(protocol, &command(protocol, defect))
+}
+
+/// Returns the command by which the program of these tests is a server.
+fn command(protocol: Protocol, defect: &str) -> [String; 4] {
+    let program = env::current_exe().unwrap().to_string_lossy().into_owned();
+    // The test `connections` runs, but no test has the last name.
+    let server = format!("{protocol:?} 127.0.0.1:{{port}} {defect}");
+    [program, "--nocapture".into(), "faults::connections".into(), server]
+}
+
+fn serve(server: &'static str) {
+    thread::spawn(|| {
+        let _ = io::stdin().read(&mut [0]);
+        process::exit(1); // Together with the kit.
+    });
+    match server.splitn(3, ' ').collect::<Vec<_>>()[..] {
+        ["Udp", address, defect] => serve_datagrams(&UdpSocket::bind(address).unwrap(), defect),
+        [_, address, defect] => serve_connections(&TcpListener::bind(address).unwrap(), defect),
+        _ => panic!("{server:?} is no server"),
+    }
+}
+
+fn serve_datagrams(socket: &UdpSocket, defect: &str) {
+    socket.set_read_timeout((defect == "times out").then_some(DEADLINE)).unwrap();
+    let (queue, replies) = mpsc::channel::<(Vec<u8>, _)>();
+    let sender = socket.try_clone().unwrap();
     thread::spawn(move || {
-        let mut buffer = [0; 65_535];
-        loop {
-            let (length, client) = socket.recv_from(&mut buffer).unwrap();
-            if handle(&socket, &mut buffer[..length], client).is_err() {
-                return;
-            }
-        }
-    });
-    Target::running(Protocol::Udp, address).unwrap()
-}
-
-fn reply(socket: &UdpSocket, request: &mut [u8], client: SocketAddr) -> io::Result<()> {
-    request.make_ascii_uppercase();
-    socket.send_to(request, client).map(drop)
-}
-
-/// Hands connections to `serve` in a thread until it fails.
-fn tcp(serve: impl Fn(TcpStream) -> io::Result<()> + Send + 'static) -> Target {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || while serve(listener.accept().unwrap().0).is_ok() {});
-    Target::running(Protocol::Tcp, address).unwrap()
-}
-
-/// Replies in upper case until the end of the stream.
-fn echo(mut stream: TcpStream) -> io::Result<()> {
-    let mut buffer = [0; 1024];
-    loop {
-        let length = stream.read(&mut buffer)?;
-        if length == 0 {
-            return Ok(());
-        }
-        stream.write_all(&buffer[..length].to_ascii_uppercase())?;
-    }
-}
-
-/// Serves each connection in a thread of its own.
-fn concurrent(stream: TcpStream) -> io::Result<()> {
-    thread::Builder::new().spawn(move || echo(stream)).map(drop)
-}
-
-/// Serves one connection after the other, and survives their errors.
-fn sequential(stream: TcpStream) -> io::Result<()> {
-    let _ = echo(stream);
-    Ok(())
-}
-
-/// Takes the first bytes for the whole request.
-fn one_read(mut stream: TcpStream) -> io::Result<()> {
-    let mut buffer = [0; 1024];
-    let length = stream.read(&mut buffer)?;
-    let _ = stream.write_all(&buffer[..length]);
-    Ok(())
-}
-
-#[test]
-fn datagrams_of_extreme_sizes() {
-    for fault in ["empty-datagram", "one-byte-datagram", "largest-datagram", "flood"] {
-        assert_verdict(fault, udp(reply), "survives");
-    }
-    let silent = udp(|socket, request, client| match request.is_empty() {
-        true => Ok(()),
-        false => reply(socket, request, client),
-    });
-    assert_verdict("empty-datagram", silent, "survives (no reply to it)");
-    for (fault, shortest) in [("empty-datagram", 1), ("one-byte-datagram", 2)] {
-        let stops = udp(move |socket, request, client| match request.len() < shortest {
-            true => Err(ErrorKind::UnexpectedEof.into()),
-            false => reply(socket, request, client),
-        });
-        assert_verdict(fault, stops, "exits: no longer listens");
-    }
-    let cuts = udp(|socket, request, client| {
-        let length = request.len().min(1_024);
-        reply(socket, &mut request[..length], client)
-    });
-    let sizes = if cfg!(target_vendor = "apple") { "" } else { "64,483 of 65,507 bytes" };
-    assert_verdict("largest-datagram", cuts, &format!("loses data: lost {sizes}"));
-}
-
-#[test]
-fn flood() {
-    static SOCKET: OnceLock<UdpSocket> = OnceLock::new();
-    let (queue, requests) = mpsc::channel::<(Vec<u8>, SocketAddr)>();
-    thread::spawn(move || {
-        for (mut request, client) in requests {
+        for (reply, client) in replies {
             thread::sleep(Duration::from_millis(50)); // A database, for example.
-            let _ = reply(SOCKET.get().unwrap(), &mut request, client);
+            let _ = sender.send_to(&reply, client);
         }
     });
-    let queues = udp(move |socket, request, client| {
-        SOCKET.get_or_init(|| socket.try_clone().unwrap());
-        let _ = queue.send((request.to_vec(), client));
-        Ok(())
-    });
-    assert_verdict("flood", queues, "hangs: no reply afterwards");
-}
-
-#[test]
-fn half_close_and_one_byte_at_a_time() {
-    // Windows discards what was sent before a close with unread bytes.
-    let lost = |lost| if cfg!(windows) { "loses data: " } else { lost };
-    for (fault, lost) in [
-        ("half-close", lost("loses data: lost 63,")),
-        ("one-byte-at-a-time", lost("loses data: lost …of 19 bytes")),
-    ] {
-        assert_verdict(fault, tcp(concurrent), "survives");
-        assert_verdict(fault, tcp(one_read), lost);
+    let mut buffer = vec![0; 65_535];
+    loop {
+        let (length, client) = match socket.recv_from(&mut buffer) {
+            Err(_) if defect != "times out" => continue, // For example, that a client has departed.
+            received => received.unwrap(),
+        };
+        let mut reply = buffer[..length].to_ascii_uppercase();
+        match defect {
+            "needs 1 byte" => assert!(length >= 1),
+            "needs 2 bytes" => assert!(length >= 2),
+            "cuts" => reply.truncate(1_024),
+            "echoes" => reply = buffer[..length].to_vec(),
+            "prints" => println!("{length}"),
+            "logs" => drop(writeln!(io::stdout(), "{length}")),
+            "queues" => {
+                queue.send((reply, client)).unwrap();
+                continue;
+            }
+            "replies to itself" => {}
+            _ if client == socket.local_addr().unwrap() => continue,
+            _ => {}
+        }
+        let sent = socket.send_to(&reply, client);
+        assert!(sent.is_ok() || defect != "exits on error", "{sent:?}");
     }
 }
 
-#[test]
-fn resets() {
-    assert_verdict("reset-while-reading", tcp(concurrent), "survives");
-    assert_verdict("reset-while-writing", tcp(concurrent), "survives");
-    assert_verdict("reset-while-reading", tcp(echo), "exits: no longer listens");
-    let exits_on_write = tcp(|mut stream| {
-        let mut buffer = [0; 1024];
-        while let Ok(length @ 1..) = stream.read(&mut buffer) {
-            stream.write_all(&buffer[..length])?;
+fn serve_connections(listener: &TcpListener, defect: &'static str) {
+    for number in 0.. {
+        match listener.accept() {
+            Ok(_) if defect == "refuses" && (100..600).contains(&number) => {}
+            Ok((stream, _)) => match defect {
+                "exits on read error" | "exits on write error" => handle(stream, defect).unwrap(),
+                "serves in turn" => drop(handle(stream, defect)),
+                _ => drop(thread::spawn(move || handle(stream, defect))),
+            },
+            Err(error) if defect == "exits on accept error" => panic!("{error}"),
+            Err(_) if defect == "spins on accept error" => {}
+            Err(_) => thread::sleep(Duration::from_millis(100)),
         }
-        Ok(())
-    });
-    assert_verdict("reset-while-writing", exits_on_write, "exits: no longer listens");
-    assert_verdict("reset-while-reading", tcp(one_read), "not tried: the server closes");
+    }
 }
 
-#[test]
-fn silent_clients() {
-    assert_verdict("silent-clients", tcp(concurrent), "survives");
-    assert_verdict("silent-clients", tcp(sequential), "hangs: no reply beside ");
-}
-
-#[test]
-fn client_that_never_reads() {
-    let fault = "client-that-never-reads";
-    assert_verdict(fault, tcp(concurrent), "survives");
-    assert_verdict(fault, tcp(sequential), "hangs: no reply beside a client that never reads");
-    let stores = tcp(|mut stream| {
-        let (queue, replies) = mpsc::channel::<Vec<u8>>();
+fn handle(mut stream: TcpStream, defect: &str) -> io::Result<()> {
+    stream.set_read_timeout((defect == "times out").then_some(DEADLINE))?;
+    let (queue, replies) = mpsc::channel::<Vec<u8>>();
+    if defect == "queues" {
         let mut writer = stream.try_clone()?;
         thread::spawn(move || replies.iter().try_for_each(|reply| writer.write_all(&reply)));
-        thread::spawn(move || {
-            let mut buffer = [0; 65_536];
-            while let Ok(length @ 1..) = stream.read(&mut buffer) {
-                let _ = queue.send(buffer[..length].to_vec());
+    }
+    let mut buffer = [0; 1024];
+    loop {
+        let length = match stream.read(&mut buffer) {
+            Ok(0) if defect == "spins at end" => continue,
+            Ok(0) if defect == "exits at end" => process::exit(3),
+            Err(error) if defect == "exits on read error" => return Err(error),
+            Ok(0) | Err(_) => return Ok(()),
+            Ok(length) => length,
+        };
+        let mut reply = buffer[..length].to_ascii_uppercase();
+        match defect {
+            "sends CR" => reply = String::from_utf8_lossy(&reply).replace('\n', "\r\n").into(),
+            "acknowledges" => reply = format!("{length} bytes\n").into(),
+            "queues" => {
+                queue.send(reply).unwrap();
+                continue;
             }
-        });
-        Ok(())
-    });
-    assert_verdict(fault, stores, "grows: …64 MiB");
-}
-
-#[test]
-fn servers_of_any_reply_can_be_checked() {
-    let echo = udp(|socket, request, client| socket.send_to(request, client).map(drop));
-    assert_verdict("largest-datagram", echo, "survives");
-    let other = udp(|socket, _, client| socket.send_to(b"ok", client).map(drop));
-    assert_verdict("largest-datagram", other, "survives");
-    let lines = |reply: fn(String) -> String| {
-        tcp(move |stream| {
-            thread::spawn(move || -> io::Result<()> {
-                for line in BufReader::new(&stream).lines() {
-                    (&stream).write_all(format!("{}\r\n", reply(line?)).as_bytes())?;
-                }
-                Ok(())
-            });
-            Ok(())
-        })
-    };
-    for fault in ["half-close", "one-byte-at-a-time", "reset-while-writing"] {
-        assert_verdict(fault, lines(|line| line.to_uppercase()), "survives");
-        assert_verdict(fault, lines(|line| format!("{} bytes", line.len())), "survives");
+            _ => {}
+        }
+        match stream.write_all(&reply) {
+            Err(error) if defect == "exits on write error" => return Err(error),
+            _ if defect == "reads once" => return Ok(()),
+            _ => {}
+        }
     }
 }
 
 #[test]
-fn fault_is_not_tried_when_server_no_longer_replies() {
-    let mut target = tcp(echo);
+fn datagrams() {
+    let rows = [
+        ["empty-datagram", "", "survives"],
+        ["empty-datagram", "needs 1 byte", "exits: …length >= 1"],
+        ["one-byte-datagram", "", "survives"],
+        ["one-byte-datagram", "needs 2 bytes", "exits: …length >= 2"],
+        ["largest-datagram", "cuts", "loses data: lost …,…of "],
+        ["largest-datagram", "echoes", "survives"],
+        ["flood", "", "survives"],
+        ["flood", "queues", "hangs: no reply afterwards"],
+    ];
+    assert_verdicts(Udp, &rows);
+}
+
+/// Also the server of all tests.
+#[test]
+fn connections() {
+    if let Some(server) = env::args().find(|argument| argument.contains(" 127.0.0.1:")) {
+        return serve(server.leak());
+    }
+    let rows = [
+        ["disconnect", "", "survives"],
+        ["half-close", "sends CR", "survives"],
+        ["half-close", "reads once", "loses data: "],
+        ["one-byte-at-a-time", "", "survives"],
+        ["one-byte-at-a-time", "acknowledges", "survives"],
+        ["one-byte-at-a-time", "reads once", "loses data: "],
+        ["reset-while-reading", "exits on write error", "survives"],
+        ["reset-while-reading", "exits on read error", "exits: exited"],
+        ["reset-while-reading", "reads once", "not tried: the server closes"],
+        ["reset-while-writing", "", "survives"],
+        ["reset-while-writing", "exits on write error", "exits: exited"],
+        ["silent-clients", "", "survives"],
+        ["silent-clients", "serves in turn", "hangs: no reply"],
+        ["client-that-never-reads", "", "survives"],
+        ["client-that-never-reads", "serves in turn", "hangs: no reply"],
+        ["client-that-never-reads", "queues", "grows: …64 MiB"],
+    ];
+    assert_verdicts(Tcp, &rows);
+}
+
+#[test]
+fn faults_are_not_tried_when_server_no_longer_replies() {
+    let not_tried = "not tried: the server no longer replies";
+    let mut exits = server(Tcp, "exits at end");
+    assert_verdict("disconnect", &mut exits, "exits: exited (…3)");
+    assert_verdict("half-close", &mut exits, not_tried);
+    // The kit neither sees the process of this server nor starts it again.
+    let exits = server(Tcp, "exits on read error");
+    let mut target = Target::running(Tcp, exits.address).unwrap();
+    assert_verdict("half-close", &mut target, "survives");
     assert_verdict("reset-while-reading", &mut target, "exits: no longer listens");
-    assert_verdict("half-close", target, "not tried: the server no longer replies");
+    assert_verdict("half-close", &mut target, not_tried);
 }
 
 #[test]
 fn command_line() {
-    let run = |arguments: &[&str], code| {
+    let run = |arguments: &str, code| {
         let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_tests"));
-        let assert = command.arg("check").args(arguments).timeout(DEADLINE).assert();
-        let output = assert.code(code).get_output().clone();
+        command.arg("check").args(arguments.split(' ')).timeout(DEADLINE);
+        let output = command.assert().code(code).get_output().clone();
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     };
-    let list = run(&["--list"], 0);
-    assert!(FAULTS.iter().all(|fault| list.contains(fault.name) && list.contains(fault.hint)));
-    assert!(run(&["udp", "--help"], 0).contains("--only NAME"));
+    let list = run("--list", 0);
+    let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
+    for fault in FAULTS {
+        assert!(list.contains(fault.name) && list.contains(fault.hint), "{list}");
+        // That such a link leads to a heading is tested for all pages.
+        assert!(page.contains(&format!("[{0}](#{0})", fault.name)), "{}", fault.name);
+    }
+    assert!(run("udp --help", 0).contains("--only NAME"));
     for wrong in [
-        &["udp"][..],
-        &["sctp", "127.0.0.1:1"],
-        &["tcp", "192.0.2.1:80"],
-        &["tcp", "0.0.0.0:80"],
-        &["tcp", "127.0.0.1"],
-        &["tcp", "127.0.0.1:1", "127.0.0.1:2"],
-        &["tcp", "--", "server"],
-        &["--only", "own-address", "tcp", "127.0.0.1:1"],
-        &["--only", "half-close", "--only", "own-address", "tcp", "127.0.0.1:1"],
-        &["tcp", "127.0.0.1:1", "--only"],
-        &["tcp", "--no-such-option", "127.0.0.1:1"],
+        "udp",
+        "sctp 127.0.0.1:1",
+        "tcp 192.0.2.1:80",
+        "tcp 0.0.0.0:80",
+        "tcp 127.0.0.1",
+        "tcp 127.0.0.1:1 127.0.0.1:2",
+        "tcp -- server",
+        "--only half-close --only own-address tcp 127.0.0.1:1",
+        "tcp 127.0.0.1:1 --only",
+        "tcp --no-such-option 127.0.0.1:1",
     ] {
         assert!(run(wrong, 2).starts_with("check: "));
     }
-    let server = tcp(one_read).address().to_string();
-    let output = run(&["tcp", &server, "--only", "half-close", "--only", "closed-output"], 1);
+    assert!(run("udp -- /no/such/program {port}", 1).starts_with("check: cannot start"));
+    let server = server(Tcp, "reads once");
+    let only_output = format!("tcp {} --only closed-output", server.address);
+    let output = run(&only_output, 0);
+    assert!(output.ends_with("\n0 survived, 0 failed, 1 not tried\n"), "{output}");
+    let output = run(&format!("{only_output} --only half-close"), 1);
     assert!(output.contains("FAILS: ") && output.contains("docs/pitfalls.md#half-close"));
     assert!(output.contains("not tried: needs the command"), "{output}");
-    let output = run(&["tcp", &server, "--only", "closed-output"], 0);
-    assert!(output.ends_with("\n0 survived, 0 failed, 1 not tried\n"), "{output}");
-    let missing = run(&["udp", "--", "/no/such/program", "{port}"], 1);
-    assert!(missing.starts_with("check: cannot start"), "{missing}");
-    let server = tests::program("udp-echo-server").to_string_lossy().into_owned();
-    let output = run(&["--only", "one-byte-datagram", "udp", "--", &server, ":{port}"], 0);
-    assert!(output.contains("one-byte-datagram       survives\n"), "{output}");
 }
 
 #[test]
 #[ignore = "needs python3"]
 fn departed_client() {
     const SERVER: &str = "\
-import socket, sys
-server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+import sys; from socket import *
+server = socket(AF_INET, SOCK_DGRAM)
 server.bind(('127.0.0.1', int(sys.argv[1])))
-server.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR: ICMP errors are reported, as on Windows
+server.setsockopt(IPPROTO_IP, 11, 1)  # IP_RECVERR: ICMP errors are reported, as on Windows
 while True:
     try:
-        data, client = server.recvfrom(1024)
-        server.sendto(data, client)
+        server.sendto(*server.recvfrom(1024))
     except eval(sys.argv[2]):
         pass
 ";
-    let server =
-        |ignored| start(Protocol::Udp, "python3".into(), &["-c", SERVER, "{port}", ignored]);
-    assert_verdict("departed-client", server("ConnectionRefusedError"), "survives");
-    assert_verdict("departed-client", server("()"), "exits: …Connection refused");
+    let server = |ignored| start(Udp, &["python3", "-c", SERVER, "{port}", ignored]);
+    assert_verdict("departed-client", &mut server("ConnectionRefusedError"), "survives");
+    assert_verdict("departed-client", &mut server("()"), "exits: …Connection refused");
 }
 
-#[test]
-fn every_fault_has_a_heading_on_the_page_of_pitfalls() {
-    let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
-    let headings = page.lines().filter(|line| line.starts_with('#'));
-    let anchor = |line: &str| line.trim_matches(['#', ' ']).to_lowercase().replace(' ', "-");
-    let anchors: Vec<String> = headings.map(anchor).collect();
-    for fault in FAULTS {
-        assert!(anchors.iter().any(|anchor| anchor == fault.name), "{}", fault.name);
+#[cfg(target_os = "linux")]
+mod linux {
+    use super::*;
+    use crate::support::{use_all_cores, wait_until};
+
+    /// The kit is a process as well, because either side needs a descriptor for each connection.
+    #[test]
+    fn burst_of_connections() {
+        let _lock = use_all_cores();
+        let verdicts =
+            [("", 0, "survives (1,000 "), ("refuses", 1, "FAILS: 500 of 1,000 clients ")];
+        for (defect, code, verdict) in verdicts {
+            let mut kit = assert_cmd::Command::new(env!("CARGO_BIN_EXE_tests"));
+            kit.args(["check", "tcp", "--only", "burst-of-connections", "--"]);
+            kit.args(command(Tcp, defect)).timeout(DEADLINE);
+            kit.assert().code(code).stdout(predicates::str::contains(verdict));
+        }
+    }
+
+    #[test]
+    fn processes() {
+        let rows = [
+            ["disconnect", "spins at end", "spins: uses a whole core while idle"],
+            ["descriptors-exhausted", "", "survives"],
+            ["descriptors-exhausted", "exits on accept error", "exits: …os error 24"],
+            ["descriptors-exhausted", "spins on accept error", "spins: uses a whole core"],
+            ["suspend-and-resume", "", "survives"],
+            ["suspend-and-resume", "times out", "loses data: closed without a reply"],
+        ];
+        assert_verdicts(Tcp, &rows);
+        let rows = [
+            ["suspend-and-resume", "", "survives"],
+            ["suspend-and-resume", "times out", "exits: …Interrupted"],
+            ["closed-output", "", "not tried: the server writes nothing"],
+            ["closed-output", "logs", "survives"],
+            ["closed-output", "prints", "exits: exited"],
+        ];
+        assert_verdicts(Udp, &rows);
+    }
+
+    /// Such as that of `go run`, which is not the process that was started.
+    #[test]
+    fn descendants_are_observed_and_killed() {
+        let server = tests::program("tcp-threaded-server").to_string_lossy().into_owned();
+        let mut target = start(Tcp, &["sh", "-c", "\"$0\" \"$1\"; true", &server, ":{port}"]);
+        assert_verdict("suspend-and-resume", &mut target, "survives");
+        let address = target.address;
+        drop(target);
+        wait_until("the server is killed", || TcpStream::connect(address).is_err());
     }
 }
 
@@ -305,25 +324,18 @@ mod needs_root {
 
     #[test]
     #[ignore = "needs root and python3"]
-    fn source_port_0() {
-        assert_verdict("source-port-0", udp(|s, r, c| reply(s, r, c).or(Ok(()))), "survives");
-        assert_verdict("source-port-0", udp(reply), "exits: no longer listens");
-    }
-
-    #[test]
-    #[ignore = "needs root and python3"]
-    fn own_address() {
-        let guarded =
-            udp(|socket, request, client| match client.port() == socket.local_addr()?.port() {
-                true => Ok(()),
-                false => reply(socket, request, client),
-            });
-        assert_verdict("own-address", guarded, "survives");
-        // The kit stops the loop each time.
-        let mut target = udp(reply);
-        for _ in 0..2 {
-            assert_verdict("own-address", &mut target, "spins: replied to itself … times in 0.5 s");
-        }
+    fn forged_datagrams() {
+        let rows = [
+            ["source-port-0", "", "survives"],
+            ["source-port-0", "exits on error", "exits: …Invalid argument"],
+            ["own-address", "", "survives"],
+        ];
+        assert_verdicts(Udp, &rows);
+        let mut server = server(Udp, "replies to itself");
+        let mut target = Target::running(Udp, server.address).unwrap();
+        assert_verdict("own-address", &mut target, "spins: replied to itself … times in 0.5 s");
+        // The kit has stopped the loop.
+        assert_verdict("one-byte-datagram", &mut server, "survives");
     }
 
     /// The other columns depend on toolchains that are not everywhere.
@@ -331,7 +343,8 @@ mod needs_root {
     #[ignore = "needs root and python3"]
     fn our_columns_of_the_survival_table_are_current() {
         for candidate in CANDIDATES.iter().filter(|candidate| candidate.is_ours()) {
-            assert_eq!(committed(candidate), column(candidate).unwrap(), "{}", candidate.name);
+            let column = survival::column(candidate).unwrap();
+            assert_eq!(survival::committed(candidate), column, "{}", candidate.name);
         }
     }
 }
