@@ -126,7 +126,7 @@ pub(super) fn disconnect(target: &Target) -> Outcome {
 pub(super) fn reset_while_reading(target: &Target) -> Outcome {
     stays_open(target)?;
     for _ in 0..20 {
-        // Closing a socket with received data unread sends a reset instead of the end of the stream.
+        // Closing a socket with unread data sends a reset instead of the end of the stream.
         unread_reply(target)?;
     }
     Ok(())
@@ -154,9 +154,9 @@ fn unread_reply(target: &Target) -> Outcome<TcpStream> {
 }
 
 fn stays_open(target: &Target) -> Outcome {
-    let mut stream = unread_reply(target)?;
+    let stream = unread_reply(target)?;
     stream.set_read_timeout(Some(Duration::from_millis(300)))?;
-    match stream.read_to_end(&mut Vec::new()) {
+    match stream.take(1 << 20).read_to_end(&mut Vec::new()) {
         Err(error) if is_timeout(&error) => Ok(()),
         _ => Err(NotTried("the server closes the connection after its reply".into())),
     }
@@ -272,7 +272,8 @@ pub(super) fn closed_output(target: &Target) -> Outcome {
     let mut server = target.another(None, Stdio::piped())?;
     let mut output = server.server.as_mut().and_then(|it| it.child.stdout.take()).expect("piped");
     let reader = thread::spawn(move || {
-        // The output so far, and that for the next request. Then the pipe is closed.
+        sleep(Duration::from_millis(100));
+        // All output so far, and then that for the next request. Then the pipe is closed.
         for _ in 0..2 {
             let _ = output.read(&mut [0; 65_536]);
         }

@@ -1,9 +1,8 @@
 //! The fault kit: injects faults into any UDP or TCP server and reports which it survives.
 //!
 //! [`inject`] injects one of the [`FAULTS`] into a [`Target`], and checks the server afterwards.
-//! [`check`] is the subcommand `cargo run -p tests -- check --help`. `docs/pitfalls.md` explains each
-//! fault under a heading of its name. All are bounded in count, bytes and seconds, and close what they
-//! opened.
+//! Every fault is bounded in count, bytes and seconds, and `docs/pitfalls.md` explains it under a
+//! heading of its name. [`check`] is the subcommand `cargo run -p tests -- check --help`.
 
 mod injections;
 mod target;
@@ -98,13 +97,13 @@ pub const FAULTS: &[Fault] = &[
         hint: "Pass a larger backlog to `listen`, or accept in several threads." },
     Fault { protocols: &[Tcp], name: "descriptors-exhausted", inject: descriptors_exhausted,
         summary: "More connections than the server has descriptors (Linux, needs the command).",
-        hint: "When accept fails, log it, sleep briefly, and try again. Also time out idle clients." },
+        hint: "When accept fails, log it, pause, and try again. Also time out idle clients." },
     Fault { protocols: &[Udp, Tcp], name: "suspend-and-resume", inject: suspend_and_resume,
         summary: "SIGSTOP before a request, SIGCONT after it (Linux, needs the command).",
         hint: "A receive or read with a timeout fails with EINTR after SIGCONT. Repeat it." },
     Fault { protocols: &[Udp, Tcp], name: "closed-output", inject: closed_output,
         summary: "Standard output is closed while the server runs (needs the command).",
-        hint: "Ignore errors of standard output: println! panics, print raises, and C ends by SIGPIPE." },
+        hint: "Ignore errors of standard output. println! panics, print raises, C gets SIGPIPE." },
 ];
 
 /// Returns the faults for servers of a protocol.
@@ -166,18 +165,18 @@ Usage: cargo run -p tests -- check [OPTIONS] udp|tcp ADDR
 
 ADDR is the HOST:PORT of a server that is running; only loopback addresses.
 COMMAND starts the server on 127.0.0.1:{port}, where {port} in ARGS stands for a
-free port, and again after a fault that it does not survive. It must reply within
-10 s, so build it first. Its standard input stays open. It can be exposed to more
-faults than a server at ADDR; on Linux, the CPU time of its processes is observed.
+free port, and again after a fault that it does not survive. The server must
+reply within 10 s, so build it first. Its standard input stays open. More faults
+are tried than with ADDR; on Linux, the CPU time of its processes is observed.
 
 Options:
   --only NAME  inject only this fault; may be repeated
   --list       explain the faults
   -h, --help   print this help
 
-The server may do anything that replies to a request: to a datagram, or to a line
-over TCP before the end of the stream. If the reply is the request, as it is or in
-upper case, it must be complete, except for line ends. Any other reply will do.
+The server may do anything that replies to a request: a datagram, or a line over
+TCP before the end of the stream. If the reply is the request, unchanged or in
+upper case, it must be complete except for line ends. Any other reply will do.
 
 Exit code: 0 if the server survives every fault that was tried, 1 if not or if
 it does not reply, 2 for a wrong command line.
