@@ -63,10 +63,6 @@ pub(super) fn flood(target: &Target) -> Outcome {
     Ok(())
 }
 
-pub(super) fn source_port_0(target: &Target) -> Outcome {
-    forge(target, 0, 4, 0.2).map(drop)
-}
-
 pub(super) fn own_address(target: &Target) -> Outcome {
     let port = target.address.port();
     let count = forge(target, port, 1, 0.5)?;
@@ -81,7 +77,7 @@ pub(super) fn own_address(target: &Target) -> Outcome {
 }
 
 /// Forges datagrams to the server and returns how many with these ports arrived.
-fn forge(target: &Target, port: u16, copies: usize, seconds: f64) -> Outcome<usize> {
+pub(super) fn forge(target: &Target, port: u16, copies: usize, seconds: f64) -> Outcome<usize> {
     let address = target.address.ip().to_string();
     let ports = [port.to_string(), target.address.port().to_string()];
     for command in [&["python3"][..], &["sudo", "-n", "python3"]] {
@@ -280,14 +276,17 @@ pub(super) fn closed_output(target: &Target) -> Outcome {
     });
     let start = Instant::now();
     // Many requests, since a runtime may buffer its output.
-    while start.elapsed() < Duration::from_secs(1) && server.probe().is_ok() {
-        sleep(Duration::from_millis(5));
+    let exchange_until = |end| {
+        while start.elapsed() < end && server.probe().is_ok() {
+            sleep(Duration::from_millis(5));
+        }
+    };
+    exchange_until(Duration::from_millis(500));
+    if !reader.is_finished() {
+        return Err(NotTried("the server writes nothing to standard output for a request".into()));
     }
-    let verdict = server.aftermath(Ok(()));
-    match reader.is_finished() {
-        true => verdict,
-        false => Err(NotTried("the server writes nothing to standard output for a request".into())),
-    }
+    exchange_until(Duration::from_secs(1));
+    server.aftermath(Ok(()))
 }
 
 /// Returns lines of 60 bytes, of which no two are equal; the last may be shorter.

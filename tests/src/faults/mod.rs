@@ -65,7 +65,7 @@ pub const FAULTS: &[Fault] = &[
     Fault { protocols: &[Udp], name: "flood", inject: flood,
         summary: "20,000 datagrams of 1,000 bytes, as fast as they can be sent.",
         hint: "Leave requests in the socket's queue, which is bounded, until a thread is free." },
-    Fault { protocols: &[Udp], name: "source-port-0", inject: source_port_0,
+    Fault { protocols: &[Udp], name: "source-port-0", inject: |it| forge(it, 0, 4, 0.2).map(drop),
         summary: "A datagram from port 0, to which no reply can be sent (needs root, python3).",
         hint: "Do not exit when a send fails. The error concerns one client only." },
     Fault { protocols: &[Udp], name: "own-address", inject: own_address,
