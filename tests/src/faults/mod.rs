@@ -163,20 +163,21 @@ Injects faults into a server and reports which it survives.
 Usage: cargo run -p tests -- check [OPTIONS] udp|tcp ADDR
        cargo run -p tests -- check [OPTIONS] udp|tcp -- COMMAND [ARGS...]
 
-ADDR is the HOST:PORT of a server that is running; only loopback addresses.
-COMMAND starts the server on 127.0.0.1:{port}, where {port} in ARGS stands for a
+ADDR is the HOST:PORT of a server that is running, which must be on loopback.
+COMMAND starts a server on 127.0.0.1:{port}, where {port} in ARGS stands for a
 free port, and again after a fault that it does not survive. The server must
-reply within 10 s, so build it first. Its standard input stays open. More faults
-are tried than with ADDR; on Linux, the CPU time of its processes is observed.
+reply within 10 s, so build it first. Its standard input stays open. With
+COMMAND, more faults are tried, and on Linux the CPU time of the server's
+processes is observed.
 
 Options:
   --only NAME  inject only this fault; may be repeated
   --list       explain the faults
   -h, --help   print this help
 
-The server may do anything that replies to a request: a datagram, or a line over
-TCP before the end of the stream. If the reply is the request, unchanged or in
-upper case, it must be complete except for line ends. Any other reply will do.
+The server may be any that replies to a datagram or, over TCP, to a line while
+the stream is open. A reply that repeats the request, unchanged or in upper case,
+must be complete except for line ends. Any other reply will do.
 
 Exit code: 0 if the server survives every fault that was tried, 1 if not or if
 it does not reply, 2 for a wrong command line.
