@@ -176,7 +176,7 @@ Options:
   -h, --help   print this help
 
 The server may be any that replies to a datagram or, over TCP, to a line while
-the stream is open. A reply that repeats the request, unchanged or in upper case,
+the stream is open. A reply that repeats the request, as it is or in upper case,
 must be complete except for line ends. Any other reply will do.
 
 Exit code: 0 if the server survives every fault that was tried, 1 if not or if
