@@ -270,18 +270,15 @@ while True:
 mod linux {
     use super::*;
 
-    /// The kit is a process as well, because either side needs a descriptor for each connection.
+    /// The kit is a process as well, because either side needs a descriptor for each connection. That
+    /// a server survives this, `load::ours_survive_every_fault` tests.
     #[test]
     fn burst_of_connections() {
         let _lock = use_all_cores();
-        let verdicts =
-            [("", 0, "survives (1,000 "), ("refuses", 1, "FAILS: 500 of 1,000 clients ")];
-        for (defect, code, verdict) in verdicts {
-            let mut kit = assert_cmd::Command::new(env!("CARGO_BIN_EXE_tests"));
-            kit.args(["check", "tcp", "--only", "burst-of-connections", "--"]);
-            kit.args(command(Tcp, defect)).timeout(DEADLINE);
-            kit.assert().code(code).stdout(predicates::str::contains(verdict));
-        }
+        let mut kit = assert_cmd::Command::new(env!("CARGO_BIN_EXE_tests"));
+        kit.args(["check", "tcp", "--only", "burst-of-connections", "--"]);
+        kit.args(command(Tcp, "refuses")).timeout(DEADLINE);
+        kit.assert().code(1).stdout(predicates::str::contains(" of 1,000 clients got no reply\n"));
     }
 
     #[test]
