@@ -348,8 +348,8 @@ pub fn tcp(peer: SocketAddr) -> TcpStream {
 pub fn unused_address() -> SocketAddr {
     static CALLS: AtomicU32 = AtomicU32::new(0);
     let mut candidates = (0..12_000).map(|_| {
-        // Processes that run at the same time begin at different ports.
-        let start = std::process::id().wrapping_mul(31);
+        // Processes that run at the same time begin far apart: this is 12,000 / the golden ratio.
+        let start = std::process::id().wrapping_mul(7_417);
         let number = start.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed));
         SocketAddr::from(([127, 0, 0, 1], (number % 12_000 + 20_000) as u16))
     });

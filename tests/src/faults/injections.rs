@@ -154,7 +154,7 @@ fn stays_open(target: &Target) -> Outcome {
     stream.set_read_timeout(Some(Duration::from_millis(300)))?;
     match stream.take(1 << 20).read_to_end(&mut Vec::new()) {
         Err(error) if is_timeout(&error) => Ok(()),
-        _ => Err(NotTried("the server closes the connection after its reply".into())),
+        _ => Err(NotTried("the server closes a connection soon after its reply".into())),
     }
 }
 

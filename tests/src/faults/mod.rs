@@ -214,7 +214,7 @@ fn run(arguments: &[String]) -> Result<ExitCode, (u8, String)> {
     }
     let protocol = if operands.first() == Some(&"udp") { Udp } else { Tcp };
     if let Some(name) = only.iter().find(|name| faults(protocol).all(|it| it.name != **name)) {
-        return Err(usage(&format!("{name:?} is not a fault for {protocol:?} servers")));
+        return Err(usage(&format!("--list has no {name:?} for this protocol")));
     }
     let command = arguments[end..].to_vec();
     let target = match (&operands[..], &command[..]) {

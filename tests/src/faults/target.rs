@@ -104,7 +104,7 @@ impl Target {
                 return Err(format!("the server {how}"));
             }
             if start.elapsed() > 2 * PATIENCE {
-                return Err(format!("{} does not reply within 10 s", self.address));
+                return Err(format!("no reply from {} in 10 s; is it running?", self.address));
             }
             sleep(Duration::from_millis(20));
         }
