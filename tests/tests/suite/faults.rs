@@ -55,10 +55,16 @@ fn serve(server: &'static str) {
         let _ = io::stdin().read(&mut [0]);
         process::exit(1); // Together with the kit.
     });
-    match server.splitn(3, ' ').collect::<Vec<_>>()[..] {
-        ["Udp", address, defect] => serve_datagrams(&UdpSocket::bind(address).unwrap(), defect),
-        [_, address, defect] => serve_connections(&TcpListener::bind(address).unwrap(), defect),
-        _ => panic!("{server:?} is no server"),
+    let [protocol, address, defect] = server.splitn(3, ' ').collect::<Vec<_>>()[..] else {
+        panic!("{server:?} is no server")
+    };
+    // Looking for a free port binds it, and a process that another test starts at that moment holds
+    // it until it executes its program.
+    let is_free = || UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok();
+    wait_until("the port is free", is_free);
+    match protocol {
+        "Udp" => serve_datagrams(&UdpSocket::bind(address).unwrap(), defect),
+        _ => serve_connections(&TcpListener::bind(address).unwrap(), defect),
     }
 }
 
