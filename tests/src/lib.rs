@@ -29,7 +29,7 @@ pub mod faults;
 pub mod survival;
 
 use std::env;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
@@ -339,6 +339,23 @@ pub fn tcp(peer: SocketAddr) -> TcpStream {
     stream.set_write_timeout(Some(DEADLINE)).expect("the timeout is above zero");
     stream.set_nodelay(true).expect("it is a TCP socket");
     stream
+}
+
+/// Repeats a call that is interrupted because this process was suspended, as by a debugger.
+///
+/// On Linux this happens to calls with a timeout, such as `read`, `peek` and `recv`. Those that
+/// loop, such as `read_exact` and `write_all`, resume by themselves.
+///
+/// # Errors
+///
+/// Returns any other error of the call.
+pub fn retry_on_eintr<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 /// Returns a loopback address on which no program listens.

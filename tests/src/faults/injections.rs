@@ -1,8 +1,9 @@
 //! What each fault does.
 
 use super::Verdict::{Fails, NotTried, Survives};
-use super::target::{PATIENCE, entries, is_timeout, retry, signal};
+use super::target::{PATIENCE, entries, is_timeout, signal};
 use super::{Outcome, Protocol::Tcp, Target, grouped};
+use crate::retry_on_eintr;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
@@ -34,7 +35,7 @@ pub(super) fn empty_datagram(target: &Target) -> Outcome {
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;
     socket.send(b"")?;
     // Whether it deserves a reply is for the server to decide.
-    let _ = retry(|| socket.recv(&mut [0; 16]));
+    let _ = retry_on_eintr(|| socket.recv(&mut [0; 16]));
     Ok(())
 }
 
@@ -143,7 +144,7 @@ pub(super) fn reset_while_writing(target: &Target) -> Outcome {
 fn unread_reply(target: &Target) -> Outcome<TcpStream> {
     let mut stream = target.connect(PATIENCE)?;
     let _ = stream.write_all(b"Unread\n");
-    match retry(|| stream.peek(&mut [0])) {
+    match retry_on_eintr(|| stream.peek(&mut [0])) {
         Ok(1..) => Ok(stream),
         _ => Err(Fails("hangs", "no reply".into())),
     }

@@ -2,7 +2,7 @@
 
 use super::Verdict::{Fails, NotTried};
 use super::{Outcome, Protocol, grouped};
-use crate::{CapturedOutput, capture, unused_address};
+use crate::{CapturedOutput, capture, retry_on_eintr, unused_address};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -90,21 +90,28 @@ impl Target {
 
     /// Starts one more server by the same command, with this limit on its descriptors.
     pub(super) fn another(&self, limit: Option<usize>, stdout: Stdio) -> Outcome<Target> {
-        let missing = || NotTried("needs the command that starts the server".into());
-        let launch = self.server.as_ref().ok_or_else(missing)?.launch.clone();
+        let launch = self.started()?.launch.clone();
         Target::launch(self.protocol, launch, limit, stdout).map_err(NotTried)
+    }
+
+    fn started(&self) -> Outcome<&RunningServer> {
+        let missing = || NotTried("needs the command that starts the server".into());
+        self.server.as_ref().ok_or_else(missing)
     }
 
     /// Waits until the server replies, and finds out how.
     fn learn(mut self) -> Result<Target, String> {
-        // Not even a server of other replies is likely to reply with fewer bytes.
-        let (start, request) = (Instant::now(), b"hi\n");
+        // No reply has fewer bytes, for which `exchange` would wait.
+        let (start, request) = (Instant::now(), b"x\n");
         while self.exchange(request).is_err() {
             if let Some(how) = self.exit() {
                 return Err(format!("the server {how}"));
             }
             if start.elapsed() > 2 * PATIENCE {
-                return Err(format!("no reply from {} in 10 s; is it running?", self.address));
+                let address = self.address;
+                return Err(format!(
+                    "no reply from {address} in 10 s; does the server listen there?"
+                ));
             }
             sleep(Duration::from_millis(20));
         }
@@ -152,7 +159,7 @@ impl Target {
         loop {
             // The server drops requests while its queue is full.
             socket.send(request)?;
-            match retry(|| socket.recv(&mut reply)) {
+            match retry_on_eintr(|| socket.recv(&mut reply)) {
                 Err(error) if is_timeout(&error) && start.elapsed() < PATIENCE => {}
                 received => return self.verify(request, &reply[..received?]),
             }
@@ -170,7 +177,7 @@ impl Target {
     pub(super) fn reply(&self, mut stream: &TcpStream, request: &[u8]) -> Outcome {
         let (mut reply, mut buffer) = (Vec::new(), [0; 4096]);
         while reply.len() < text(request).len() {
-            match retry(|| stream.read(&mut buffer)) {
+            match retry_on_eintr(|| stream.read(&mut buffer)) {
                 Ok(1..) if self.reply_to.is_none() => return Ok(()),
                 Ok(length @ 1..) => reply.extend(text(&buffer[..length])),
                 _ if !reply.is_empty() => break,
@@ -243,10 +250,8 @@ impl Target {
 
     /// Returns the process of the server and its descendants, which Linux lists.
     pub(super) fn processes(&self) -> Outcome<Vec<u32>> {
-        match self.server.as_ref().map(|server| family(server.child.id())) {
-            Some(family) if !family.is_empty() => Ok(family),
-            _ => Err(NotTried("needs Linux and the command that starts the server".into())),
-        }
+        let family = family(self.started()?.child.id());
+        if family.is_empty() { Err(NotTried("needs Linux".into())) } else { Ok(family) }
     }
 
     /// Returns their threads, as folders below `/proc`.
@@ -329,16 +334,6 @@ fn demand(tasks: &[PathBuf]) -> u64 {
 /// The bytes without line ends, which some servers strip or add.
 fn text(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().copied().filter(|byte| !b"\r\n".contains(byte)).collect()
-}
-
-/// Repeats a call that a signal interrupted.
-pub(super) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
 }
 
 /// Unix and Windows report a timeout differently.

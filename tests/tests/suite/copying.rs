@@ -101,8 +101,9 @@ fn build() -> Result<PathBuf, String> {
          [profile.dev]\ndebug = false\n",
     );
     let package = |name: &str, dependencies: &str, sources: Vec<(String, String)>| {
+        let edition = if name == "copies" { "2021" } else { "2024" };
         let manifest = format!(
-            "[package]\nname = \"{name}\"\nversion = \"9.8.7\"\nedition = \"2024\"\n\n\
+            "[package]\nname = \"{name}\"\nversion = \"9.8.7\"\nedition = \"{edition}\"\n\n\
              [dependencies]\n{dependencies}\n"
         );
         write_file(&workspace.join(name).join("Cargo.toml"), &manifest);

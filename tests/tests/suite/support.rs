@@ -9,7 +9,8 @@ pub use std::path::{Path, PathBuf};
 pub use std::process::{Command, Stdio};
 pub use std::time::{Duration, Instant};
 pub use std::{env, fs, thread};
-pub use tests::{DEADLINE, LARGEST, PAIRS, Process, Server, program, tcp, udp, unused_address};
+pub use tests::{DEADLINE, LARGEST, PAIRS, Process, Server, program};
+pub use tests::{retry_on_eintr, tcp, udp, unused_address};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -91,7 +92,7 @@ pub fn use_all_cores() -> MutexGuard<'static, ()> {
 pub fn request(socket: &UdpSocket, payload: &[u8]) -> Vec<u8> {
     let mut reply = vec![0; 65_535];
     socket.send(payload).unwrap();
-    let length = retry_on_eintr(|| socket.recv(&mut reply));
+    let length = retry_on_eintr(|| socket.recv(&mut reply)).unwrap();
     reply.truncate(length);
     reply
 }
@@ -130,21 +131,6 @@ pub fn request_when_listening(server: &str, address: SocketAddr) {
     udp(address).send(b"hello").unwrap();
 }
 
-/// Repeats a call that is interrupted because the test itself was suspended, as by a debugger.
-///
-/// On Linux this happens to calls with a timeout, such as `read`, `peek` and `recv`. Those that
-/// loop, such as `read_exact` and `write_all`, resume by themselves.
-#[track_caller]
-pub fn retry_on_eintr<T>(mut call: impl FnMut() -> io::Result<T>) -> T {
-    loop {
-        match call() {
-            Ok(value) => return value,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => panic!("{error}"),
-        }
-    }
-}
-
 /// Reads to the end of a connection, which is a reset if the peer did not read everything.
 pub fn read_to_end(mut stream: &TcpStream) -> Vec<u8> {
     let mut response = Vec::new();
@@ -165,12 +151,12 @@ pub fn response(server: SocketAddr, request: &[u8]) -> Vec<u8> {
 /// Asserts that the peer has closed its side.
 #[track_caller]
 pub fn assert_closed(mut stream: &TcpStream) {
-    assert_eq!(retry_on_eintr(|| stream.read(&mut [0])), 0);
+    assert_eq!(retry_on_eintr(|| stream.read(&mut [0])).unwrap(), 0);
 }
 
 /// Closes a connection with unread bytes, for which the kernel sends a reset.
 pub fn reset(stream: TcpStream) {
-    assert!(retry_on_eintr(|| stream.peek(&mut [0])) > 0);
+    assert!(retry_on_eintr(|| stream.peek(&mut [0])).unwrap() > 0);
 }
 
 /// Returns bytes among which no two nearby sections are equal.

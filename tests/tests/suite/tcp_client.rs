@@ -69,8 +69,9 @@ fn reports_incomplete_response() {
 #[test]
 fn reports_reset() {
     for piped in [false, true] {
-        let (address, server) =
-            fake_tcp_server(|stream| assert!(retry_on_eintr(|| stream.peek(&mut [0])) > 0));
+        let (address, server) = fake_tcp_server(|stream| {
+            assert!(retry_on_eintr(|| stream.peek(&mut [0])).unwrap() > 0)
+        });
         let mut client = send(&address, &[], "hello", piped);
         let error = client.wait_for_error("").unwrap();
         assert!(
