@@ -44,6 +44,10 @@ pub fn survival(arguments: &[String]) -> ExitCode {
     });
     let table = tables.join("\n");
     println!("{table}");
+    if table.contains("needs root") {
+        eprintln!("incomplete: some faults need root");
+        complete = false;
+    }
     if write && complete {
         let page = fs::read_to_string(PAGE).expect("docs/pitfalls.md is readable");
         let (before, rest) = page.split_once(BEGIN).expect("docs/pitfalls.md has a table");
@@ -75,6 +79,7 @@ pub fn column(candidate: &Candidate) -> Result<Vec<String>, String> {
         column.push(match verdict {
             Survives(_) => "survives".into(),
             Fails(symptom, _) => format!("**{symptom}**"),
+            NotTried(reason) if reason.contains("root") => "needs root".into(),
             NotTried(_) => "–".into(),
         });
     }

@@ -1,4 +1,4 @@
-//! The command line that all eight programs have in common.
+//! The command line that all programs have in common.
 
 use crate::support::*;
 
