@@ -183,7 +183,7 @@ pub(super) fn never_reads(target: &Target) -> Outcome {
     let stream = target.connect(PATIENCE)?;
     stream.set_write_timeout(Some(Duration::from_millis(500)))?; // Until it makes progress.
     let (request, start, mut sent) = (lines(65_520), Instant::now(), 0);
-    while sent < LIMIT && start.elapsed() < PATIENCE {
+    while sent < LIMIT && start.elapsed() < 4 * PATIENCE {
         match (&stream).write(&request) {
             Ok(length) => sent += length,
             Err(_) => break, // The server no longer reads, or has closed the connection.
