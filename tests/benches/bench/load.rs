@@ -24,7 +24,7 @@ pub enum Work {
     Burst { clients: usize },
     /// The connections exchange one request and stay open.
     Idle { clients: usize },
-    /// None: the time until the first reply of a server that has at least so many threads.
+    /// None: the time until the server has replied, and has at least this number of threads.
     Start { threads: u64 },
 }
 
