@@ -103,7 +103,7 @@ pub const FAULTS: &[Fault] = &[
         hint: "A receive or read with a timeout fails with EINTR after SIGCONT. Repeat it." },
     Fault { protocols: &[Udp, Tcp], name: "closed-output", inject: closed_output,
         summary: "Standard output is closed while the server runs (needs the command).",
-        hint: "Ignore errors of standard output (println! panics), and SIGPIPE in C and Go." },
+        hint: "Ignore output errors (println! panics, print raises) and, in C and Go, SIGPIPE." },
 ];
 
 /// Returns the faults for servers of a protocol.
