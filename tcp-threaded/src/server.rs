@@ -205,14 +205,16 @@ impl Server {
         if let Ok(mut spare) = self.spare.lock() {
             *spare = None; // closes it
         }
-        let mut address = self.address;
-        match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
-        }
         // Nothing in std interrupts `accept`, but a connection wakes one worker, which then wakes the
         // next by calling `stop`. If the backlog is full, this fails, but then no worker waits.
-        let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
+        let connect = |address| TcpStream::connect_timeout(&address, Duration::from_secs(1));
+        let v4 = (Ipv4Addr::LOCALHOST, self.address.port()).into();
+        let v6 = (Ipv6Addr::LOCALHOST, self.address.port()).into();
+        let _ = match self.address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => connect(v4),
+            // Where IPv6 is disabled, as in many containers, a listener on [::] accepts IPv4.
+            IpAddr::V6(ip) if ip.is_unspecified() => connect(v6).or_else(|_| connect(v4)),
+            _ => connect(self.address),
+        };
     }
 }

@@ -170,15 +170,16 @@ impl Server {
     /// in the receive buffer are dropped. May be called from any thread and more than once.
     fn stop(&self) {
         self.stopping.store(true, Release);
-        let mut address = self.address;
-        match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
-        }
         // Nothing in std interrupts `recv_from`, but a datagram wakes one worker, which then wakes
         // the next by calling `stop`. If the receive buffer is full, the datagram is lost, but then
         // no worker waits.
-        let _ = self.socket.send_to(&[], address);
+        let send = |ip: IpAddr| self.socket.send_to(&[], (ip, self.address.port()));
+        let _ = match self.address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => send(Ipv4Addr::LOCALHOST.into()),
+            // Where IPv6 is disabled, as in many containers, a socket on [::] receives IPv4.
+            IpAddr::V6(ip) if ip.is_unspecified() => send(Ipv6Addr::LOCALHOST.into())
+                .or_else(|_| send(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into())),
+            _ => self.socket.send_to(&[], self.address),
+        };
     }
 }

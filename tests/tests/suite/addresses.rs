@@ -77,10 +77,15 @@ mod needs_root {
     fn several(name: &str) -> Command {
         let hosts = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hosts");
         write_file(&hosts, "::1 several\n127.0.0.1 several\n");
-        let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
-        let inner = shell(script, PathBuf::from(&hosts));
+        let mut command = unshare("--mount", "mount --bind \"$0\" /etc/hosts && exec \"$@\"");
+        command.arg(hosts).arg(program(name));
+        command
+    }
+
+    /// Returns a script that will run in a namespace of its own. Its arguments are to follow.
+    fn unshare(namespace: &str, script: &str) -> Command {
         let mut command = Command::new("unshare");
-        command.arg("--mount").arg(inner.get_program()).args(inner.get_args()).arg(program(name));
+        command.args([namespace, "sh", "-c", script]);
         command
     }
 
@@ -145,13 +150,24 @@ mod needs_root {
             ("udp-echo-client", &["--attempts=1", "--timeout=0.01"]),
             ("udp-threaded-client", &["--attempts=1", "--timeout=0.01"]),
         ] {
-            let inner = shell(script, program(name));
-            let mut unshare = Command::new("unshare");
-            unshare.arg("--net").arg(inner.get_program()).args(inner.get_args());
-            let mut client = Process::spawn(unshare.arg("127.0.0.1:40000").args(options));
+            let mut command = unshare("--net", script);
+            command.arg(program(name)).arg("127.0.0.1:40000").args(options);
+            let mut client = Process::spawn(&mut command);
             // Each run fails, and no run prints its own message.
             assert_eq!((client.exit_code(), client.stdout()), (0, String::new()), "{name}");
             assert_eq!(client.stderr().lines().count(), 8, "{}", client.stderr());
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root, unshare and ip"]
+    fn server_stops_where_ipv6_is_disabled() {
+        let script = "ip link set lo up || exit 9
+            echo 1 >/proc/sys/net/ipv6/conf/lo/disable_ipv6 && exec \"$@\"";
+        for name in ["tcp-threaded-server", "udp-threaded-server"] {
+            let mut command = unshare("--net", script);
+            command.arg("sh").arg(program(name)).args(["[::]:0", "--until-eof"]);
+            assert_eq!(Server::spawn(&mut command).exit_code(), 0, "{name}");
         }
     }
 
