@@ -162,12 +162,14 @@ mod needs_root {
     #[test]
     #[ignore = "needs root, unshare and ip"]
     fn server_stops_where_ipv6_is_disabled() {
-        let script = "ip link set lo up || exit 9
-            echo 1 >/proc/sys/net/ipv6/conf/lo/disable_ipv6 && exec \"$@\"";
+        let script =
+            "ip link set lo up; echo 1 >/proc/sys/net/ipv6/conf/lo/disable_ipv6; exec \"$@\"";
         for name in ["tcp-threaded-server", "udp-threaded-server"] {
             let mut command = unshare("--net", script);
-            command.arg("sh").arg(program(name)).args(["[::]:0", "--until-eof"]);
-            assert_eq!(Server::spawn(&mut command).exit_code(), 0, "{name}");
+            command.arg("sh").arg(program(name)).args(["[::]:0", "--until-eof", "--workers=1"]);
+            let mut server = Server::spawn(&mut command);
+            wait_until("the worker waits", || state(server.id()) == 'S');
+            assert_eq!(server.exit_code(), 0, "{name}");
         }
     }
 

@@ -252,13 +252,15 @@ mod linux {
 
     /// Suspends and resumes a process, and waits until each of both has happened.
     pub fn suspend_and_resume(process: u32) {
-        let is_stopped = || {
-            let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-            stat.rsplit_once(')').unwrap().1.starts_with(" T")
-        };
         signal("STOP", process);
-        wait_until("the process is suspended", is_stopped);
+        wait_until("the process is suspended", || state(process) == 'T');
         signal("CONT", process);
+    }
+
+    /// Returns the state of the main thread: S while it waits in a system call, T while suspended.
+    pub fn state(process: u32) -> char {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
     }
 
     /// Returns a number from a process's status, such as `Threads` or `VmHWM` (peak memory in KiB).
@@ -266,10 +268,6 @@ mod linux {
         let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         line.unwrap().split_whitespace().next().unwrap().parse().unwrap()
-    }
-
-    pub fn descriptors(process: u32) -> usize {
-        fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
     }
 
     /// Runs a program under strace, which makes its system calls fail as `inject` says, and which
