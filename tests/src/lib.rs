@@ -30,7 +30,7 @@ pub mod survival;
 
 use std::env;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -370,6 +370,10 @@ pub fn unused_address() -> SocketAddr {
         let number = start.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed));
         SocketAddr::from(([127, 0, 0, 1], (number % 12_000 + 20_000) as u16))
     });
-    let is_free = |at: &SocketAddr| UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok();
+    let is_free = |at: &SocketAddr| {
+        // Not by listening: a process that another thread starts inherits a listener for a moment.
+        let connected = TcpStream::connect_timeout(at, Duration::from_millis(50));
+        connected.is_err() && UdpSocket::bind(at).is_ok()
+    };
     candidates.find(is_free).expect("a port is free")
 }

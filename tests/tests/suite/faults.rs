@@ -1,7 +1,6 @@
 //! The fault kit: each fault on a server that survives it, and on one with exactly this defect.
 
 use crate::support::*;
-use std::process;
 use std::sync::mpsc;
 use tests::competitors::CANDIDATES;
 use tests::faults::Protocol::{Tcp, Udp};
@@ -53,15 +52,14 @@ fn command(protocol: Protocol, defect: &str) -> [String; 4] {
 fn serve(server: &'static str) {
     thread::spawn(|| {
         let _ = io::stdin().read(&mut [0]);
-        process::exit(1); // Together with the kit.
+        std::process::exit(1); // Together with the kit.
     });
     let [protocol, address, defect] = server.splitn(3, ' ').collect::<Vec<_>>()[..] else {
         panic!("{server:?} is no server")
     };
     // Looking for a free port binds it, and a process that another test starts at that moment holds
     // it until it executes its program.
-    let is_free = || UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok();
-    wait_until("the port is free", is_free);
+    wait_until("the port is free", || UdpSocket::bind(address).is_ok());
     match protocol {
         "Udp" => serve_datagrams(&UdpSocket::bind(address).unwrap(), defect),
         _ => serve_connections(&TcpListener::bind(address).unwrap(), defect),
@@ -132,7 +130,7 @@ fn handle(mut stream: TcpStream, defect: &str) -> io::Result<()> {
     loop {
         let length = match stream.read(&mut buffer) {
             Ok(0) if defect == "spins at end" => continue,
-            Ok(0) if defect == "exits at end" => process::exit(3),
+            Ok(0) if defect == "exits at end" => std::process::exit(3),
             Err(error) if defect == "exits on read error" => return Err(error),
             Ok(0) | Err(_) => return Ok(()),
             Ok(length) => length,

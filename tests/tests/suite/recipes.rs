@@ -64,9 +64,8 @@ pub fn sources() -> Vec<(String, String)> {
     let udp = copy("udp-echo-server", &block("copying: udp server"));
     let with_tcp = |marker: &str| with_handler(&tcp, &block(marker));
     let macros = block("copying: macros");
-    let (_, error) = macros.split_once("macro_rules! error").unwrap();
-    let (error, _) = error.split_once("macro_rules! warn").unwrap();
-    let quiet = format!("macro_rules! error{error}{}", block("copying: quiet macros"));
+    let (error, _) = macros.split_once("macro_rules! warn").unwrap();
+    let quiet = error.to_string() + &block("copying: quiet macros");
     let deadline = with_tcp("recipe: deadline handler") + "\n" + &block("recipe: deadline type");
     let state = insert(&tcp, "struct Server {\n", "recipe: state field");
     let state = insert(&state, "(Server {\n", "recipe: state value");

@@ -199,7 +199,6 @@ fn server_stops_under_flood() {
 #[cfg(target_os = "linux")]
 mod linux {
     use super::*;
-    use std::process;
 
     #[test]
     fn server_stops_without_free_descriptor() {
@@ -240,7 +239,7 @@ mod linux {
     #[ignore = "needs strace"]
     fn idle_server_makes_no_system_calls() {
         for name in SERVERS {
-            let file = env::temp_dir().join(format!("idle-{name}-{}", process::id()));
+            let file = env::temp_dir().join(format!("idle-{name}-{}", std::process::id()));
             let mut command = strace(&["-o", file.to_str().unwrap()]);
             command.arg(program(name)).args([":0", "--workers", "8", "--until-eof"]);
             let mut server = Server::spawn(&mut command);
