@@ -33,8 +33,9 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -96,6 +97,11 @@ fn build() -> Option<PathBuf> {
     status.success().then_some(directory)
 }
 
+/// Held while a process starts, and while a socket is open that no process must inherit.
+///
+/// Until a new process executes its program, it holds the sockets of this process open.
+static SPAWN: Mutex<()> = Mutex::new(());
+
 /// A child process whose output is captured as it arrives.
 ///
 /// Dropping it kills the child. If the test has failed by then, the captured output is printed.
@@ -103,10 +109,11 @@ fn build() -> Option<PathBuf> {
 pub struct Process {
     name: String,
     child: Child,
-    stdin: Option<ChildStdin>,
+    /// `None` once standard input is closed.
+    stdin: Option<Sender<Vec<u8>>>,
     stdout: Arc<CapturedOutput>,
     stderr: Arc<CapturedOutput>,
-    /// If set, no call on this process waits beyond it.
+    /// If set, no call on this process waits beyond it, instead of the [`DEADLINE`].
     pub limit: Option<Instant>,
 }
 
@@ -114,9 +121,11 @@ impl Process {
     /// Starts a process with pipes for its three standard streams.
     pub fn spawn(command: &mut Command) -> Process {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let name = format!("{command:?}");
+        let name = shorten(&format!("{command:?}"));
+        let lock = SPAWN.lock();
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
-        let stdin = child.stdin.take();
+        drop(lock);
+        let stdin = Some(feed(child.stdin.take().expect("piped")));
         let stdout = capture(child.stdout.take().expect("piped"));
         let stderr = capture(child.stderr.take().expect("piped"));
         Process { name, child, stdin, stdout, stderr, limit: None }
@@ -149,13 +158,14 @@ impl Process {
         self.stderr.text()
     }
 
-    /// Writes to the process's standard input.
+    /// Writes to the process's standard input, on a thread: the process may not read it.
     pub fn write(&mut self, bytes: &[u8]) {
-        let stdin = self.stdin.as_mut().expect("standard input is open");
-        stdin.write_all(bytes).expect("the process reads");
+        let stdin = self.stdin.as_ref().expect("standard input is open");
+        // An error means that the process has closed its end, which shows in what it does next.
+        let _ = stdin.send(bytes.to_vec());
     }
 
-    /// Closes the process's standard input.
+    /// Closes the process's standard input after what has been written.
     pub fn close_stdin(&mut self) {
         self.stdin = None;
     }
@@ -176,6 +186,16 @@ impl Process {
     ///
     /// Returns the exit code, or -1 after a signal.
     pub fn exit_code(&mut self) -> i32 {
+        self.exit_status().code().unwrap_or(-1)
+    }
+
+    /// Like [`exit_code`](Process::exit_code), but returns what [`Command::output`] returns.
+    pub fn output(&mut self) -> Output {
+        let status = self.exit_status();
+        Output { status, stdout: self.stdout.bytes(), stderr: self.stderr.bytes() }
+    }
+
+    fn exit_status(&mut self) -> ExitStatus {
         self.close_stdin();
         let deadline = self.deadline();
         let status = loop {
@@ -187,12 +207,11 @@ impl Process {
         };
         let ended = self.stdout.wait_for_end(deadline) && self.stderr.wait_for_end(deadline);
         assert!(ended, "{} has exited, but its output has not ended", self.name);
-        status.code().unwrap_or(-1)
+        status
     }
 
     fn deadline(&self) -> Instant {
-        let deadline = Instant::now() + DEADLINE;
-        self.limit.map_or(deadline, |limit| limit.min(deadline))
+        self.limit.unwrap_or_else(|| Instant::now() + DEADLINE)
     }
 }
 
@@ -202,9 +221,28 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("--- {}\n{}{}---", self.name, self.stdout(), self.stderr());
+            let (stdout, stderr) = (shorten(&self.stdout()), shorten(&self.stderr()));
+            eprintln!("--- {}\n{stdout}{stderr}---", self.name);
         }
     }
+}
+
+/// Keeps the first and the last 2,000 characters of a long text.
+fn shorten(text: &str) -> String {
+    let ends = text.char_indices().nth(2_000).zip(text.char_indices().nth_back(1_999));
+    match ends {
+        Some(((first, _), (last, _))) if first < last => {
+            format!("{}… {} bytes omitted …{}", &text[..first], last - first, &text[last..])
+        }
+        _ => text.into(),
+    }
+}
+
+/// Starts a thread that writes what the channel delivers, and then closes the pipe.
+fn feed(mut pipe: ChildStdin) -> Sender<Vec<u8>> {
+    let (sender, chunks) = mpsc::channel::<Vec<u8>>();
+    thread::spawn(move || chunks.iter().try_for_each(|chunk| pipe.write_all(&chunk)));
+    sender
 }
 
 /// What a pipe has delivered so far.
@@ -216,7 +254,7 @@ struct CapturedOutput {
 
 #[derive(Debug, Default)]
 struct Captured {
-    text: String,
+    bytes: Vec<u8>,
     has_ended: bool,
 }
 
@@ -226,17 +264,24 @@ impl CapturedOutput {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn bytes(&self) -> Vec<u8> {
+        self.lock().bytes.clone()
+    }
+
     fn text(&self) -> String {
-        self.lock().text.clone()
+        String::from_utf8_lossy(&self.lock().bytes).into_owned()
     }
 
     /// Waits for a line that contains `text`. Returns `None` if the output ends without it.
     fn wait_for(&self, text: &str, deadline: Instant) -> Option<String> {
-        let find = |output: &str| output.lines().find(|line| line.contains(text)).map(String::from);
+        let find = |output: &[u8]| {
+            let output = String::from_utf8_lossy(output);
+            output.lines().find(|line| line.contains(text)).map(String::from)
+        };
         let state = self.wait(deadline, |output| find(output).is_none());
-        let line = find(&state.text);
+        let line = find(&state.bytes);
         let in_time = line.is_some() || state.has_ended;
-        assert!(in_time, "timed out waiting for {text:?}: {}", state.text);
+        assert!(in_time, "timed out waiting for a line that contains {text:?}");
         line
     }
 
@@ -246,9 +291,9 @@ impl CapturedOutput {
     }
 
     /// Waits for output as long as `more` is true of it, until it ends, or until the deadline.
-    fn wait(&self, deadline: Instant, more: impl Fn(&str) -> bool) -> MutexGuard<'_, Captured> {
+    fn wait(&self, deadline: Instant, more: impl Fn(&[u8]) -> bool) -> MutexGuard<'_, Captured> {
         let remaining = deadline.saturating_duration_since(Instant::now());
-        let waits = |state: &mut Captured| !state.has_ended && more(&state.text);
+        let waits = |state: &mut Captured| !state.has_ended && more(&state.bytes);
         let woken = self.changed.wait_timeout_while(self.lock(), remaining, waits);
         woken.unwrap_or_else(PoisonError::into_inner).0
     }
@@ -261,7 +306,7 @@ fn capture(pipe: impl Read + Send + 'static) -> Arc<CapturedOutput> {
     thread::spawn(move || {
         let (mut pipe, mut line) = (BufReader::new(pipe), Vec::new());
         while pipe.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-            captured.lock().text += &String::from_utf8_lossy(&line);
+            captured.lock().bytes.extend(&line);
             captured.changed.notify_all();
             line.clear();
         }
@@ -373,6 +418,7 @@ pub fn unused_address() -> SocketAddr {
     let is_free = |at: &SocketAddr| {
         // Not by listening: a process that another thread starts inherits a listener for a moment.
         let connected = TcpStream::connect_timeout(at, Duration::from_millis(50));
+        let _lock = SPAWN.lock();
         connected.is_err() && UdpSocket::bind(at).is_ok()
     };
     candidates.find(is_free).expect("a port is free")

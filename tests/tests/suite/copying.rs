@@ -131,10 +131,11 @@ fn build() -> Result<PathBuf, String> {
     let common = format!("common = {{ path = '{}' }}", repository("common").display());
     package("handlers", &common, crate::handlers::sources());
     package("recipes", "", crate::recipes::sources());
-    let output = cargo(&workspace).args(["build", "--quiet", "--workspace"]).output().unwrap();
-    match output.status.success() {
-        true => Ok(workspace.join("target/debug")),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    let mut cargo = Process::spawn(cargo(&workspace).args(["build", "--quiet", "--workspace"]));
+    cargo.limit = Some(Instant::now() + 10 * DEADLINE);
+    match cargo.exit_code() {
+        0 => Ok(workspace.join("target/debug")),
+        _ => Err(cargo.stderr()),
     }
 }
 
@@ -143,6 +144,7 @@ fn cargo(workspace: &Path) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.current_dir(workspace).env("CARGO_NET_OFFLINE", "true").env("RUSTFLAGS", "-Dwarnings");
     cargo.env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_BUILD_TARGET");
+    cargo.env_remove("RUST_TEST_THREADS"); // it changes what a test prints
     cargo.env("CARGO_TARGET_DIR", workspace.join("target"));
     cargo
 }
@@ -153,7 +155,8 @@ pub fn nested_cargo() -> Command {
     cargo(&nested())
 }
 
-fn start(name: &str) -> Server {
+/// Starts a server of the nested workspace that has no options.
+pub fn start(name: &str) -> Server {
     Server::spawn(&mut Command::new(copied(name)))
 }
 
@@ -201,6 +204,6 @@ fn copied_tcp_threaded_responds_and_stops() {
 
 #[test]
 fn version_is_that_of_copying_package() {
-    let version = assert_cmd::Command::new(copied("udp-echo-faulty")).arg("--version").unwrap();
-    assert_eq!(version.stdout, b"udp-echo-server 9.8.7\n");
+    let mut command = Command::new(copied("udp-echo-faulty"));
+    run(command.arg("--version"), "").success().stdout("udp-echo-server 9.8.7\n");
 }

@@ -13,16 +13,15 @@ fn mebibyte() -> Vec<u8> {
     (0..=255).cycle().take(1 << 20).collect()
 }
 
-/// Runs a program to its end and returns its output.
-fn output_of(command: Command, input: &[u8]) -> Vec<u8> {
-    let mut command = assert_cmd::Command::from_std(command);
-    let assert = command.timeout(DEADLINE).write_stdin(input).assert().success();
-    assert.get_output().stdout.clone()
+/// Runs a program to its end and returns its output, which need not be UTF-8.
+#[track_caller]
+fn bytes_of(mut command: Command, input: &[u8]) -> Vec<u8> {
+    run(&mut command, input).success().get_output().stdout.clone()
 }
 
 /// Returns an example's client that sends no request twice.
 fn client(name: &str, server: SocketAddr, messages: &[&[u8]]) -> Command {
-    let mut client = Command::new(program(name));
+    let mut client = command(name);
     client.arg("--timeout=30").arg(server.to_string());
     client.args(messages.iter().map(|message| OsString::from_vec(message.to_vec())));
     client
@@ -45,7 +44,7 @@ fn udp_clients_work_with_python_servers() {
         let (_server, address) = python_server(file, "udp");
         for name in UDP_CLIENTS {
             let client = client(name, address, &[b"hello", b"", &message(), b"-"]);
-            let output = output_of(client, &message());
+            let output = bytes_of(client, &message());
             // Replies to messages in flight may be reordered.
             let mut replies: Vec<&[u8]> = output.split(|byte| *byte == b'\n').collect();
             replies.sort_unstable();
@@ -60,9 +59,9 @@ fn udp_clients_work_with_python_servers() {
 fn tcp_client_works_with_python_server() {
     let (_server, address) = python_server("tcp.py", "tcp");
     let messages: [&[u8]; 3] = [b"hello", b"", &message()];
-    let output = output_of(client("tcp-threaded-client", address, &messages), b"");
+    let output = bytes_of(client("tcp-threaded-client", address, &messages), b"");
     assert_eq!(output, [b"HELLO\n\n", &*message().to_ascii_uppercase(), b"\n"].concat());
-    let output = output_of(client("tcp-threaded-client", address, &[b"-"]), &mebibyte());
+    let output = bytes_of(client("tcp-threaded-client", address, &[b"-"]), &mebibyte());
     assert!(output == mebibyte().to_ascii_uppercase());
 }
 
@@ -122,7 +121,7 @@ fn tcp_server_works_with_netcat_and_socat() {
     let mut server = Server::start("tcp-threaded-server", &["--count", "4"]);
     for stream in [Vec::new(), mebibyte()] {
         for client in [netcat("-N", server.address()), socat("TCP4", server.address())] {
-            assert!(output_of(client, &stream) == stream.to_ascii_uppercase());
+            assert!(bytes_of(client, &stream) == stream.to_ascii_uppercase());
         }
     }
     assert_eq!(server.exit_code(), 0);

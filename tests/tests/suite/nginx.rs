@@ -16,7 +16,8 @@ fn nginx_balances_over_restart_of_server() {
     if module.exists() {
         configuration.insert_str(0, &format!("load_module {};\n", module.display()));
     }
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nginx");
+    // Not in the target directory: another run of the tests may be in this checkout.
+    let directory = env::temp_dir().join(format!("nginx-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
     fs::write(directory.join("nginx.conf"), configuration).unwrap();
 
@@ -31,7 +32,7 @@ fn nginx_balances_over_restart_of_server() {
     let mut lost = 0;
     let mut request = || {
         for name in ["tcp-threaded-client", "udp-threaded-client"] {
-            let output = command(name).args([&front, "balanced"]).output().unwrap();
+            let output = start(name, &[&front, "balanced"]).output();
             // Requests in flight when servers exit, and those by which each process of nginx finds
             // out, once a second, that a server is still down.
             lost += usize::from(output.stdout != b"BALANCED\n");
@@ -51,6 +52,7 @@ fn nginx_balances_over_restart_of_server() {
         is_used(&tcp_one) && is_used(&udp_one)
     });
     drop(nginx);
+    fs::remove_dir_all(directory).unwrap();
 }
 
 /// An nginx that exits with its worker processes, which it would leave behind if it were killed.

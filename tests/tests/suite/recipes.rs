@@ -1,7 +1,7 @@
 //! The snippets of docs/copying.md, docs/recipes.md and docs/from-python.md, each in a copy of the
 //! program that the page names, built with warnings denied.
 
-use crate::copying::{copied, nested_cargo};
+use crate::copying::{copied, nested_cargo, start};
 use crate::pages::block;
 use crate::support::*;
 
@@ -95,10 +95,6 @@ pub fn sources() -> Vec<(String, String)> {
     ]
     .map(|(name, source)| (format!("bin/{name}.rs"), source))
     .into()
-}
-
-fn start(name: &str) -> Server {
-    Server::spawn(&mut Command::new(copied(name)))
 }
 
 #[test]
@@ -197,8 +193,7 @@ fn broadcast_reaches_server() {
     // The broadcast address of the loopback network.
     let broadcast = format!("127.255.255.255:{port}");
     let reply = format!("127.0.0.1:{port}: HELLO\n");
-    let mut client = assert_cmd::Command::new(copied("broadcast"));
-    client.arg(&broadcast).timeout(DEADLINE).assert().success().stdout(reply);
+    run(Command::new(copied("broadcast")).arg(&broadcast), "").success().stdout(reply);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let error = socket.send_to(b"hello", &broadcast).unwrap_err();
     assert_eq!(error.to_string(), "Permission denied (os error 13)");

@@ -55,12 +55,12 @@ fn held(name: &str) -> Command {
     #[cfg(unix)]
     return shell("read go; exec \"$0\" \"$@\"", program(name));
     #[cfg(not(unix))]
-    Command::new(program(name))
+    command(name)
 }
 
 #[test]
 fn server_survives_closed_stderr() {
-    let mut command = Command::new(program("tcp-threaded-server"));
+    let mut command = command("tcp-threaded-server");
     command.args([":0", "--workers=1", "--idle-timeout=0.2", "--count=3"]);
     let mut server = KillOnDrop::spawn(&mut command);
     let (_output, first) = first_line(&mut server);
@@ -76,7 +76,7 @@ fn server_survives_closed_stderr() {
 fn client_exits_at_closed_stdout_with_open_stdin() {
     for (pair, lines_read) in PAIRS.iter().flat_map(|pair| [(pair, 0), (pair, 1)]) {
         let server = Server::start(&format!("{pair}-server"), &["--quiet", "--count", "100"]);
-        let mut command = Command::new(program(&format!("{pair}-client")));
+        let mut command = command(&format!("{pair}-client"));
         let mut client = KillOnDrop::spawn(command.args([&server.address().to_string(), "-"]));
         let mut input = client.0.stdin.take().unwrap();
         if lines_read == 1 {
@@ -134,7 +134,7 @@ fn nonblocking_stdin_is_no_timeout() {
     let server = Server::start("tcp-threaded-server", &["--quiet"]);
     let (_open, input) = UnixStream::pair().unwrap();
     input.set_nonblocking(true).unwrap();
-    let mut command = Command::new(program("tcp-threaded-client"));
+    let mut command = command("tcp-threaded-client");
     command.args([&server.address().to_string(), "-"]).stdin(OwnedFd::from(input));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut client = KillOnDrop(command.spawn().unwrap());
@@ -146,7 +146,6 @@ fn nonblocking_stdin_is_no_timeout() {
 #[cfg(target_os = "linux")]
 #[test]
 fn programs_work_with_unusable_standard_streams() {
-    use crate::support::*;
     let full = "standard output: No space left on device (os error 28)";
     for (redirection, expected) in [
         (">&-", None),

@@ -1,7 +1,8 @@
 //! What the modules of the suite share: names that most of them use, and helpers beyond the harness.
 //!
-//! [`output`] and [`error`] run an example to its end (assert_cmd); [`start`] and [`Server`] hold one
-//! while the test does something else (the harness).
+//! [`run`], [`output`] and [`error`] run a program to its end; [`start`] and [`Server`] hold one while
+//! the test does something else. All of them are processes of the harness, so none outlives its
+//! deadline.
 
 pub use std::io::{self, ErrorKind, Read, Write};
 pub use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -12,6 +13,7 @@ pub use std::{env, fs, thread};
 pub use tests::{DEADLINE, LARGEST, PAIRS, Process, Server, program};
 pub use tests::{retry_on_eintr, tcp, udp, unused_address};
 
+use assert_cmd::assert::{Assert, OutputAssertExt};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -27,32 +29,40 @@ pub fn clients() -> impl Iterator<Item = String> {
     PAIRS.iter().map(|pair| format!("{pair}-client"))
 }
 
-/// Returns an example that will run to its end, under the deadline.
-pub fn command(name: &str) -> assert_cmd::Command {
-    let mut command = assert_cmd::Command::new(program(name));
-    command.timeout(DEADLINE);
-    command
+/// Returns the command that runs an example.
+pub fn command(name: &str) -> Command {
+    Command::new(program(name))
+}
+
+/// Runs a program to its end. What it is given to read need not be read.
+///
+/// Not by assert_cmd, which waits for that before its timeout begins.
+#[track_caller]
+pub fn run(command: &mut Command, input: impl AsRef<[u8]>) -> Assert {
+    let mut process = Process::spawn(command);
+    process.write(input.as_ref());
+    process.output().assert().append_context("command", format!("{command:?}"))
 }
 
 /// Runs an example to its end, asserts that it succeeds without an error, and returns what it printed.
 #[track_caller]
-pub fn output(name: &str, arguments: &[&str], input: impl Into<Vec<u8>>) -> String {
-    let assert = command(name).args(arguments).write_stdin(input).assert();
+pub fn output(name: &str, arguments: &[&str], input: impl AsRef<[u8]>) -> String {
+    let assert = run(command(name).args(arguments), input);
     let output = assert.success().stderr("").get_output().stdout.clone();
     String::from_utf8(output).unwrap()
 }
 
 /// Runs an example to its end, asserts that it fails and prints nothing, and returns its error line.
 #[track_caller]
-pub fn error(name: &str, arguments: &[&str], input: impl Into<Vec<u8>>) -> String {
-    let assert = command(name).args(arguments).write_stdin(input).assert();
+pub fn error(name: &str, arguments: &[&str], input: impl AsRef<[u8]>) -> String {
+    let assert = run(command(name).args(arguments), input);
     let error = assert.code(1).stdout("").get_output().stderr.clone();
     String::from_utf8(error).unwrap()
 }
 
 /// Starts an example that is no server.
 pub fn start(name: &str, arguments: &[&str]) -> Process {
-    Process::spawn(Command::new(program(name)).args(arguments))
+    Process::spawn(command(name).args(arguments))
 }
 
 /// Asserts that a client exits without an error, and returns what it printed.
@@ -173,9 +183,17 @@ pub fn fake_tcp_server<T: Send + 'static>(
 ) -> (String, JoinHandle<T>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
+    listener.set_nonblocking(true).unwrap();
     let server = thread::spawn(move || {
-        let (stream, _) = listener.accept().unwrap();
+        let mut accepted = None;
+        wait_until("a client connects", || {
+            accepted = listener.accept().ok();
+            accepted.is_some()
+        });
+        let (stream, _) = accepted.unwrap();
+        stream.set_nonblocking(false).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
         serve(stream)
     });
@@ -231,7 +249,7 @@ pub fn shell(script: &str, program: impl Into<PathBuf>) -> Command {
 }
 
 /// Runs a program with a redirection of the shell's.
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 pub fn redirected(redirection: &str, name: &str) -> Command {
     shell(&format!("exec \"$0\" \"$@\" {redirection}"), program(name))
 }
@@ -239,8 +257,7 @@ pub fn redirected(redirection: &str, name: &str) -> Command {
 /// Sends a signal by the shell's own `kill`, because not every system has it as a program.
 #[cfg(target_os = "linux")]
 pub fn signal(name: &str, process: u32) {
-    let status = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status();
-    assert!(status.unwrap().success());
+    run(Command::new("sh").args(["-c", &format!("kill -{name} {process}")]), "").success();
 }
 
 #[cfg(target_os = "linux")]

@@ -179,7 +179,7 @@ fn accepts_response_of_any_length_to_stdin() {
 #[test]
 fn dash_must_be_only_message() {
     let error = format!("{CLIENT}: MESSAGE \"-\" must be the only message (see --help)\n");
-    command(CLIENT).args([":9", "hello", "-"]).assert().code(2).stderr(error);
+    run(command(CLIENT).args([":9", "hello", "-"]), "").code(2).stderr(error);
 }
 
 #[test]
