@@ -1,7 +1,16 @@
-//! The harness: runs the examples as processes, waits for their output, and ends them.
+//! Runs the examples, and other servers, as processes.
 //!
-//! It holds what the demo, the fault kit and the benchmark use. Everything that only the tests need
-//! is in `tests/suite/support.rs`.
+//! # Layout
+//!
+//! - This file is the harness, which starts processes, captures their output and ends them. The
+//!   helpers that only the tests need are in `tests/suite/support.rs`.
+//! - [`candidates`]: the servers that are compared, ours and the competitors.
+//! - [`faults`]: the fault kit.
+//! - [`survival`]: the table of candidates and faults.
+//! - [`proc`]: what Linux reports about processes.
+//! - `bin/`: the command lines of the demo, the fault kit and the survival table.
+//!
+//! # The harness
 //!
 //! No call waits longer than [`DEADLINE`], no child outlives the value that represents it, and a
 //! failed test prints the output of its processes.
@@ -24,14 +33,14 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-pub mod competitors;
+pub mod candidates;
 pub mod faults;
+pub mod proc;
 pub mod survival;
 
 use std::env;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -102,6 +111,9 @@ fn build() -> Option<PathBuf> {
 /// Until a new process executes its program, it holds the sockets of this process open.
 static SPAWN: Mutex<()> = Mutex::new(());
 
+/// A process that prints the address on which it listens.
+pub type Server = Process;
+
 /// A child process whose output is captured as it arrives.
 ///
 /// Dropping it kills the child. If the test has failed by then, the captured output is printed.
@@ -129,6 +141,30 @@ impl Process {
         let stdout = capture(child.stdout.take().expect("piped"));
         let stderr = capture(child.stderr.take().expect("piped"));
         Process { name, child, stdin, stdout, stderr, limit: None }
+    }
+
+    /// Starts an example's server on a free port of 127.0.0.1.
+    pub fn start(name: &str, options: &[&str]) -> Process {
+        Process::start_at(name, "127.0.0.1:0", options)
+    }
+
+    /// Starts an example's server on the given address.
+    pub fn start_at(name: &str, address: &str, options: &[&str]) -> Process {
+        Process::listening(Command::new(program(name)).arg(address).args(options))
+    }
+
+    /// Starts a server, and waits until it prints its [`address`](Process::address).
+    pub fn listening(command: &mut Command) -> Process {
+        let process = Process::spawn(command);
+        process.address();
+        process
+    }
+
+    /// Returns the address that a server prints as its first line: `listening on IP:PORT`.
+    pub fn address(&self) -> SocketAddr {
+        let line = self.wait_for("").expect("a server prints its address");
+        let address = line.strip_prefix("listening on ").and_then(|address| address.parse().ok());
+        address.unwrap_or_else(|| panic!("the first line is {line:?}"))
     }
 
     /// Returns the process's id.
@@ -314,57 +350,6 @@ fn capture(pipe: impl Read + Send + 'static) -> Arc<CapturedOutput> {
         captured.changed.notify_all();
     });
     output
-}
-
-/// A running server and its address.
-#[derive(Debug)]
-pub struct Server {
-    process: Process,
-    address: SocketAddr,
-}
-
-impl Server {
-    /// Starts an example's server on a free port of 127.0.0.1.
-    pub fn start(name: &str, options: &[&str]) -> Server {
-        Server::start_at(name, "127.0.0.1:0", options)
-    }
-
-    /// Starts an example's server on the given address.
-    pub fn start_at(name: &str, address: &str, options: &[&str]) -> Server {
-        Server::spawn(Command::new(program(name)).arg(address).args(options))
-    }
-
-    /// Starts any server that prints `listening on IP:PORT`.
-    pub fn spawn(command: &mut Command) -> Server {
-        Server::listening(Process::spawn(command))
-    }
-
-    /// Waits until a process prints `listening on IP:PORT`, which must be its first line.
-    pub fn listening(process: Process) -> Server {
-        let line = process.wait_for("").expect("a server prints its address");
-        let address = line.strip_prefix("listening on ").and_then(|address| address.parse().ok());
-        let address = address.unwrap_or_else(|| panic!("the first line is {line:?}"));
-        Server { process, address }
-    }
-
-    /// Returns the address on which the server listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-impl Deref for Server {
-    type Target = Process;
-
-    fn deref(&self) -> &Process {
-        &self.process
-    }
-}
-
-impl DerefMut for Server {
-    fn deref_mut(&mut self) -> &mut Process {
-        &mut self.process
-    }
 }
 
 /// Opens a UDP socket that is connected to `peer`, with the [`DEADLINE`] as its read timeout.

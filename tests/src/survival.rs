@@ -1,29 +1,22 @@
 //! The survival table of `docs/pitfalls.md`: every candidate under every fault.
 
-use crate::competitors::{CANDIDATES, Candidate, Protocol};
+use crate::candidates::{CANDIDATES, Candidate, Protocol};
 use crate::faults::Verdict::{Fails, NotTried, Survives};
 use crate::faults::{Target, faults, inject};
 use std::fs;
-use std::process::ExitCode;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/pitfalls.md");
-const BEGIN: &str = "<!-- The output of `cargo run -p tests -- survival`, begin -->\n\n";
-const END: &str = "\n<!-- The output of `cargo run -p tests -- survival`, end -->";
+const BEGIN: &str = "<!-- The output of `cargo run --bin survival`, begin -->\n\n";
+const END: &str = "\n<!-- The output of `cargo run --bin survival`, end -->";
 
-/// Runs the subcommand `survival`: prints the table, and with `--write` puts it into the page.
+/// Makes the table, and puts it into the page if `write` is set and all of it could be made.
+///
+/// Returns whether it is complete.
 ///
 /// # Panics
 ///
 /// Panics if the page is to be written, but cannot be, or has no markers.
-pub fn survival(arguments: &[String]) -> ExitCode {
-    let write = match arguments {
-        [] => false,
-        [option] if option == "--write" => true,
-        _ => {
-            eprintln!("Usage: cargo run -p tests -- survival [--write]");
-            return ExitCode::from(2);
-        }
-    };
+pub fn survival(write: bool) -> bool {
     let mut complete = true;
     let tables = [Protocol::Udp, Protocol::Tcp].map(|protocol| {
         let mut rows = vec![header(protocol), "| --- |".into()];
@@ -55,7 +48,7 @@ pub fn survival(arguments: &[String]) -> ExitCode {
         let page = [before, BEGIN, &table, END, after].concat();
         fs::write(PAGE, page).expect("docs/pitfalls.md is writable");
     }
-    ExitCode::from(u8::from(!complete))
+    complete
 }
 
 fn header(protocol: Protocol) -> String {

@@ -19,7 +19,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
-use tests::competitors::{CANDIDATES, Candidate};
+use tests::candidates::{CANDIDATES, Candidate};
 
 const HELP: &str = "\
 Usage: cargo bench -- [OPTIONS] [TEXT...]

@@ -4,9 +4,10 @@ use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{fs, thread};
-use tests::competitors::Protocol;
+use tests::candidates::Protocol;
+use tests::proc;
 
 /// A server that replies; it is killed when it is dropped.
 pub struct Running {
@@ -63,10 +64,9 @@ impl Running {
     /// the nanosecond without the threads that have exited, and of all threads in ticks of 10 ms.
     fn cpu(&self) -> Option<(f64, f64)> {
         let mut living = 0.0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()? {
+        for thread in proc::threads(self.child.id()) {
             // A thread may exit meanwhile.
-            let text = fs::read_to_string(task.ok()?.path().join("schedstat")).unwrap_or_default();
-            living += text.split(' ').next()?.parse().unwrap_or(0.0) / 1e9;
+            living += proc::schedstat(thread).map_or(0.0, |(ran, _)| ran as f64 / 1e9);
         }
         Some((living, (self.stat(14)? + self.stat(15)?) as f64 / 100.0))
     }
@@ -89,16 +89,12 @@ impl Running {
 
     /// Returns the resident memory in bytes.
     pub fn memory(&self) -> Option<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        line.trim().strip_suffix(" kB")?.parse::<f64>().ok().map(|kilobytes| kilobytes * 1024.0)
+        proc::status(self.child.id(), "VmRSS").map(|kilobytes| kilobytes as f64 * 1024.0)
     }
 
     /// Returns a field of `/proc/PID/stat`, numbered as in the manual page proc(5).
     fn stat(&self, field: usize) -> Option<u64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
-        // The second field, in parentheses, may contain anything.
-        stat.rsplit_once(')')?.1.split_whitespace().nth(field - 3)?.parse().ok()
+        proc::number(self.child.id(), field)
     }
 }
 

@@ -1,9 +1,9 @@
 //! What each fault does.
 
 use super::Verdict::{Fails, NotTried, Survives};
-use super::target::{PATIENCE, entries, is_timeout, signal};
+use super::target::{PATIENCE, is_timeout, signal};
 use super::{Outcome, Protocol::Tcp, Target, grouped};
-use crate::retry_on_eintr;
+use crate::{proc, retry_on_eintr};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
@@ -231,10 +231,11 @@ pub(super) fn descriptors_exhausted(target: &Target) -> Outcome {
     }
     target.processes()?;
     let mut server = target.another(Some(LIMIT), Stdio::null())?;
-    let open = |id| entries(&format!("/proc/{id}/fd")).count();
     let (streams, start) = (hold(&server, LIMIT + 40)?, Instant::now());
     // A server that has exited has no open descriptors.
-    while (1..LIMIT).contains(&server.processes()?.into_iter().map(open).max().unwrap_or(0)) {
+    while (1..LIMIT)
+        .contains(&server.processes()?.into_iter().map(proc::descriptors).max().unwrap_or(0))
+    {
         if start.elapsed() > PATIENCE {
             return Err(NotTried("the server does not use up its descriptors".into()));
         }

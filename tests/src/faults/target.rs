@@ -2,16 +2,13 @@
 
 use super::Verdict::{Fails, NotTried};
 use super::{Outcome, Protocol, grouped};
-use crate::{CapturedOutput, capture, retry_on_eintr, unused_address};
-use std::collections::BTreeMap;
+use crate::{CapturedOutput, capture, proc, retry_on_eintr, unused_address};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use std::{fs, iter};
 
 /// How long a server may take until it replies, or until more of its reply arrives.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,6 +56,12 @@ impl Target {
         launch: impl Fn(u16) -> Command + Send + Sync + 'static,
     ) -> Result<Target, String> {
         Target::launch(protocol, Arc::new(launch), None, Stdio::null())
+    }
+
+    /// Describes the replies of the server in a sentence.
+    pub fn summary(&self) -> String {
+        let reply = self.reply_to.map_or(b"other bytes".to_vec(), |reply_to| reply_to(b"Abc"));
+        format!("{} replies to Abc with {}.", self.address, reply.escape_ascii())
     }
 
     fn launch(
@@ -223,12 +226,12 @@ impl Target {
     pub(super) fn assert_idle(&self) -> Outcome {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(3) {
-            let before = demand(&self.tasks());
+            let before = demand(&self.threads());
             sleep(Duration::from_millis(100));
-            let tasks = self.tasks();
+            let threads = self.threads();
             // On a very busy machine, a busy loop may not run at all, but it is runnable.
-            let runnable = tasks.iter().any(|task| stat(task).is_some_and(|stat| stat.0 == 'R'));
-            if !runnable && demand(&tasks).saturating_sub(before) < 50_000_000 {
+            let runnable = threads.iter().any(|id| proc::state(*id) == Some('R'));
+            if !runnable && demand(&threads).saturating_sub(before) < 50_000_000 {
                 return Ok(());
             }
         }
@@ -250,21 +253,23 @@ impl Target {
 
     /// Returns the process of the server and its descendants, which Linux lists.
     pub(super) fn processes(&self) -> Outcome<Vec<u32>> {
-        let family = family(self.started()?.child.id());
+        let family = proc::family(self.started()?.child.id());
         if family.is_empty() { Err(NotTried("needs Linux".into())) } else { Ok(family) }
     }
 
-    /// Returns their threads, as folders below `/proc`.
-    fn tasks(&self) -> Vec<PathBuf> {
-        let processes = self.processes().unwrap_or_default().into_iter();
-        processes.flat_map(|id| entries(&format!("/proc/{id}/task"))).collect()
+    /// Returns their threads.
+    fn threads(&self) -> Vec<u32> {
+        self.processes().unwrap_or_default().into_iter().flat_map(proc::threads).collect()
     }
 
     /// Suspends all threads of the server.
     pub(super) fn suspend(&self) -> Outcome {
         let start = Instant::now();
         signal("STOP", &self.processes()?);
-        while self.tasks().iter().any(|task| stat(task).is_some_and(|stat| !"TZ".contains(stat.0)))
+        while self
+            .threads()
+            .iter()
+            .any(|id| proc::state(*id).is_some_and(|state| !"TZ".contains(state)))
         {
             if start.elapsed() > PATIENCE {
                 return Err(NotTried("SIGSTOP cannot be sent by sh".into()));
@@ -286,8 +291,8 @@ impl Drop for RunningServer {
     fn drop(&mut self) {
         // The id of a process that has exited may be in use again.
         if matches!(self.child.try_wait(), Ok(None)) {
-            signal("KILL", &family(self.child.id()));
-            let _ = self.child.kill(); // Where there is no `/proc`.
+            signal("KILL", &proc::family(self.child.id()));
+            let _ = self.child.kill(); // On other systems.
             let _ = self.child.wait();
         }
     }
@@ -301,34 +306,9 @@ pub(super) fn signal(name: &str, processes: &[u32]) {
     let _ = Command::new("sh").args(["-c", &command]).stderr(Stdio::null()).status();
 }
 
-/// A process and its descendants; empty where there is no `/proc`.
-fn family(id: u32) -> Vec<u32> {
-    let process = |folder: PathBuf| {
-        let id = folder.file_name()?.to_str()?.parse().ok()?;
-        Some((id, stat(&folder)?.1))
-    };
-    let parents: BTreeMap<u32, u32> = entries("/proc").filter_map(process).collect();
-    let ancestors = |id| iter::successors(Some(id), |id| parents.get(id).copied());
-    parents.keys().copied().filter(|&it| ancestors(it).any(|ancestor| ancestor == id)).collect()
-}
-
-pub(super) fn entries(folder: &str) -> impl Iterator<Item = PathBuf> + use<> {
-    fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()))
-}
-
-/// The state and the parent of a process or thread.
-fn stat(folder: &Path) -> Option<(char, u32)> {
-    let line = fs::read_to_string(folder.join("stat")).ok()?;
-    // The name, in parentheses, may contain anything.
-    let mut fields = line.rsplit_once(')')?.1.split_whitespace();
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-}
-
 /// The nanoseconds for which threads ran or, on a busy machine, waited for a core.
-fn demand(tasks: &[PathBuf]) -> u64 {
-    let read = |task: &PathBuf| fs::read_to_string(task.join("schedstat")).unwrap_or_default();
-    let sum = |text: String| text.split(' ').take(2).flat_map(str::parse::<u64>).sum::<u64>();
-    tasks.iter().map(read).map(sum).sum()
+fn demand(threads: &[u32]) -> u64 {
+    threads.iter().filter_map(|id| proc::schedstat(*id)).map(|(ran, waited)| ran + waited).sum()
 }
 
 /// The bytes without line ends, which some servers strip or add.

@@ -167,7 +167,7 @@ mod needs_root {
         for name in ["tcp-threaded-server", "udp-threaded-server"] {
             let mut command = unshare("--net", script);
             command.arg("sh").arg(program(name)).args(["[::]:0", "--until-eof", "--workers=1"]);
-            let mut server = Server::spawn(&mut command);
+            let mut server = Server::listening(&mut command);
             wait_until("the worker waits", || state(server.id()) == 'S');
             assert_eq!(server.exit_code(), 0, "{name}");
         }
@@ -188,9 +188,9 @@ mod needs_root {
         };
         let port = udp.local_addr().unwrap().port();
         for name in servers() {
-            let first = Server::spawn(several(&name).arg("several:0"));
+            let first = Server::listening(several(&name).arg("several:0"));
             assert_eq!(first.address().ip(), Ipv6Addr::LOCALHOST);
-            let second = Server::spawn(several(&name).arg(format!("several:{port}")));
+            let second = Server::listening(several(&name).arg(format!("several:{port}")));
             assert_eq!(second.address(), (Ipv4Addr::LOCALHOST, port).into());
         }
     }

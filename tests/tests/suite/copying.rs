@@ -157,7 +157,7 @@ pub fn nested_cargo() -> Command {
 
 /// Starts a server of the nested workspace that has no options.
 pub fn start(name: &str) -> Server {
-    Server::spawn(&mut Command::new(copied(name)))
+    Server::listening(&mut Command::new(copied(name)))
 }
 
 /// Returns the sorted lines of a copied client.

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use std::sync::mpsc;
-use tests::competitors::CANDIDATES;
+use tests::candidates::CANDIDATES;
 use tests::faults::Protocol::{Tcp, Udp};
 use tests::faults::{FAULTS, Protocol, Target, Verdict, inject};
 use tests::survival::{column, committed};
@@ -214,8 +214,8 @@ fn faults_are_not_tried_when_server_no_longer_replies() {
 #[test]
 fn command_line() {
     let run = |arguments: &str, code| {
-        let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_tests"));
-        command.arg("check").args(arguments.split(' ')).timeout(DEADLINE);
+        let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_fault-kit"));
+        command.args(arguments.split(' ')).timeout(DEADLINE);
         let output = command.assert().code(code).get_output().clone();
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     };
@@ -239,9 +239,9 @@ fn command_line() {
         "tcp 127.0.0.1:1 --only",
         "tcp --no-such-option 127.0.0.1:1",
     ] {
-        assert!(run(wrong, 2).starts_with("check: "));
+        assert!(run(wrong, 2).starts_with("fault-kit: "));
     }
-    assert!(run("udp -- /no/such/program {port}", 1).starts_with("check: cannot start"));
+    assert!(run("udp -- /no/such/program {port}", 1).starts_with("fault-kit: cannot start"));
     let server = server(Tcp, "reads once");
     let only_output = format!("tcp {} --only closed-output", server.address);
     let output = run(&only_output, 0);
@@ -279,8 +279,8 @@ mod linux {
     #[test]
     fn burst_of_connections() {
         let _lock = use_all_cores();
-        let mut kit = assert_cmd::Command::new(env!("CARGO_BIN_EXE_tests"));
-        kit.args(["check", "tcp", "--only", "burst-of-connections", "--"]);
+        let mut kit = assert_cmd::Command::new(env!("CARGO_BIN_EXE_fault-kit"));
+        kit.args(["tcp", "--only", "burst-of-connections", "--"]);
         kit.args(command(Tcp, "refuses")).timeout(DEADLINE);
         kit.assert().code(1).stdout(predicates::str::contains(" of 1,000 clients got no reply\n"));
     }

@@ -76,7 +76,7 @@ pub fn sources() -> Vec<(String, String)> {
 }
 
 fn start(name: &str, options: &[&str]) -> Server {
-    Server::spawn(Command::new(copied(name)).arg("127.0.0.1:0").args(options))
+    Server::listening(Command::new(copied(name)).arg("127.0.0.1:0").args(options))
 }
 
 /// Returns the options by which losing a worker of a threaded server stops it from serving.

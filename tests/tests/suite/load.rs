@@ -1,7 +1,7 @@
 //! Many clients at once, and the fault kit. These tests keep all cores busy, so they take turns.
 
 use crate::support::*;
-use tests::competitors::{CANDIDATES, Candidate};
+use tests::candidates::{CANDIDATES, Candidate};
 use tests::faults::faults;
 
 /// Asserts that our servers survive the faults that are `selected` by their descriptions.
@@ -13,8 +13,8 @@ fn assert_survive(selected: fn(&str) -> bool) {
         for server in CANDIDATES.into_iter().filter(Candidate::is_ours) {
             scope.spawn(move || {
                 let protocol = format!("{:?}", server.protocol).to_lowercase();
-                let mut kit = assert_cmd::Command::new(env!("CARGO_BIN_EXE_tests"));
-                kit.args(["check", &protocol]);
+                let mut kit = assert_cmd::Command::new(env!("CARGO_BIN_EXE_fault-kit"));
+                kit.arg(&protocol);
                 for fault in faults(server.protocol).filter(|fault| selected(fault.summary)) {
                     kit.args(["--only", fault.name]);
                 }
@@ -76,7 +76,7 @@ mod linux {
         let server = Server::start("tcp-threaded-server", &["--workers", "64", "--quiet"]);
         let (process, address) = (server.id(), server.address());
         wait_until("all workers run", || status(process, "Threads") == 64);
-        let descriptors = || fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
+        let descriptors = || tests::proc::descriptors(process);
         let before = descriptors();
         thread::scope(|scope| {
             for _ in 0..8 {

@@ -47,7 +47,7 @@ fn bin_dir() -> PathBuf {
 }
 
 fn demo(arguments: &[&str]) -> Process {
-    Process::spawn(Command::new(env!("CARGO_BIN_EXE_tests")).args(arguments))
+    Process::spawn(Command::new(env!("CARGO_BIN_EXE_demo")).args(arguments))
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn demo_runs_all_pairs() {
 #[test]
 fn demo_runs_prebuilt_programs() {
     let directory = bin_dir();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tests"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
     command.arg("udp-echo").arg("--bin-dir").arg(&directory).env("CARGO", "/nonexistent");
     assert_eq!(Process::spawn(&mut command).exit_code(), 0);
     let mut demo = demo(&["--bin-dir", "/nonexistent", "udp-echo"]);
@@ -83,7 +83,7 @@ fn demo_runs_prebuilt_programs() {
 fn demo_rejects_unknown_pair() {
     let mut demo = demo(&["udp-ecko"]);
     assert_eq!(demo.exit_code(), 2);
-    assert!(demo.stderr().starts_with("tests: unknown pair \"udp-ecko\"\n"));
+    assert!(demo.stderr().starts_with("demo: unknown pair \"udp-ecko\"\n"));
 }
 
 /// Returns the program that the command of a block runs, its arguments, and its output.
@@ -105,7 +105,9 @@ fn sessions_print_what_pages_show() {
     for (_, page) in pages() {
         let blocks =
             page.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-        let blocks: Vec<&str> = blocks.filter(|block| !block.contains("-p tests")).collect();
+        let blocks: Vec<&str> = blocks
+            .filter(|block| !block.contains("-p tests") && !block.contains("fault-kit"))
+            .collect();
         for pair in blocks.chunks(2) {
             run_session(pair);
             sessions += 1;

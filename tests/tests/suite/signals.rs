@@ -75,7 +75,7 @@ fn server_restarts_on_its_port_after_sigterm() {
     // Addresses in this table are hexadecimal; 06 is TIME_WAIT.
     let local = format!(" 0100007F:{:04X} ", address.port());
     wait_until("a connection is in TIME_WAIT", || {
-        fs::read_to_string("/proc/net/tcp")
+        tests::proc::read("net/tcp")
             .unwrap()
             .lines()
             .any(|line| line.contains(&local) && line.split_whitespace().nth(3) == Some("06"))

@@ -71,7 +71,7 @@ fn stdin_without_content_ends_at_once() {
     for name in SERVERS {
         for redirection in ["</dev/null", "<&-"] {
             let mut command = redirected(redirection, name);
-            let mut server = Server::spawn(command.args([":0", "--until-eof"]));
+            let mut server = Server::listening(command.args([":0", "--until-eof"]));
             wait_until("the server has exited", || !server.is_running());
             assert_stops(&mut server);
         }
@@ -199,12 +199,12 @@ mod linux {
     fn server_stops_without_free_descriptor() {
         // Idle, all descriptors are reserved by workers that wait in `accept`.
         let mut command = shell("ulimit -n 40; exec \"$0\" \"$@\"", program(TCP));
-        let mut server = Server::spawn(command.args([":0", "--quiet", "--until-eof"]));
+        let mut server = Server::listening(command.args([":0", "--quiet", "--until-eof"]));
         assert!(server.wait_for_error("cannot accept: Too many open files").is_some());
         assert_eq!(server.exit_code(), 0);
         // Busy, they belong to connections, and others are pending.
         let mut command = shell("ulimit -n 40; exec \"$0\" \"$@\"", program(TCP));
-        let mut server = Server::spawn(command.args([":0", "--quiet", "--until-eof"]));
+        let mut server = Server::listening(command.args([":0", "--quiet", "--until-eof"]));
         let streams: Vec<TcpStream> = (0..60).map(|_| tcp(server.address())).collect();
         for stream in &streams[..20] {
             assert_eq!(exchange(stream, b"before"), b"BEFORE");
@@ -237,7 +237,7 @@ mod linux {
             let file = env::temp_dir().join(format!("idle-{name}-{}", std::process::id()));
             let mut command = strace(&["-o", file.to_str().unwrap()]);
             command.arg(program(name)).args([":0", "--workers", "8", "--until-eof"]);
-            let mut server = Server::spawn(&mut command);
+            let mut server = Server::listening(&mut command);
             request_any(name, server.address());
             let calls = || fs::read_to_string(&file).unwrap();
             let waits =

@@ -135,9 +135,7 @@ pub fn request_when_listening(server: &str, address: SocketAddr) {
         return wait_until("the server listens", || TcpStream::connect(address).is_ok());
     }
     let bound = format!(" 0100007F:{:04X} ", address.port());
-    wait_until("the server listens", || {
-        fs::read_to_string("/proc/net/udp").unwrap().contains(&bound)
-    });
+    wait_until("the server listens", || tests::proc::read("net/udp").unwrap().contains(&bound));
     udp(address).send(b"hello").unwrap();
 }
 
@@ -276,15 +274,12 @@ mod linux {
 
     /// Returns the state of the main thread: S while it waits in a system call, T while suspended.
     pub fn state(process: u32) -> char {
-        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-        stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+        tests::proc::state(process).unwrap()
     }
 
     /// Returns a number from a process's status, such as `Threads` or `VmHWM` (peak memory in KiB).
     pub fn status(process: u32, field: &str) -> usize {
-        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        line.unwrap().split_whitespace().next().unwrap().parse().unwrap()
+        tests::proc::status(process, field).unwrap() as usize
     }
 
     /// Runs a program under strace, which makes its system calls fail as `inject` says, and which
@@ -306,6 +301,6 @@ mod linux {
 
     /// Starts a server whose system calls fail as `inject` says.
     pub fn start_failing(inject: &str, name: &str, options: &[&str]) -> Server {
-        Server::spawn(failing(inject, name).arg(":0").args(options))
+        Server::listening(failing(inject, name).arg(":0").args(options))
     }
 }

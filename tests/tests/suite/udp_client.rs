@@ -232,7 +232,7 @@ fn accepts_reply_after_refusal() {
         let remote = format!(" 0100007F:{:04X} ", address.port());
         let mut port = 0;
         wait_until("the client has a socket", || {
-            let table = fs::read_to_string("/proc/net/udp").unwrap();
+            let table = tests::proc::read("net/udp").unwrap();
             let line = table.lines().find(|line| line.contains(&remote));
             let Some(line) = line else { return false };
             let local = line.split_whitespace().nth(1).unwrap().rsplit(':').next().unwrap();

@@ -13,15 +13,12 @@ use std::env;
 use std::panic;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
-use tests::{Process, Server, program};
+use tests::{Process, program};
 
 const USAGE: &str = "\
 Usage: cargo run -p tests -- [--bin-dir DIR] [PAIR...]
-       cargo run -p tests -- check --help
-       cargo run -p tests -- survival [--write]
 
-Runs each PAIR (udp-basic, udp-echo, tcp-threaded, udp-threaded), or injects faults into a server
-of yours, or makes the survival table.
+Runs each PAIR (udp-basic, udp-echo, tcp-threaded, udp-threaded) and checks what both sides print.
 ";
 
 struct Pair {
@@ -46,8 +43,6 @@ fn main() -> ExitCode {
     let mut args = env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "check" => return tests::faults::check(&args.collect::<Vec<_>>()),
-            "survival" => return tests::survival::survival(&args.collect::<Vec<_>>()),
             "--bin-dir" => match args.next() {
                 Some(directory) => tests::use_bin_dir(directory.into()),
                 None => return usage_error("--bin-dir needs a value"),
@@ -73,7 +68,7 @@ fn main() -> ExitCode {
 }
 
 fn usage_error(error: &str) -> ExitCode {
-    eprint!("tests: {error}\n{USAGE}");
+    eprint!("demo: {error}\n{USAGE}");
     ExitCode::from(2)
 }
 
@@ -102,7 +97,7 @@ fn run(pair: &Pair, limit: Instant) {
         process.limit = Some(limit);
         process
     };
-    let mut server = Server::listening(spawn("server", &[&["127.0.0.1:0"], options]));
+    let mut server = spawn("server", &[&["127.0.0.1:0"], options]);
     let started = Instant::now();
     // With a timeout after which the demo is over, no request is repeated.
     let patience: &[&str] = if name == "udp-basic" { &[] } else { &["--timeout=30"] };
