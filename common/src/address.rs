@@ -87,25 +87,36 @@ impl fmt::Display for Address {
 /// section 11).
 fn is_v6(text: &str) -> bool {
     let (address, zone) = text.split_once('%').unwrap_or((text, "1"));
-    !zone.is_empty() && zone.chars().all(is_part) && address.parse::<Ipv6Addr>().is_ok()
+    !zone.is_empty()
+        && zone.chars().all(|c| is_part(c) || c == '.')
+        && address.parse::<Ipv6Addr>().is_ok()
 }
 
 /// Rejects names that can never be valid. The resolver decides whether one exists.
 fn host_name(name: &str) -> Result<&str, &'static str> {
+    let relative = name.strip_suffix('.').unwrap_or(name);
+    // RFC 1035 section 2.3.4.
+    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.chars().all(is_part);
     // The last label of a name is never a number, so that names and IPv4 addresses differ (RFC 1123
-    // section 2.1).
-    let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or(name);
-    if name.starts_with('-') || !name.chars().all(is_part) {
+    // section 2.1). Resolvers also take hexadecimal numbers for IPv4 addresses.
+    let last = relative.rsplit('.').next().unwrap_or(relative);
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit())
+        || last.to_ascii_lowercase().strip_prefix("0x").is_some_and(is_hexadecimal);
+    if name.starts_with('-') || relative.len() > 253 || !relative.split('.').all(is_label) {
         Err("not a host name or an IP address")
-    } else if last.bytes().all(|byte| byte.is_ascii_digit()) && name.parse::<Ipv4Addr>().is_err() {
+    } else if is_number && name.parse::<Ipv4Addr>().is_err() {
         Err("neither a host name nor an IPv4 address")
     } else {
         Ok(name)
     }
 }
 
+fn is_hexadecimal(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 fn is_part(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '-' | '.' | '_')
+    c.is_alphanumeric() || matches!(c, '-' | '_')
 }
 
 #[cfg(test)]
@@ -114,6 +125,7 @@ mod tests {
 
     #[test]
     fn accepts_every_form() {
+        let (label, longest) = ("a".repeat(63), format!("{}a", "a.".repeat(126)));
         for (text, address) in [
             ("example.org:80", "example.org:80"),
             ("example.org", "example.org:8888"),
@@ -130,6 +142,9 @@ mod tests {
             ("my_host-1", "my_host-1:8888"),
             ("b\u{fc}cher.example", "b\u{fc}cher.example:8888"),
             ("localhost.", "localhost.:8888"),
+            ("0x7f.example", "0x7f.example:8888"),
+            (&format!("{label}.{label}.{label}"), &format!("{label}.{label}.{label}:8888")),
+            (&longest, &format!("{longest}:8888")),
         ] {
             for text in [text, address] {
                 assert_eq!(Address::parse(text).unwrap().to_string(), address);
@@ -140,6 +155,7 @@ mod tests {
 
     #[test]
     fn names_what_is_wrong() {
+        let (long_label, long) = (&"a".repeat(64), &("a.".repeat(127) + "a"));
         for (problem, texts) in [
             ("the address is empty", &[""][..]),
             ("the port is not a number from 0 to 65535", &["65536", ":", "h:", "h:-1", "h:http"]),
@@ -150,12 +166,30 @@ mod tests {
             ("only :PORT may follow the brackets", &["[::1]80"]),
             ("not an IPv6 address; with a port, write [V6]:PORT", &["1:::1", "a:b:c", "h:80:"]),
             ("not a host name or an IP address", &["-", "-x", "a b", "a\nb", "user@host"]),
-            ("neither a host name nor an IPv4 address", &["256.0.0.1", "127.1"]),
+            ("not a host name or an IP address", &[".", ".x", "a..b", "a..", long_label, long]),
+            ("neither a host name nor an IPv4 address", &["256.0.0.1", "127.1", "0x7f", "1.0X7F"]),
         ] {
             for text in texts {
                 assert_eq!(Address::parse(text), Err(problem), "{text:?}");
             }
         }
+    }
+
+    #[test]
+    fn accepted_address_is_parsed_as_it_is_displayed() {
+        let parts =
+            ["1", "127.0.0.1", "::1", ":", "[", "]", ".", "-", "%", "0x", "+", "a", "\u{fc}"];
+        let mut accepted = 0;
+        for text in crate::random_words(&parts).map(|words| words.concat()) {
+            if let Ok(address) = Address::parse(&text) {
+                accepted += 1;
+                assert_eq!(Address::parse(&address.to_string()).as_ref(), Ok(&address), "{text:?}");
+                let Address { host, .. } = address;
+                let is_name = !host.starts_with('.') && !host.contains("..") && !host.contains(':');
+                assert!(is_v6(&host) || is_name, "{text:?}");
+            }
+        }
+        assert!(accepted > 10_000, "{accepted}");
     }
 
     #[test]

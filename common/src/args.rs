@@ -267,6 +267,38 @@ Options:
         }
     }
 
+    #[test]
+    fn parses_random_arguments_or_names_one() {
+        let words = ["--count", "--delay=5", "--quiet", "--", "-", "", "7", ":80", "--x", "a\nb"];
+        let mut accepted = 0;
+        for given in crate::random_words(&words) {
+            match parse(&given) {
+                Ok(Args { options, positionals }) => {
+                    accepted += 1;
+                    let with_value = |(name, value): &(&str, OsString)| match *name {
+                        "--quiet" => OsString::from(name),
+                        _ => format!("{name}={}", value.to_string_lossy()).into(),
+                    };
+                    let mut args: Vec<OsString> = options.iter().map(with_value).collect();
+                    args.push("--".into());
+                    args.extend(positionals.clone());
+                    let again = Args::parse(HELP, "1.2.3", args).unwrap();
+                    assert_eq!(
+                        (again.options, again.positionals),
+                        (options, positionals),
+                        "{given:?}"
+                    );
+                }
+                Err(Error::Usage(error)) => {
+                    assert!(given.iter().any(|word| error.contains(&**word)), "{given:?}: {error}");
+                    assert_eq!(error.lines().count(), 1, "{given:?}: {error}");
+                }
+                other => panic!("{given:?}: {other:?}"),
+            }
+        }
+        assert!(accepted > 10_000, "{accepted}");
+    }
+
     #[cfg(unix)]
     #[test]
     fn accepts_any_bytes_in_messages_only() {

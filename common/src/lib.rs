@@ -75,3 +75,17 @@ pub fn main(help: &'static str, version: &str, run: fn(&Args) -> Result<(), Erro
         Err(error) => error.report(),
     }
 }
+
+/// Returns 100,000 sequences of up to six words, for the tests of the parsers.
+#[cfg(test)]
+fn random_words<'a>(words: &'a [&str]) -> impl Iterator<Item = Vec<&'a str>> {
+    let mut random = 1_u64; // xorshift (Marsaglia 2003)
+    let sequence = move |_| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let numbers = (0..random % 7).map(|n| (random >> (8 * n + 3)) as usize);
+        numbers.map(|number| words[number % words.len()]).collect()
+    };
+    (0..100_000).map(sequence)
+}
