@@ -12,6 +12,7 @@ mod handlers;
 mod interop;
 mod limits;
 mod load;
+mod mutations;
 mod pages;
 mod recipes;
 #[cfg(target_os = "linux")]

@@ -1,0 +1,181 @@
+//! The table `tests/mutations.txt`: each of its edits makes the tests fail that it names.
+
+use crate::support::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Default)]
+struct Mutation {
+    /// The heading of an entry of docs/pitfalls.md, or another subject.
+    pitfall: String,
+    file: String,
+    old: Vec<String>,
+    new: Vec<String>,
+    tests: Vec<String>,
+}
+
+impl Mutation {
+    /// Returns the content of the file after the edit.
+    fn apply(&self, folder: &Path) -> String {
+        let source = fs::read_to_string(folder.join(&self.file)).unwrap();
+        let (old, new) = (self.old.join("\n"), self.new.join("\n"));
+        assert_eq!(source.matches(&old).count(), 1, "{}: {old}", self.file);
+        source.replace(&old, &new)
+    }
+}
+
+fn table() -> Vec<Mutation> {
+    let (mut table, mut pitfall) = (Vec::<Mutation>::new(), String::new());
+    for line in fs::read_to_string(repository("tests/mutations.txt")).unwrap().lines() {
+        let (kind, text) = line.split_once(' ').unwrap_or((line, ""));
+        let text = text.to_string();
+        match (kind, table.last_mut()) {
+            ("" | "#", _) => {}
+            ("==", _) => pitfall = text,
+            ("@", _) => {
+                table.push(Mutation { pitfall: pitfall.clone(), file: text, ..Mutation::default() })
+            }
+            ("-", Some(last)) => last.old.push(text),
+            ("+", Some(last)) => last.new.push(text),
+            ("?", Some(last)) => last.tests.push(text),
+            _ => panic!("{line}"),
+        }
+    }
+    table
+}
+
+/// Returns the tests of each subject that are in the suite.
+fn tests_by_pitfall() -> BTreeMap<String, BTreeSet<String>> {
+    let mut subjects = BTreeMap::<_, BTreeSet<_>>::new();
+    for Mutation { pitfall, tests, .. } in table() {
+        let tests = tests.into_iter().filter(|test| !test.contains(' '));
+        subjects.entry(pitfall).or_default().extend(tests);
+    }
+    subjects
+}
+
+#[test]
+fn table_fits_programs_and_tests() {
+    let this = env::current_exe().unwrap();
+    let list = output_of(Process::spawn(Command::new(this).arg("--list")));
+    for mutation in table() {
+        mutation.apply(&repository(""));
+        assert!(!mutation.tests.is_empty(), "{:?}", mutation.old);
+        for test in mutation.tests.iter().filter(|test| !test.contains(' ')) {
+            assert!(list.lines().any(|line| line == format!("{test}: test")), "no test {test}");
+        }
+    }
+}
+
+#[test]
+fn pitfalls_name_tests_of_table() {
+    let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
+    let table = tests_by_pitfall();
+    for entry in page.split("\n### ").skip(1) {
+        let (heading, text) = entry.split_once('\n').unwrap();
+        let links = text.split("[`").filter(|link| link.contains("`](../tests/tests/suite/"));
+        let named: BTreeSet<String> =
+            links.map(|link| link.split('`').next().unwrap().into()).collect();
+        let Some(tests) = table.get(heading) else { continue };
+        assert_eq!(&named, tests, "{heading}: page and tests/mutations.txt");
+    }
+}
+
+#[test]
+#[ignore = "needs an hour, root, strace, unshare and python3"]
+fn every_mutation_fails_its_tests() {
+    let folder = copy_of_repository();
+    let selected = env::var("MUTATIONS").unwrap_or_default();
+    let is_selected = |Mutation { pitfall, file, old, tests, .. }: &Mutation| {
+        let texts = [&[pitfall, file][..], &Vec::from_iter(old), &Vec::from_iter(tests)].concat();
+        texts.iter().any(|text| text.contains(&selected))
+    };
+    let table: Vec<Mutation> = table().into_iter().filter(is_selected).collect();
+    let tests: BTreeSet<&String> = table.iter().flat_map(|mutation| &mutation.tests).collect();
+    assert_eq!(failures(&folder, &Vec::from_iter(tests)), [""; 0], "without a mutation");
+    let mut survived = Vec::new();
+    for mutation in &table {
+        let Mutation { pitfall, file, old, tests, .. } = mutation;
+        let path = folder.join(file);
+        let original = fs::read_to_string(&path).unwrap();
+        fs::write(&path, mutation.apply(&folder)).unwrap();
+        let mut build = cargo(&folder);
+        build.args(["build", "--quiet", "--workspace", "--bins"]);
+        assert_eq!(finish(build).0, 0, "{pitfall}: {file} does not build");
+        let start = Instant::now();
+        let failed = failures(&folder, &Vec::from_iter(tests));
+        println!("{pitfall}: {file}: {} ({:.0?})", old[0].trim(), start.elapsed());
+        for test in tests {
+            let failed = failed.contains(test);
+            println!("    {test}: {}", if failed { "fails" } else { "PASSES" });
+            if !failed {
+                survived.push(format!("{pitfall}: {file}: {}: {test}", old[0].trim()));
+            }
+        }
+        fs::write(&path, original).unwrap();
+    }
+    assert_eq!(survived, [""; 0]);
+}
+
+/// Returns a copy of the files of this checkout, in which the checkout's own are never touched.
+fn copy_of_repository() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutations");
+    let mut git = Command::new("git");
+    git.current_dir(repository("")).args([
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]);
+    for file in output_of(Process::spawn(&mut git)).lines() {
+        // A file may have been deleted.
+        if let Ok(content) = fs::read(repository(file)) {
+            let path = folder.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            if fs::read(&path).ok().as_ref() != Some(&content) {
+                fs::write(path, content).unwrap();
+            }
+        }
+    }
+    folder
+}
+
+/// Runs tests, and returns those that fail. Panics if one of them is not run.
+fn failures(folder: &Path, tests: &[&String]) -> Vec<String> {
+    let mut packages = BTreeMap::<&str, Vec<&str>>::new();
+    for test in tests {
+        let (package, name) = test.split_once(' ').unwrap_or(("tests", test));
+        packages.entry(package).or_default().push(name);
+    }
+    let mut failed = Vec::new();
+    for (package, names) in packages {
+        let mut test = cargo(folder);
+        let target: &[&str] = if package == "tests" { &["--test", "suite"] } else { &[] };
+        test.args(["test", "--no-fail-fast", "--package", package]).args(target);
+        test.args(["--", "--include-ignored", "--exact"]).args(&names);
+        let (_, output) = finish(test);
+        for name in names {
+            let result = |result| output.contains(&format!("\ntest {name} ... {result}\n"));
+            let full = if package == "tests" { name.into() } else { format!("{package} {name}") };
+            match (result("ok"), result("FAILED")) {
+                (true, false) => {}
+                (false, true) => failed.push(full),
+                _ => panic!("{full} was not run: {output}"),
+            }
+        }
+    }
+    failed
+}
+
+fn cargo(folder: &Path) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo.current_dir(folder).env_remove("BIN_DIR").env_remove("RUST_TEST_THREADS");
+    cargo.env("CARGO_TARGET_DIR", folder.join("target"));
+    cargo
+}
+
+/// Runs a command that may take long, and returns its exit code and its output.
+fn finish(mut command: Command) -> (i32, String) {
+    let mut process = Process::spawn(&mut command);
+    process.limit = Some(Instant::now() + 20 * DEADLINE);
+    (process.exit_code(), process.stdout() + &process.stderr())
+}
