@@ -77,12 +77,21 @@ impl Args {
         parsed.map_err(|problem| Error::Usage(format!("ADDR {}: {problem}", quote(arg))))
     }
 
-    /// Returns the messages, which follow the address, or `default` if there are none.
-    pub fn messages(&self, default: &[&str]) -> Vec<Vec<u8>> {
-        match self.positionals.get(1..) {
-            None | Some([]) => default.iter().map(|message| message.as_bytes().to_vec()).collect(),
-            Some(messages) => messages.iter().map(|m| m.as_encoded_bytes().to_vec()).collect(),
+    /// Returns the messages, which follow the address, or `default` if there are none. `None` means
+    /// standard input, for which a single `-` stands.
+    pub fn messages(&self, default: &[&str]) -> Result<Option<Vec<Vec<u8>>>, Error> {
+        let mut messages: Vec<_> =
+            self.positionals.iter().skip(1).map(|m| m.as_encoded_bytes().to_vec()).collect();
+        if messages == [b"-"] {
+            return Ok(None);
         }
+        if messages.iter().any(|message| message == b"-") {
+            return Err(Error::Usage("MESSAGE \"-\" must be the only message".into()));
+        }
+        if messages.is_empty() {
+            messages.extend(default.iter().map(|message| message.as_bytes().to_vec()));
+        }
+        Ok(Some(messages))
     }
 
     /// Returns whether an option without a value is present.
@@ -195,19 +204,20 @@ Options:
 
     #[test]
     fn accepts_options_anywhere_before_two_dashes() {
-        let args = ["--quiet", ":80", "--count", "3", "-", "a", "--count=4", "--", "--count", ""];
+        let args = ["--quiet", ":80", "--count", "3", "b", "a", "--count=4", "--", "--count", ""];
         let args = parse(&args).unwrap();
         assert_eq!(args.number("--count", u64::MAX), Ok(Some(4)));
         assert!(args.flag("--quiet"));
         assert_eq!(args.address().unwrap().to_string(), "127.0.0.1:80");
-        assert_eq!(args.messages(&[]), [&b"-"[..], b"a", b"--count", b""]);
+        let messages = args.messages(&["unused"]).unwrap().unwrap();
+        assert_eq!(messages, [&b"b"[..], b"a", b"--count", b""]);
     }
 
     #[test]
     fn has_defaults() {
         let args = parse(&[]).unwrap();
         assert_eq!(args.address(), Ok(Address::default()));
-        assert_eq!(args.messages(&["hello"]), [b"hello"]);
+        assert_eq!(args.messages(&["hello"]).unwrap().unwrap(), [b"hello"]);
         assert_eq!(args.number("--count", u64::MAX), Ok(None));
         assert_eq!(args.timeout("--delay", 7), Ok(Duration::from_secs(7)));
         assert!(!args.flag("--quiet"));
@@ -306,7 +316,8 @@ Options:
         let parse = |args: &[&[u8]]| {
             Args::parse(HELP, "", args.iter().map(|arg| OsString::from_vec(arg.to_vec())))
         };
-        assert_eq!(parse(&[b":80", b"\xff"]).unwrap().messages(&[]), [b"\xff"]);
+        let messages = parse(&[b":80", b"\xff"]).unwrap().messages(&[]).unwrap().unwrap();
+        assert_eq!(messages, [b"\xff"]);
         let error = parse(&[b"\xff"]).unwrap().address().unwrap_err();
         assert_eq!(error.to_string(), r#"ADDR "\xff": not UTF-8"#);
         let error = parse(&[b"--count", b"\xff"]).unwrap().number("--count", 9).unwrap_err();

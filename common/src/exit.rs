@@ -42,8 +42,8 @@ impl Error {
     pub(crate) fn report(self) -> ExitCode {
         match self {
             Error::EarlyExit(text) => match log::print(text.as_bytes()) {
-                Err(error) if error.kind() != ErrorKind::BrokenPipe => Error::from(error).report(),
-                _ => ExitCode::SUCCESS,
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => Error::from(error).report(),
             },
             Error::Failed(text) => {
                 log::write_error(format_args!("{text}"));
@@ -57,15 +57,11 @@ impl Error {
     }
 }
 
-/// Converts an error whose message names its cause. `BrokenPipe` is the kind of [`print`](log::print)
-/// when the reader of standard output, such as `head`, has exited, which is no failure; programs
-/// give errors of sockets another kind.
+/// Returns the [`Error`] that an error contains, as [`print`](log::print) makes it, or a `Failed` with
+/// its message, which names the cause.
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
-        match error.kind() {
-            ErrorKind::BrokenPipe => Error::EarlyExit(String::new()),
-            _ => Error::Failed(error.to_string()),
-        }
+        error.downcast().unwrap_or_else(|error| Error::Failed(error.to_string()))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Log lines and standard output.
 
+use crate::Error;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -102,14 +103,14 @@ pub fn listening(address: SocketAddr) {
 ///
 /// # Errors
 ///
-/// The error names standard output. Its kind is [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the
-/// reader has closed the pipe.
+/// The error contains an [`Error`]: [`EarlyExit`](Error::EarlyExit) if the reader, such as `head`, has
+/// closed the pipe, and otherwise [`Failed`](Error::Failed).
 pub fn print(bytes: &[u8]) -> io::Result<()> {
     let mut output = io::stdout().lock();
-    output
-        .write_all(bytes)
-        .and_then(|()| output.flush())
-        .map_err(|error| io::Error::new(error.kind(), format!("standard output: {error}")))
+    output.write_all(bytes).and_then(|()| output.flush()).map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => io::Error::other(Error::EarlyExit(String::new())),
+        _ => io::Error::other(Error::Failed(format!("standard output: {error}"))),
+    })
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use crate::Error;
 use std::io::{self, BufRead, Read};
-use std::iter::{self, Peekable};
+use std::iter;
 use std::net::SocketAddr;
 use std::{fmt, thread};
 
-/// Returns the payloads to send to `addresses`. Each message is one, except that `-` stands for the
-/// lines of standard input, without their newlines. The first error is the last item.
+/// Returns the payloads to send to `addresses`: the messages, or, if there are none, the lines of
+/// standard input without their newlines. The first error is the last item.
 ///
 /// A payload has at most 65,507 bytes over IPv4 (65,535 less 20 for the IP header and 8 for the UDP
 /// header: RFC 791 section 3.1, RFC 768) and 65,527 over IPv6, whose length field does not count its
@@ -18,40 +18,32 @@ use std::{fmt, thread};
 ///
 /// An item is an error if a message does not fit into a datagram or standard input cannot be read.
 pub fn payloads(
-    messages: Vec<Vec<u8>>,
+    messages: Option<Vec<Vec<u8>>>,
     addresses: &[SocketAddr],
 ) -> impl Iterator<Item = io::Result<Vec<u8>>> + Send + use<> {
     let max = if addresses.iter().all(SocketAddr::is_ipv6) { 65_527 } else { 65_507 };
-    let mut messages = messages.into_iter().peekable();
+    let mut messages = messages.map(Vec::into_iter);
     let mut failed = false;
     iter::from_fn(move || {
         if failed {
             return None;
         }
-        let payload = next_payload(&mut messages, max).transpose();
+        let payload = match &mut messages {
+            Some(messages) => messages.next().map(|message| check_length(message, max)),
+            None => read_line(&mut io::stdin().lock(), max).transpose(),
+        };
         failed = matches!(payload, Some(Err(_)));
         payload
     })
 }
 
-fn next_payload(
-    messages: &mut Peekable<impl Iterator<Item = Vec<u8>>>,
-    max: usize,
-) -> io::Result<Option<Vec<u8>>> {
-    while messages.peek().is_some_and(|message| message == b"-") {
-        if let Some(line) = read_line(&mut io::stdin().lock(), max)? {
-            return Ok(Some(line));
-        }
-        messages.next();
+fn check_length(message: Vec<u8>, max: usize) -> io::Result<Vec<u8>> {
+    if message.len() <= max {
+        return Ok(message);
     }
-    match messages.next() {
-        Some(message) if message.len() > max => {
-            let (text, length) = (message.escape_ascii(), message.len());
-            let limit = format!("a datagram carries at most {max}");
-            Err(io::Error::other(format!("message \"{text}\" has {length} bytes; {limit}")))
-        }
-        message => Ok(message),
-    }
+    let (text, length) = (message.escape_ascii(), message.len());
+    let limit = format!("a datagram carries at most {max}");
+    Err(io::Error::other(format!("message \"{text}\" has {length} bytes; {limit}")))
 }
 
 /// Reads a line without its newline. A line of more than `max` bytes is an error.
@@ -117,7 +109,7 @@ mod tests {
         let (v4, v6) = (([127, 0, 0, 1], 1).into(), ([0; 8], 1).into());
         for (addresses, max) in [(&[v4][..], 65_507), (&[v6], 65_527), (&[v6, v4], 65_507)] {
             let messages = vec![vec![b'a'; max], vec![b'a'; max + 1], b"unsent".into()];
-            let mut payloads = payloads(messages, addresses);
+            let mut payloads = payloads(Some(messages), addresses);
             assert_eq!(payloads.next().unwrap().unwrap().len(), max);
             let error = payloads.next().unwrap().unwrap_err().to_string();
             let text = format!("aaa\" has {} bytes; a datagram carries at most {max}", max + 1);

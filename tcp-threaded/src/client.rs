@@ -20,72 +20,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
-use std::time::Duration;
-
-const HELP: &str = "\
-Usage: tcp-threaded-client [OPTIONS] [ADDR [MESSAGE...]]
-
-Sends messages over one connection and prints the responses.
-
-Arguments:
-  ADDR            address of the server: HOST:PORT, HOST, :PORT, PORT or
-                  [V6]:PORT [default: 127.0.0.1:8888]
-  MESSAGE         what to send; a single - sends standard input unchanged
-                  [default: hello]
-
-Options:
-  --timeout SECS  give up after SECS seconds without progress [default: 5]
-  -h, --help      print this help
-  -V, --version   print the version
-";
-
-fn main() -> std::process::ExitCode {
-    common::main(HELP, env!("CARGO_PKG_VERSION"), run)
-}
-
-fn run(args: &common::Args) -> Result<(), common::Error> {
-    let address = args.address()?;
-    let timeout = args.timeout("--timeout", 5)?;
-    let messages = args.messages(&["hello"]);
-    let from_stdin = messages == [b"-"];
-    if !from_stdin && messages.iter().any(|message| message == b"-") {
-        return Err(common::Error::Usage("MESSAGE \"-\" must be the only message".into()));
-    }
-    let stream = connect(&address.resolve()?, timeout).map_err(|error| {
-        common::Error::failed(format_args!("cannot connect to {address}"), &error)
-    })?;
-    let client = Client { server: address.to_string(), stream, sending: AtomicBool::new(true) };
-    if from_stdin {
-        client.pass_through(common::print)?;
-    } else {
-        client.exchange(&messages, common::print)?;
-    }
-    Ok(())
-}
-
-/// Connects to the first address that accepts.
-fn connect(addresses: &[SocketAddr], timeout: Duration) -> io::Result<TcpStream> {
-    let mut last_error = io::Error::other("no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(address, timeout) {
-            // While no server is running, the kernel may assign its port to this socket, which is
-            // then connected to itself (RFC 9293 section 3.5, simultaneous open).
-            Ok(stream) if stream.local_addr().ok() == stream.peer_addr().ok() => {
-                last_error = ErrorKind::ConnectionRefused.into();
-            }
-            Ok(stream) => {
-                stream.set_read_timeout(Some(timeout))?;
-                stream.set_write_timeout(Some(timeout))?;
-                // Nagle's algorithm holds back a small write until the server has acknowledged the
-                // previous one, which a delayed ACK defers by 40 ms or more.
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Err(error) => last_error = error,
-        }
-    }
-    Err(last_error)
-}
+use std::time::{Duration, Instant};
 
 struct Client {
     /// The server's name, for error messages.
@@ -96,6 +31,38 @@ struct Client {
 }
 
 impl Client {
+    /// Connects to the first address that accepts.
+    fn connect(server: &str, addresses: &[SocketAddr], timeout: Duration) -> io::Result<Client> {
+        let start = Instant::now();
+        let mut last_error = io::Error::other("no address");
+        for (index, address) in addresses.iter().enumerate() {
+            // The remaining addresses share the rest of the time. Zero would be an error.
+            let remaining = addresses.len() - index;
+            let share = timeout.saturating_sub(start.elapsed()) / remaining as u32;
+            match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
+                // While no server is running, the kernel may assign its port to this socket, which is
+                // then connected to itself (RFC 9293 section 3.5, simultaneous open).
+                Ok(stream) if stream.local_addr().ok() == stream.peer_addr().ok() => {
+                    last_error = ErrorKind::ConnectionRefused.into();
+                }
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(timeout))?;
+                    stream.set_write_timeout(Some(timeout))?;
+                    // Nagle's algorithm holds back a small write until the server has acknowledged
+                    // the previous one, which a delayed ACK defers by 40 ms or more.
+                    stream.set_nodelay(true)?;
+                    return Ok(Client {
+                        server: server.into(),
+                        stream,
+                        sending: AtomicBool::new(true),
+                    });
+                }
+                Err(error) => last_error = error,
+            }
+        }
+        Err(last_error)
+    }
+
     /// Sends the messages and prints each response.
     fn exchange(&self, messages: &[Vec<u8>], print: fn(&[u8]) -> io::Result<()>) -> io::Result<()> {
         thread::scope(|scope| {
@@ -218,4 +185,40 @@ impl Client {
 /// Unix and Windows report a timeout differently.
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+const HELP: &str = "\
+Usage: tcp-threaded-client [OPTIONS] [ADDR [MESSAGE...]]
+
+Sends messages over one connection and prints the responses.
+
+Arguments:
+  ADDR            address of the server: HOST:PORT, HOST, :PORT, PORT or
+                  [V6]:PORT [default: 127.0.0.1:8888]
+  MESSAGE         what to send; a single - sends standard input unchanged
+                  [default: hello]
+
+Options:
+  --timeout SECS  give up after SECS seconds without progress [default: 5]
+  -h, --help      print this help
+  -V, --version   print the version
+";
+
+fn main() -> std::process::ExitCode {
+    common::main(HELP, env!("CARGO_PKG_VERSION"), run)
+}
+
+fn run(args: &common::Args) -> Result<(), common::Error> {
+    let address = args.address()?;
+    let timeout = args.timeout("--timeout", 5)?;
+    let messages = args.messages(&["hello"])?;
+    let client =
+        Client::connect(&address.to_string(), &address.resolve()?, timeout).map_err(|error| {
+            common::Error::failed(format_args!("cannot connect to {address}"), &error)
+        })?;
+    match messages {
+        Some(messages) => client.exchange(&messages, common::print)?,
+        None => client.pass_through(common::print)?,
+    }
+    Ok(())
 }

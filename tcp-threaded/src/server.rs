@@ -23,16 +23,176 @@
 //! `client.rs`; `udp-threaded`, for datagrams.
 
 use common::{error, info, warn};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, ErrorKind::TimedOut, ErrorKind::WouldBlock, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64,
+    AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::thread;
 use std::time::Duration;
+
+struct Server {
+    listener: TcpListener,
+    /// The local address of `listener`.
+    address: SocketAddr,
+    workers: usize,
+    /// `None`: no timeout. Never zero.
+    idle_timeout: Option<Duration>,
+    /// The number of connections to accept; `u64::MAX`: no limit.
+    count: u64,
+    /// How many of these the workers have claimed.
+    claimed: AtomicU64,
+    /// The number of workers that serve a connection.
+    busy: AtomicUsize,
+    stopping: AtomicBool,
+}
+
+impl Server {
+    fn new(listener: TcpListener) -> io::Result<Server> {
+        Ok(Server {
+            address: listener.local_addr()?,
+            listener,
+            workers: 256,
+            idle_timeout: Some(Duration::from_secs(60)),
+            count: u64::MAX,
+            claimed: AtomicU64::new(0),
+            busy: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    fn serve(&self) {
+        thread::scope(|scope| {
+            for n in 2..=self.workers {
+                let worker = thread::Builder::new().name(format!("worker {n}"));
+                // The system cannot start another thread. Serve with the workers that run.
+                if let Err(error) = worker.spawn_scoped(scope, move || self.work(n)) {
+                    error!("cannot start worker {n} of {}: {error}", self.workers);
+                    break;
+                }
+            }
+            self.work(1);
+        });
+    }
+
+    fn work(&self, n: usize) {
+        while self.claimed.fetch_add(1, Relaxed) < self.count {
+            let Some((stream, client)) = self.accept() else { return };
+            let busy = self.busy.fetch_add(1, Relaxed) + 1;
+            // A panic costs this connection, not the worker.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                info!("{client} connected (worker {n})");
+                let configured = self.configure(&stream, busy);
+                match configured.and_then(|()| self.handle(&stream, client)) {
+                    Ok(()) => {}
+                    // Unix and Windows report a timeout differently.
+                    Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => {
+                        warn!("{client}: timed out: {error}");
+                    }
+                    Err(error) => warn!("{client}: {error}"),
+                }
+            }));
+            self.busy.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Waits for a connection. Returns `None` once the server is stopping.
+    fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
+        let mut delay_ms = 1;
+        while !self.stopping.load(Acquire) {
+            match self.listener.accept() {
+                // Woken by `stop`, or a client that connected too late.
+                _ if self.stopping.load(Acquire) => break,
+                Ok(accepted) => return Some(accepted),
+                // The client reset its connection in the backlog. Linux reports that on a read.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => continue, // on Windows
+                // A system error such as EMFILE. The first in a row may be caused by a client.
+                Err(error) if delay_ms == 1 => warn!("cannot accept: {error}; retrying in 1 ms"),
+                Err(error) => error!("cannot accept: {error}; retrying in {delay_ms} ms"),
+            }
+            // Back off, or this loop would spin.
+            thread::sleep(Duration::from_millis(delay_ms));
+            delay_ms = (2 * delay_ms).min(1000);
+        }
+        self.stop(); // wakes the next worker
+        None
+    }
+
+    fn configure(&self, stream: &TcpStream, busy: usize) -> io::Result<()> {
+        let mut read_timeout = self.idle_timeout;
+        // Silent clients could occupy all workers. The last quarter of the workers serves only
+        // clients that keep sending.
+        if busy > self.workers - self.workers / 4 {
+            let short = Duration::from_millis(250);
+            read_timeout = Some(read_timeout.map_or(short, |timeout| timeout.min(short)));
+            if busy == self.workers {
+                error!("all {busy} workers are busy: new connections wait");
+            }
+        }
+        // Otherwise a client that never sends or never reads would block this worker forever.
+        stream.set_read_timeout(read_timeout)?;
+        stream.set_write_timeout(self.idle_timeout)?;
+        // Nagle's algorithm holds back a small write until the client has acknowledged the previous
+        // one, which a delayed ACK defers by 40 ms or more.
+        stream.set_nodelay(true)
+    }
+
+    /// The function to replace.
+    fn handle(&self, mut stream: &TcpStream, client: SocketAddr) -> io::Result<()> {
+        let mut buffer = vec![0; 1024];
+        let mut total = 0;
+        loop {
+            let length = match stream.read(&mut buffer) {
+                // The client has closed its write side. The response is complete.
+                Ok(0) => break,
+                Ok(length) => length,
+                // SIGSTOP and SIGCONT interrupt a read that has a timeout.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let request = &mut buffer[..length];
+            // Formatting all of a long request would take longer than serving it.
+            info!("\"{}\" from {client}", request[..length.min(250)].escape_ascii());
+            request.make_ascii_uppercase();
+            // A single `write` may send only a part.
+            stream.write_all(request)?;
+            total += length as u64;
+            // The buffer starts small, since most connections are idle, and grows for a busy one.
+            if length == buffer.len() && length < 64 * 1024 {
+                buffer.resize(2 * length, 0);
+            }
+        }
+        info!("{client} closed after {total} bytes");
+        Ok(())
+    }
+
+    /// Tells the server to stop. Workers finish their current connection, then `serve` returns;
+    /// connections in the backlog are reset. May be called from any thread and more than once. Where
+    /// the system has no free descriptor or, on other systems than Linux, does not connect the server
+    /// to itself, a worker keeps waiting. Then call `stop` again.
+    fn stop(&self) {
+        self.stopping.store(true, Release);
+        // On Linux this wakes all workers, whatever became of the address and the interface.
+        #[cfg(target_os = "linux")]
+        if let Ok(listener) = self.listener.try_clone() {
+            let listener = TcpStream::from(std::os::fd::OwnedFd::from(listener));
+            let _ = listener.shutdown(std::net::Shutdown::Both);
+            return;
+        }
+        // Nothing portable in std interrupts `accept`, but a connection wakes one worker, which then
+        // wakes the next by calling `stop`. If the backlog is full, no worker waits.
+        let mut address = self.address;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
+    }
+}
 
 const HELP: &str = "\
 Usage: tcp-threaded-server [OPTIONS] [ADDR]
@@ -68,153 +228,21 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
     let workers = args.number("--workers", 10_000)?.map_or(256, |n| n as usize);
     let idle_timeout = Some(args.seconds("--idle-timeout", 60)?).filter(|time| !time.is_zero());
     let count = args.number("--count", u64::MAX)?.unwrap_or(u64::MAX);
-    let (started, stopping) = (AtomicU64::new(0), AtomicBool::new(false));
     let listener = TcpListener::bind(address.resolve()?.as_slice())
         .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
-    let address = listener.local_addr()?;
-    let spare = Mutex::new(listener.try_clone().ok());
-    let server =
-        Server { listener, address, spare, workers, idle_timeout, count, started, stopping };
+    let spare = listener.try_clone();
+    let server = Server { workers, idle_timeout, count, ..Server::new(listener)? };
     let server = std::sync::Arc::new(server);
     if args.flag("--until-eof") {
         let server = std::sync::Arc::clone(&server);
-        common::on_eof(move || server.stop())?;
+        common::on_eof(move || {
+            server.stop();
+            // The workers may hold all other file descriptors.
+            drop(spare);
+            server.stop();
+        })?;
     }
-    common::listening(address);
+    common::listening(server.address);
     server.serve();
     Ok(())
-}
-
-struct Server {
-    listener: TcpListener,
-    /// The local address of `listener`.
-    address: SocketAddr,
-    /// A file descriptor for `stop`, because the workers may hold all others.
-    spare: Mutex<Option<TcpListener>>,
-    workers: usize,
-    /// `None`: no timeout. Never zero.
-    idle_timeout: Option<Duration>,
-    /// The number of connections to accept; `u64::MAX`: no limit.
-    count: u64,
-    /// How many of them the workers have begun to wait for.
-    started: AtomicU64,
-    stopping: AtomicBool,
-}
-
-impl Server {
-    fn serve(&self) {
-        // A handler that panics costs its own connection, not the worker.
-        let worker = |n| while catch_unwind(AssertUnwindSafe(|| self.work(n))).is_err() {};
-        thread::scope(|scope| {
-            for n in 2..=self.workers {
-                let spawned = thread::Builder::new().spawn_scoped(scope, move || worker(n));
-                // The system has no thread left. Serve with those that run.
-                if let Err(error) = spawned {
-                    error!("cannot start worker {n} of {}: {error}", self.workers);
-                    break;
-                }
-            }
-            worker(1);
-        });
-    }
-
-    fn work(&self, n: usize) {
-        while self.started.fetch_add(1, Relaxed) < self.count {
-            let Some((stream, client)) = self.accept() else { return };
-            info!("{client} connected (worker {n})");
-            let served = self.configure(&stream).and_then(|()| self.handle(&stream, client));
-            if let Err(error) = served {
-                // Unix and Windows report a timeout differently.
-                let timeout = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
-                match self.idle_timeout {
-                    Some(_) if timeout => warn!("{client}: timed out"),
-                    _ => warn!("{client}: {error}"),
-                }
-            }
-        }
-    }
-
-    /// Waits for a connection. Returns `None` once the server is stopping.
-    fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
-        let mut delay_ms = 1;
-        while !self.stopping.load(Acquire) {
-            match self.listener.accept() {
-                // The connection that `stop` opened, or a client that came too late.
-                _ if self.stopping.load(Acquire) => break,
-                Ok(accepted) => return Some(accepted),
-                // The client reset its connection in the backlog. Linux reports that on a read.
-                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => {} // on Windows
-                // A system error such as EMFILE. Back off, or this loop would spin.
-                Err(error) => {
-                    match delay_ms {
-                        // The first in a row may be caused by a client.
-                        1 => warn!("cannot accept: {error}; retrying in 1 ms"),
-                        _ => error!("cannot accept: {error}; retrying in {delay_ms} ms"),
-                    }
-                    thread::sleep(Duration::from_millis(delay_ms));
-                    delay_ms = (2 * delay_ms).min(1000);
-                }
-            }
-        }
-        self.stop(); // wakes the next worker
-        None
-    }
-
-    fn configure(&self, stream: &TcpStream) -> io::Result<()> {
-        // Otherwise a client that never sends or never reads would block this worker forever.
-        stream.set_read_timeout(self.idle_timeout)?;
-        stream.set_write_timeout(self.idle_timeout)?;
-        // Nagle's algorithm holds back a small write until the client has acknowledged the previous
-        // one, which a delayed ACK defers by 40 ms or more.
-        stream.set_nodelay(true)
-    }
-
-    /// The function to replace.
-    fn handle(&self, mut stream: &TcpStream, client: SocketAddr) -> io::Result<()> {
-        let mut buffer = vec![0; 1024];
-        let mut total = 0;
-        loop {
-            let length = match stream.read(&mut buffer) {
-                // The client has closed its write side. The response is complete.
-                Ok(0) => break,
-                Ok(length) => length,
-                // SIGSTOP and SIGCONT interrupt a read that has a timeout.
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            let request = &mut buffer[..length];
-            info!("\"{}\" from {client}", request.escape_ascii());
-            request.make_ascii_uppercase();
-            // A single `write` may send only a part.
-            stream.write_all(request)?;
-            total += length as u64;
-            // The buffer starts small, since most connections are idle, and grows for a busy one.
-            if length == buffer.len() && length < 64 * 1024 {
-                buffer.resize(2 * length, 0);
-            }
-        }
-        info!("{client} closed after {total} bytes");
-        Ok(())
-    }
-
-    /// Tells the server to stop. Workers finish their current connection, then `serve` returns;
-    /// connections in the backlog are reset. May be called from any thread and more than once.
-    fn stop(&self) {
-        self.stopping.store(true, Release);
-        if let Ok(mut spare) = self.spare.lock() {
-            *spare = None; // closes it
-        }
-        // Nothing in std interrupts `accept`, but a connection wakes one worker, which then wakes the
-        // next by calling `stop`. If the backlog is full, this fails, but then no worker waits.
-        let connect = |address| TcpStream::connect_timeout(&address, Duration::from_secs(1));
-        let v4 = (Ipv4Addr::LOCALHOST, self.address.port()).into();
-        let v6 = (Ipv6Addr::LOCALHOST, self.address.port()).into();
-        let _ = match self.address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => connect(v4),
-            // Where IPv6 is disabled, as in many containers, a listener on [::] accepts IPv4.
-            IpAddr::V6(ip) if ip.is_unspecified() => connect(v6).or_else(|_| connect(v4)),
-            _ => connect(self.address),
-        };
-    }
 }

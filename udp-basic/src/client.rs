@@ -15,46 +15,16 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
-const HELP: &str = "\
-Usage: udp-basic-client [OPTIONS] [ADDR [MESSAGE...]]
-
-Sends each message as a datagram, without waiting for a reply.
-
-Arguments:
-  ADDR           address of the server: HOST:PORT, HOST, :PORT, PORT or
-                 [V6]:PORT [default: 127.0.0.1:8888]
-  MESSAGE        what to send; - stands for the lines of standard input
-                 [default: three messages: hello, world and sdfas]
-
-Options:
-  -h, --help     print this help
-  -V, --version  print the version
-";
-
-fn main() -> std::process::ExitCode {
-    common::main(HELP, env!("CARGO_PKG_VERSION"), run)
-}
-
-fn run(args: &common::Args) -> Result<(), common::Error> {
-    let address = args.address()?;
-    let addresses = address.resolve()?;
-    let failed = |error| common::Error::failed(format_args!("cannot send to {address}"), &error);
-    let client = Client { sockets: connect(&addresses).map_err(failed)? };
-    for message in common::payloads(args.messages(&["hello", "world", "sdfas"]), &addresses) {
-        let message = message?;
-        let server = client.send(&message).map_err(failed)?;
-        let line = format!("sent \"{}\" to {server}\n", message.escape_ascii());
-        common::print(line.as_bytes())?;
-    }
-    Ok(())
-}
-
 struct Client {
     /// One for each address of the server.
     sockets: Vec<UdpSocket>,
 }
 
 impl Client {
+    fn new(addresses: &[SocketAddr]) -> io::Result<Client> {
+        Ok(Client { sockets: connect(addresses)? })
+    }
+
     /// Sends a message to the first address that does not refuse it, or else to the last one, and
     /// returns that address.
     fn send(&self, message: &[u8]) -> io::Result<SocketAddr> {
@@ -89,13 +59,50 @@ fn connect(addresses: &[SocketAddr]) -> io::Result<Vec<UdpSocket>> {
 /// Returns a connected socket. Connecting a UDP socket sends nothing.
 fn connect_to(address: &SocketAddr) -> io::Result<UdpSocket> {
     let any_port = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let mut rejected = Vec::new(); // open, so that the kernel assigns another port
     loop {
         let socket = UdpSocket::bind(any_port)?;
         socket.connect(address)?;
         // While no server is running, the kernel may assign its port to this socket, which would
-        // then receive its own requests. Close it and take another.
+        // then receive its own requests.
         if socket.local_addr()? != socket.peer_addr()? {
             return Ok(socket);
         }
+        rejected.push(socket);
     }
+}
+
+const HELP: &str = "\
+Usage: udp-basic-client [OPTIONS] [ADDR [MESSAGE...]]
+
+Sends each message as a datagram, without waiting for a reply.
+
+Arguments:
+  ADDR           address of the server: HOST:PORT, HOST, :PORT, PORT or
+                 [V6]:PORT [default: 127.0.0.1:8888]
+  MESSAGE        what to send; - stands for the lines of standard input
+                 [default: three messages: hello, world and sdfas]
+
+Options:
+  -h, --help     print this help
+  -V, --version  print the version
+";
+
+fn main() -> std::process::ExitCode {
+    common::main(HELP, env!("CARGO_PKG_VERSION"), run)
+}
+
+fn run(args: &common::Args) -> Result<(), common::Error> {
+    let address = args.address()?;
+    let messages = args.messages(&["hello", "world", "sdfas"])?;
+    let addresses = address.resolve()?;
+    let failed = |error| common::Error::failed(format_args!("cannot send to {address}"), &error);
+    let client = Client::new(&addresses).map_err(failed)?;
+    for message in common::payloads(messages, &addresses) {
+        let message = message?;
+        let server = client.send(&message).map_err(failed)?;
+        let line = format!("sent \"{}\" to {server}\n", message.escape_ascii());
+        common::print(line.as_bytes())?;
+    }
+    Ok(())
 }

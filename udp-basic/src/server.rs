@@ -22,6 +22,49 @@ use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
+struct Server {
+    socket: UdpSocket,
+    /// The number of datagrams to receive; `u64::MAX`: no limit.
+    count: u64,
+}
+
+impl Server {
+    fn new(socket: UdpSocket) -> Server {
+        Server { socket, count: u64::MAX }
+    }
+
+    fn serve(&self) {
+        let mut buffer = [0; 65_535]; // the largest datagram; less would truncate it
+        for _ in 0..self.count {
+            let (length, client) = self.receive(&mut buffer);
+            self.handle(&buffer[..length], client);
+        }
+    }
+
+    /// Waits for a datagram, which may be empty.
+    fn receive(&self, buffer: &mut [u8]) -> (usize, SocketAddr) {
+        let mut delay_ms = 1;
+        loop {
+            match self.socket.recv_from(buffer) {
+                Ok(received) => return received,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue, // by a signal
+                // A system error such as ENOMEM. The first in a row may be caused by a client.
+                Err(error) if delay_ms == 1 => warn!("cannot receive: {error}; retrying in 1 ms"),
+                Err(error) => error!("cannot receive: {error}; retrying in {delay_ms} ms"),
+            }
+            // Back off, or this loop would spin.
+            thread::sleep(Duration::from_millis(delay_ms));
+            delay_ms = (2 * delay_ms).min(1000);
+        }
+    }
+
+    /// The function to replace.
+    fn handle(&self, request: &[u8], client: SocketAddr) {
+        // Formatting a long datagram would take longer than receiving it.
+        info!("\"{}\" from {client}", request[..request.len().min(250)].escape_ascii());
+    }
+}
+
 const HELP: &str = "\
 Usage: udp-basic-server [OPTIONS] [ADDR]
 
@@ -48,47 +91,6 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
     let socket = UdpSocket::bind(address.resolve()?.as_slice())
         .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
     common::listening(socket.local_addr()?);
-    Server { socket, count }.serve();
+    Server { count, ..Server::new(socket) }.serve();
     Ok(())
-}
-
-struct Server {
-    socket: UdpSocket,
-    count: u64,
-}
-
-impl Server {
-    fn serve(&self) {
-        let mut buffer = [0; 65_535]; // the largest datagram; less would truncate it
-        for _ in 0..self.count {
-            let (length, client) = self.receive(&mut buffer);
-            self.handle(&buffer[..length], client);
-        }
-    }
-
-    /// Waits for a datagram, which may be empty.
-    fn receive(&self, buffer: &mut [u8]) -> (usize, SocketAddr) {
-        let mut delay_ms = 1;
-        loop {
-            match self.socket.recv_from(buffer) {
-                Ok(received) => return received,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {} // by a signal
-                // A system error such as ENOMEM. Back off, or this loop would spin.
-                Err(error) => {
-                    match delay_ms {
-                        // The first in a row may be caused by a client.
-                        1 => warn!("cannot receive: {error}; retrying in 1 ms"),
-                        _ => error!("cannot receive: {error}; retrying in {delay_ms} ms"),
-                    }
-                    thread::sleep(Duration::from_millis(delay_ms));
-                    delay_ms = (2 * delay_ms).min(1000);
-                }
-            }
-        }
-    }
-
-    /// The function to replace.
-    fn handle(&self, request: &[u8], client: SocketAddr) {
-        info!("\"{}\" from {client}", request.escape_ascii());
-    }
 }

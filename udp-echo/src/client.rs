@@ -20,9 +20,158 @@
 //! In Python: `socket.connect`, `settimeout`, `send` and `recv`. See also: `server.rs`; `udp-threaded`, whose client
 //! sends all messages at once.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
+
+struct Client {
+    /// The server's name, for error messages.
+    server: String,
+    addresses: Vec<SocketAddr>,
+    /// How long the first attempt waits for a reply.
+    timeout: Duration,
+    attempts: u64,
+    /// The local ports of the last requests, to which late replies may arrive.
+    recent_ports: Mutex<VecDeque<u16>>,
+}
+
+impl Client {
+    fn new(server: &str, addresses: Vec<SocketAddr>) -> Client {
+        let (timeout, recent_ports) = (Duration::from_secs(1), Mutex::new(VecDeque::new()));
+        Client { server: server.into(), addresses, timeout, attempts: 4, recent_ports }
+    }
+
+    /// Sends a request, more than once if necessary, and returns the reply.
+    fn request(&self, message: &[u8]) -> io::Result<Vec<u8>> {
+        let Client { server, attempts, .. } = self;
+        let failed = |error| io::Error::other(format!("cannot send to {server}: {error}"));
+        let mut sockets = Vec::new();
+        let mut wait = self.timeout;
+        let mut last_error = io::Error::from(ErrorKind::TimedOut);
+        for _ in 0..*attempts {
+            let start = Instant::now();
+            if sockets.is_empty() {
+                match self.connect() {
+                    Ok(connected) => sockets = connected,
+                    // For example, there is no route yet.
+                    Err(error) if is_transient(&error) => {
+                        last_error = error;
+                        thread::sleep(wait);
+                    }
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+            for (index, socket) in sockets.iter().enumerate() {
+                // The remaining addresses share the rest of the wait.
+                let remaining = sockets.len() - index;
+                let share = wait.saturating_sub(start.elapsed()) / remaining as u32;
+                let is_last = remaining == 1;
+                // `send` may report an ICMP error from the previous attempt instead of sending. That
+                // clears the error: try once more.
+                last_error = match socket.send(message).or_else(|_| socket.send(message)) {
+                    Ok(_) => ErrorKind::TimedOut.into(),
+                    Err(error) if is_last && !is_transient(&error) => return Err(failed(error)),
+                    Err(error) => error,
+                };
+                match receive(socket, share, is_last) {
+                    Ok(Some(reply)) => return Ok(reply),
+                    Ok(None) => {}
+                    Err(error) => last_error = error,
+                }
+            }
+            wait = wait.saturating_mul(2);
+        }
+        let plural = if *attempts == 1 { "" } else { "s" };
+        Err(io::Error::other(format!(
+            "no reply from {server} after {attempts} attempt{plural}: {last_error}; \
+             is the server running?"
+        )))
+    }
+
+    /// Returns a connected socket for each address that the system can send to.
+    fn connect(&self) -> io::Result<Vec<UdpSocket>> {
+        let mut sockets = Vec::new();
+        let mut last_error = io::Error::other("no address");
+        for address in &self.addresses {
+            match self.connect_to(address) {
+                Ok(socket) => sockets.push(socket),
+                Err(error) => last_error = error,
+            }
+        }
+        if sockets.is_empty() { Err(last_error) } else { Ok(sockets) }
+    }
+
+    /// Returns a connected socket. Connecting a UDP socket sends nothing.
+    fn connect_to(&self, address: &SocketAddr) -> io::Result<UdpSocket> {
+        let any_port = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let mut rejected = Vec::new(); // open, so that the kernel assigns other ports
+        loop {
+            let socket = UdpSocket::bind(any_port)?;
+            socket.connect(address)?;
+            let local = socket.local_addr()?;
+            let mut recent = self.recent_ports.lock().unwrap_or_else(PoisonError::into_inner);
+            // A reply to an earlier request would be taken for the reply to this one. A system with
+            // few ports has to assign them again.
+            let is_recent = recent.contains(&local.port()) && rejected.len() < 8;
+            // While no server is running, the kernel may assign its port to this socket, which would
+            // then receive its own requests.
+            if is_recent || local == socket.peer_addr()? {
+                rejected.push(socket);
+                continue;
+            }
+            recent.push_back(local.port());
+            if recent.len() > 4096 {
+                recent.pop_front();
+            }
+            return Ok(socket);
+        }
+    }
+}
+
+/// Waits for a reply. Returns `None` if there was neither a reply nor an error. For the last address,
+/// an error does not end the wait, because a reply may follow.
+fn receive(socket: &UdpSocket, wait: Duration, is_last: bool) -> io::Result<Option<Vec<u8>>> {
+    let start = Instant::now();
+    let mut reply = vec![0; 65_535]; // the largest datagram; less would truncate it
+    let mut result = Ok(None);
+    loop {
+        let remaining = wait.saturating_sub(start.elapsed());
+        if remaining.is_zero() {
+            return result;
+        }
+        socket.set_read_timeout(Some(remaining))?;
+        match socket.recv(&mut reply) {
+            Ok(length) => {
+                reply.truncate(length);
+                return Ok(Some(reply));
+            }
+            // Unix and Windows report a timeout differently.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            // SIGSTOP and SIGCONT interrupt a receive that has a timeout.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // An ICMP error, perhaps from the previous attempt; the server may have started since.
+            Err(error) if is_last => result = Err(error),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Returns whether another attempt may succeed.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::TimedOut
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset // a refusal on Windows
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown
+            | ErrorKind::PermissionDenied // a firewall, or its table of connections is full
+    )
+}
 
 const HELP: &str = "\
 Usage: udp-echo-client [OPTIONS] [ADDR [MESSAGE...]]
@@ -50,130 +199,14 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
     let address = args.address()?;
     let timeout = args.timeout("--timeout", 1)?;
     let attempts = args.number("--attempts", u64::MAX)?.unwrap_or(4);
-    let (server, addresses) = (address.to_string(), address.resolve()?);
-    let messages = common::payloads(args.messages(&["hello"]), &addresses);
-    let client = Client { server, addresses, timeout, attempts };
+    let messages = args.messages(&["hello"])?;
+    let addresses = address.resolve()?;
+    let messages = common::payloads(messages, &addresses);
+    let client = Client { timeout, attempts, ..Client::new(&address.to_string(), addresses) };
     for message in messages {
         let mut reply = client.request(&message?)?;
         reply.push(b'\n');
         common::print(&reply)?;
     }
     Ok(())
-}
-
-struct Client {
-    /// The server's name, for error messages.
-    server: String,
-    addresses: Vec<SocketAddr>,
-    /// How long the first attempt waits for a reply.
-    timeout: Duration,
-    attempts: u64,
-}
-
-impl Client {
-    /// Sends a request, more than once if necessary, and returns the reply.
-    fn request(&self, message: &[u8]) -> io::Result<Vec<u8>> {
-        let Client { server, attempts, .. } = self;
-        let failed = |error| io::Error::other(format!("cannot send to {server}: {error}"));
-        let sockets = connect(&self.addresses).map_err(failed)?;
-        let mut wait = self.timeout;
-        let mut last_error = io::Error::from(ErrorKind::TimedOut);
-        for _ in 0..*attempts {
-            let start = Instant::now();
-            for (index, socket) in sockets.iter().enumerate() {
-                // The addresses left share the rest of the wait.
-                let left = sockets.len() - index;
-                let share = wait.saturating_sub(start.elapsed()) / left as u32;
-                match exchange(socket, message, share, left == 1) {
-                    Ok(reply) => return Ok(reply),
-                    Err(error) if left > 1 || is_transient(&error) => last_error = error,
-                    Err(error) => return Err(failed(error)),
-                }
-            }
-            wait = wait.saturating_mul(2);
-        }
-        let plural = if *attempts == 1 { "" } else { "s" };
-        Err(io::Error::other(format!(
-            "no reply from {server} after {attempts} attempt{plural}: {last_error}; \
-             is the server running?"
-        )))
-    }
-}
-
-/// Returns a connected socket for each address that the system can send to.
-fn connect(addresses: &[SocketAddr]) -> io::Result<Vec<UdpSocket>> {
-    let mut sockets = Vec::new();
-    let mut last_error = io::Error::other("no address");
-    for address in addresses {
-        match connect_to(address) {
-            Ok(socket) => sockets.push(socket),
-            Err(error) => last_error = error,
-        }
-    }
-    if sockets.is_empty() { Err(last_error) } else { Ok(sockets) }
-}
-
-/// Returns a connected socket. Connecting a UDP socket sends nothing.
-fn connect_to(address: &SocketAddr) -> io::Result<UdpSocket> {
-    let any_port = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    loop {
-        let socket = UdpSocket::bind(any_port)?;
-        socket.connect(address)?;
-        // While no server is running, the kernel may assign its port to this socket, which would
-        // then receive its own requests. Close it and take another.
-        if socket.local_addr()? != socket.peer_addr()? {
-            return Ok(socket);
-        }
-    }
-}
-
-/// Sends a request once and waits for the reply. For the last address, an ICMP error does not end
-/// the wait, because a reply may follow.
-fn exchange(
-    socket: &UdpSocket,
-    message: &[u8],
-    wait: Duration,
-    is_last: bool,
-) -> io::Result<Vec<u8>> {
-    let start = Instant::now();
-    let mut reply = vec![0; 65_535]; // no datagram is larger; a smaller buffer would truncate some
-    // `send` may report an ICMP error from the previous attempt instead of sending. That clears the
-    // error: try once more.
-    let mut last_error = match socket.send(message).or_else(|_| socket.send(message)) {
-        Ok(_) => ErrorKind::TimedOut.into(),
-        Err(error) if is_last && is_transient(&error) => error,
-        Err(error) => return Err(error),
-    };
-    loop {
-        // A timeout of zero would be an error.
-        let left = wait.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
-        socket.set_read_timeout(Some(left))?;
-        match socket.recv(&mut reply) {
-            Ok(length) => {
-                reply.truncate(length);
-                return Ok(reply);
-            }
-            // SIGSTOP and SIGCONT interrupt a receive that has a timeout.
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Unix and Windows report a timeout differently.
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                return Err(last_error);
-            }
-            // An ICMP error, perhaps from the previous attempt; the server may have started since.
-            Err(error) if is_last && is_transient(&error) => last_error = error,
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Returns whether another attempt may succeed.
-fn is_transient(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::TimedOut
-            | ErrorKind::ConnectionRefused
-            | ErrorKind::ConnectionReset // a refusal on Windows
-            | ErrorKind::HostUnreachable
-            | ErrorKind::NetworkUnreachable
-    )
 }

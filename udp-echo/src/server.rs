@@ -27,9 +27,67 @@ use common::{error, info, warn};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
+
+struct Server {
+    socket: UdpSocket,
+    /// The local address of `socket`.
+    address: SocketAddr,
+    /// The number of datagrams to receive; `u64::MAX`: no limit.
+    count: u64,
+}
+
+impl Server {
+    fn new(socket: UdpSocket) -> io::Result<Server> {
+        Ok(Server { address: socket.local_addr()?, socket, count: u64::MAX })
+    }
+
+    fn serve(&self) {
+        let mut buffer = [0; 65_535]; // the largest datagram; less would truncate it
+        for _ in 0..self.count {
+            let (length, client) = self.receive(&mut buffer);
+            // A panic costs this request, not the server.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                let request = &mut buffer[..length];
+                // Formatting all of a long request would take longer than serving it.
+                info!("\"{}\" from {client}", request[..length.min(250)].escape_ascii());
+                // For example, the source port is 0, to which nothing can be sent.
+                if let Err(error) = self.handle(request, client) {
+                    warn!("{client}: {error}");
+                }
+            }));
+        }
+    }
+
+    /// Waits for a request, which may be empty.
+    fn receive(&self, buffer: &mut [u8]) -> (usize, SocketAddr) {
+        let mut delay_ms = 1;
+        loop {
+            match self.socket.recv_from(buffer) {
+                // Spoofed: replying to our own port would start an endless loop.
+                Ok((_, client)) if client.port() == self.address.port() => continue,
+                Ok(received) => return received,
+                // On Windows, when the client of an earlier reply has closed its socket.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => continue,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue, // by a signal
+                // A system error such as ENOMEM. The first in a row may be caused by a client.
+                Err(error) if delay_ms == 1 => warn!("cannot receive: {error}; retrying in 1 ms"),
+                Err(error) => error!("cannot receive: {error}; retrying in {delay_ms} ms"),
+            }
+            // Back off, or this loop would spin.
+            thread::sleep(Duration::from_millis(delay_ms));
+            delay_ms = (2 * delay_ms).min(1000);
+        }
+    }
+
+    /// The function to replace.
+    fn handle(&self, request: &mut [u8], client: SocketAddr) -> io::Result<()> {
+        request.make_ascii_uppercase();
+        self.socket.send_to(request, client)?;
+        Ok(())
+    }
+}
 
 const HELP: &str = "\
 Usage: udp-echo-server [OPTIONS] [ADDR]
@@ -56,70 +114,8 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
     let count = args.number("--count", u64::MAX)?.unwrap_or(u64::MAX);
     let socket = UdpSocket::bind(address.resolve()?.as_slice())
         .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
-    let address = socket.local_addr()?;
-    common::listening(address);
-    Server { socket, address, count, started: AtomicU64::new(0) }.serve();
+    let server = Server { count, ..Server::new(socket)? };
+    common::listening(server.address);
+    server.serve();
     Ok(())
-}
-
-struct Server {
-    socket: UdpSocket,
-    /// The local address of `socket`.
-    address: SocketAddr,
-    /// The number of datagrams to receive; `u64::MAX`: no limit.
-    count: u64,
-    /// How many of them `work` has begun to wait for.
-    started: AtomicU64,
-}
-
-impl Server {
-    fn serve(&self) {
-        // A handler that panics costs its own request, not the server.
-        while catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {}
-    }
-
-    fn work(&self) {
-        let mut buffer = [0; 65_535]; // the largest datagram; less would truncate it
-        while self.started.fetch_add(1, Relaxed) < self.count {
-            let (length, client) = self.receive(&mut buffer);
-            let request = &mut buffer[..length];
-            info!("\"{}\" from {client}", request.escape_ascii());
-            // For example, the source port is 0, to which nothing can be sent.
-            if let Err(error) = self.handle(request, client) {
-                warn!("{client}: {error}");
-            }
-        }
-    }
-
-    /// Waits for a request, which may be empty.
-    fn receive(&self, buffer: &mut [u8]) -> (usize, SocketAddr) {
-        let mut delay_ms = 1;
-        loop {
-            match self.socket.recv_from(buffer) {
-                // Spoofed: replying to our own port would start an endless loop.
-                Ok((_, client)) if client.port() == self.address.port() => {}
-                Ok(received) => return received,
-                // On Windows, when the client of an earlier reply has closed its socket.
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {} // by a signal
-                // A system error such as ENOMEM. Back off, or this loop would spin.
-                Err(error) => {
-                    match delay_ms {
-                        // The first in a row may be caused by a client.
-                        1 => warn!("cannot receive: {error}; retrying in 1 ms"),
-                        _ => error!("cannot receive: {error}; retrying in {delay_ms} ms"),
-                    }
-                    thread::sleep(Duration::from_millis(delay_ms));
-                    delay_ms = (2 * delay_ms).min(1000);
-                }
-            }
-        }
-    }
-
-    /// The function to replace.
-    fn handle(&self, request: &mut [u8], client: SocketAddr) -> io::Result<()> {
-        request.make_ascii_uppercase();
-        self.socket.send_to(request, client)?;
-        Ok(())
-    }
 }

@@ -38,6 +38,124 @@ use std::sync::atomic::{
 use std::thread;
 use std::time::Duration;
 
+struct Server {
+    socket: UdpSocket,
+    /// The local address of `socket`.
+    address: SocketAddr,
+    workers: usize,
+    delay: Duration,
+    /// The number of datagrams to receive; `u64::MAX`: no limit.
+    count: u64,
+    /// How many of these the workers have claimed.
+    claimed: AtomicU64,
+    stopping: AtomicBool,
+}
+
+impl Server {
+    fn new(socket: UdpSocket) -> io::Result<Server> {
+        Ok(Server {
+            address: socket.local_addr()?,
+            socket,
+            workers: thread::available_parallelism().map_or(2, |cores| cores.get().max(2)),
+            delay: Duration::ZERO,
+            count: u64::MAX,
+            claimed: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    fn serve(&self) {
+        thread::scope(|scope| {
+            for n in 2..=self.workers {
+                let worker = thread::Builder::new().name(format!("worker {n}"));
+                // The system cannot start another thread. Serve with the workers that run.
+                if let Err(error) = worker.spawn_scoped(scope, move || self.work(n)) {
+                    error!("cannot start worker {n} of {}: {error}", self.workers);
+                    break;
+                }
+            }
+            self.work(1);
+        });
+    }
+
+    fn work(&self, n: usize) {
+        let mut buffer = vec![0; 65_535]; // the largest datagram; less would truncate it
+        while self.claimed.fetch_add(1, Relaxed) < self.count {
+            let Some((length, client)) = self.receive(&mut buffer) else { return };
+            // A panic costs this request, not the worker.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                let request = &mut buffer[..length];
+                // Formatting all of a long request would take longer than serving it.
+                info!(
+                    "\"{}\" from {client} (worker {n})",
+                    request[..length.min(250)].escape_ascii()
+                );
+                // For example, the source port is 0, to which nothing can be sent.
+                if let Err(error) = self.handle(request, client) {
+                    warn!("{client}: {error}");
+                }
+            }));
+        }
+    }
+
+    /// Waits for a request, which may be empty. Returns `None` once the server is stopping.
+    fn receive(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        let mut delay_ms = 1;
+        while !self.stopping.load(Acquire) {
+            match self.socket.recv_from(buffer) {
+                // Woken by `stop`, or a request that arrived too late.
+                _ if self.stopping.load(Acquire) => break,
+                // Spoofed: replying to our own port would start an endless loop.
+                Ok((_, client)) if client.port() == self.address.port() => continue,
+                Ok(received) => return Some(received),
+                // On Windows, when the client of an earlier reply has closed its socket.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => continue,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue, // by a signal
+                // A system error such as ENOMEM. The first in a row may be caused by a client.
+                Err(error) if delay_ms == 1 => warn!("cannot receive: {error}; retrying in 1 ms"),
+                Err(error) => error!("cannot receive: {error}; retrying in {delay_ms} ms"),
+            }
+            // Back off, or this loop would spin.
+            thread::sleep(Duration::from_millis(delay_ms));
+            delay_ms = (2 * delay_ms).min(1000);
+        }
+        self.stop(); // wakes the next worker
+        None
+    }
+
+    /// The function to replace.
+    fn handle(&self, request: &mut [u8], client: SocketAddr) -> io::Result<()> {
+        thread::sleep(self.delay);
+        request.make_ascii_uppercase();
+        self.socket.send_to(request, client)?;
+        Ok(())
+    }
+
+    /// Tells the server to stop. Workers finish their current request, then `serve` returns; requests
+    /// in the receive buffer are dropped. May be called from any thread and more than once. Where the
+    /// system neither has a free descriptor nor delivers a datagram to the server's own address, a
+    /// worker keeps waiting. Then call `stop` again.
+    fn stop(&self) {
+        self.stopping.store(true, Release);
+        // On Linux this wakes all workers, whatever became of the address and the interface.
+        #[cfg(target_os = "linux")]
+        if let Ok(socket) = self.socket.try_clone() {
+            let socket = std::net::TcpStream::from(std::os::fd::OwnedFd::from(socket));
+            let _ = socket.shutdown(std::net::Shutdown::Read);
+            return;
+        }
+        // Nothing portable in std interrupts `recv_from`, but a datagram wakes one worker, which then
+        // wakes the next by calling `stop`. If the receive buffer is full, no worker waits.
+        let mut address = self.address;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        let _ = self.socket.send_to(&[], address);
+    }
+}
+
 const HELP: &str = "\
 Usage: udp-threaded-server [OPTIONS] [ADDR]
 
@@ -65,121 +183,22 @@ fn main() -> std::process::ExitCode {
 
 fn run(args: &common::Args) -> Result<(), common::Error> {
     let address = args.address()?;
-    let cores = thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
-    // A thread takes up to four memory mappings, and Linux allows a process 65,530. A thread that
-    // starts without them aborts the process.
-    let workers = args.number("--workers", 10_000)?.map_or(cores, |n| n as usize);
     let delay = args.seconds("--delay", 0)?;
     let count = args.number("--count", u64::MAX)?.unwrap_or(u64::MAX);
-    let (started, stopping) = (AtomicU64::new(0), AtomicBool::new(false));
     let socket = UdpSocket::bind(address.resolve()?.as_slice())
         .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
-    let address = socket.local_addr()?;
-    let server = Server { socket, address, workers, delay, count, started, stopping };
+    let mut server = Server { delay, count, ..Server::new(socket)? };
+    // A thread takes up to four memory mappings, and Linux allows a process 65,530. A thread that
+    // starts without them aborts the process.
+    if let Some(workers) = args.number("--workers", 10_000)? {
+        server.workers = workers as usize;
+    }
     let server = std::sync::Arc::new(server);
     if args.flag("--until-eof") {
         let server = std::sync::Arc::clone(&server);
         common::on_eof(move || server.stop())?;
     }
-    common::listening(address);
+    common::listening(server.address);
     server.serve();
     Ok(())
-}
-
-struct Server {
-    socket: UdpSocket,
-    /// The local address of `socket`.
-    address: SocketAddr,
-    workers: usize,
-    delay: Duration,
-    /// The number of datagrams to receive; `u64::MAX`: no limit.
-    count: u64,
-    /// How many of them the workers have begun to wait for.
-    started: AtomicU64,
-    stopping: AtomicBool,
-}
-
-impl Server {
-    fn serve(&self) {
-        // A handler that panics costs its own request, not the worker.
-        let worker = |n| while catch_unwind(AssertUnwindSafe(|| self.work(n))).is_err() {};
-        thread::scope(|scope| {
-            for n in 2..=self.workers {
-                let spawned = thread::Builder::new().spawn_scoped(scope, move || worker(n));
-                // The system has no thread left. Serve with those that run.
-                if let Err(error) = spawned {
-                    error!("cannot start worker {n} of {}: {error}", self.workers);
-                    break;
-                }
-            }
-            worker(1);
-        });
-    }
-
-    fn work(&self, n: usize) {
-        let mut buffer = [0; 65_535]; // the largest datagram; less would truncate it
-        while self.started.fetch_add(1, Relaxed) < self.count {
-            let Some((length, client)) = self.receive(&mut buffer) else { return };
-            let request = &mut buffer[..length];
-            info!("\"{}\" from {client} (worker {n})", request.escape_ascii());
-            // For example, the source port is 0, to which nothing can be sent.
-            if let Err(error) = self.handle(request, client) {
-                warn!("{client}: {error}");
-            }
-        }
-    }
-
-    /// Waits for a request, which may be empty. Returns `None` once the server is stopping.
-    fn receive(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
-        let mut delay_ms = 1;
-        while !self.stopping.load(Acquire) {
-            match self.socket.recv_from(buffer) {
-                // The datagram that `stop` sent, or a request that came too late.
-                _ if self.stopping.load(Acquire) => break,
-                // Spoofed: replying to our own port would start an endless loop.
-                Ok((_, client)) if client.port() == self.address.port() => {}
-                Ok(received) => return Some(received),
-                // On Windows, when the client of an earlier reply has closed its socket.
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {} // by a signal
-                // A system error such as ENOMEM. Back off, or this loop would spin.
-                Err(error) => {
-                    match delay_ms {
-                        // The first in a row may be caused by a client.
-                        1 => warn!("cannot receive: {error}; retrying in 1 ms"),
-                        _ => error!("cannot receive: {error}; retrying in {delay_ms} ms"),
-                    }
-                    thread::sleep(Duration::from_millis(delay_ms));
-                    delay_ms = (2 * delay_ms).min(1000);
-                }
-            }
-        }
-        self.stop(); // wakes the next worker
-        None
-    }
-
-    /// The function to replace.
-    fn handle(&self, request: &mut [u8], client: SocketAddr) -> io::Result<()> {
-        thread::sleep(self.delay);
-        request.make_ascii_uppercase();
-        self.socket.send_to(request, client)?;
-        Ok(())
-    }
-
-    /// Tells the server to stop. Workers finish their current request, then `serve` returns; requests
-    /// in the receive buffer are dropped. May be called from any thread and more than once.
-    fn stop(&self) {
-        self.stopping.store(true, Release);
-        // Nothing in std interrupts `recv_from`, but a datagram wakes one worker, which then wakes
-        // the next by calling `stop`. If the receive buffer is full, the datagram is lost, but then
-        // no worker waits.
-        let send = |ip: IpAddr| self.socket.send_to(&[], (ip, self.address.port()));
-        let _ = match self.address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => send(Ipv4Addr::LOCALHOST.into()),
-            // Where IPv6 is disabled, as in many containers, a socket on [::] receives IPv4.
-            IpAddr::V6(ip) if ip.is_unspecified() => send(Ipv6Addr::LOCALHOST.into())
-                .or_else(|_| send(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into())),
-            _ => self.socket.send_to(&[], self.address),
-        };
-    }
 }
