@@ -132,27 +132,25 @@ impl Server {
     }
 
     /// Tells the server to stop. Workers finish their current request, then `serve` returns; requests
-    /// in the receive buffer are dropped. May be called from any thread and more than once. Where the
-    /// system neither has a free descriptor nor delivers a datagram to the server's own address, a
-    /// worker keeps waiting. Then call `stop` again.
+    /// in the receive buffer are dropped. May be called from any thread and more than once. While the
+    /// system does not deliver datagrams to the server's own address, because the address or the
+    /// loopback interface is gone, workers keep waiting. Then call `stop` again later.
     fn stop(&self) {
         self.stopping.store(true, Release);
-        // On Linux this wakes all workers, whatever became of the address and the interface.
-        #[cfg(target_os = "linux")]
-        if let Ok(socket) = self.socket.try_clone() {
-            let socket = std::net::TcpStream::from(std::os::fd::OwnedFd::from(socket));
-            let _ = socket.shutdown(std::net::Shutdown::Read);
-            return;
-        }
         // Nothing portable in std interrupts `recv_from`, but a datagram wakes one worker, which then
         // wakes the next by calling `stop`. If the receive buffer is full, no worker waits.
-        let mut address = self.address;
-        match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
+        let (v4, v6) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
+        let ips: &[IpAddr] = match self.address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => &[v4.into()],
+            // IPv6 may be disabled, as in many containers, or filtered.
+            IpAddr::V6(ip) if ip.is_unspecified() => &[v6.into(), v4.to_ipv6_mapped().into()],
+            ip => &[ip],
+        };
+        for ip in ips {
+            let mut address = self.address; // with its scope, for link-local addresses
+            address.set_ip(*ip);
+            let _ = self.socket.send_to(&[], address);
         }
-        let _ = self.socket.send_to(&[], address);
     }
 }
 
@@ -196,7 +194,12 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
     let server = std::sync::Arc::new(server);
     if args.flag("--until-eof") {
         let server = std::sync::Arc::clone(&server);
-        common::on_eof(move || server.stop())?;
+        common::on_eof(move || {
+            loop {
+                server.stop();
+                thread::sleep(Duration::from_secs(1)); // in case that a wake-up was lost
+            }
+        })?;
     }
     common::listening(server.address);
     server.serve();

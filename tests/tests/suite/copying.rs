@@ -12,7 +12,7 @@ const MAINS: [(&str, &str); 3] = [
         r#"fn main() -> std::io::Result<()> {
     let socket = UdpSocket::bind("127.0.0.1:8888")?;
     info!("listening on {}", socket.local_addr()?);
-    Server { socket, count: 3 }.serve();
+    Server { count: 3, ..Server::new(socket) }.serve();
     Ok(())
 }"#,
     ),
@@ -20,7 +20,7 @@ const MAINS: [(&str, &str); 3] = [
         "udp-basic-client",
         r#"fn main() {
     let server = std::env::args().nth(1).unwrap().parse().unwrap();
-    let client = Client { sockets: connect(&[server]).unwrap() };
+    let client = Client::new(&[server]).unwrap();
     for message in ["one", "two", "three"] {
         println!("sent {message} to {}", client.send(message.as_bytes()).unwrap());
     }
@@ -30,10 +30,9 @@ const MAINS: [(&str, &str); 3] = [
         "udp-threaded-client",
         r#"fn main() {
     let server = std::env::args().nth(1).unwrap();
-    let addresses = vec![server.parse().unwrap()];
-    let client = Client { server, addresses, timeout: Duration::from_secs(30), attempts: 4 };
+    let client = Client::new(&server, vec![server.parse().unwrap()]);
     let messages = ["one", "two"].map(|message| Ok(message.as_bytes().to_vec()));
-    for reply in start(Arc::new(client), Box::new(messages.into_iter())).unwrap() {
+    for reply in client.start(Box::new(messages.into_iter())).unwrap() {
         println!("{}", reply.unwrap().escape_ascii());
     }
 }"#,
@@ -64,12 +63,10 @@ pub fn source(program: &str) -> String {
     fs::read_to_string(repository(pair).join("src").join(side).with_extension("rs")).unwrap()
 }
 
-/// Returns the source of a program in which `main` replaces the block from `HELP` to `run`.
+/// Returns the source of a program in which `main` replaces everything from `HELP` on.
 pub fn copy(program: &str, main: &str) -> String {
     let source = source(program);
-    let (before, rest) = source.split_once("const HELP").expect("the block begins");
-    let (_, run) = rest.split_once("\nfn run(").expect("`run` comes last in the block");
-    let (_, after) = run.split_once("\n}\n").expect("`run` ends");
+    let (before, _) = source.split_once("const HELP").expect("the command line comes last");
     // Another server may be using the port that the page shows. The clients of the tests have the
     // address as their first argument.
     let main = match program.ends_with("client") {
@@ -78,7 +75,7 @@ pub fn copy(program: &str, main: &str) -> String {
             .replace("\"localhost:8888\"", "&std::env::args().nth(1).unwrap()"),
         false => main.replace(":8888\"", ":0\""),
     };
-    format!("{before}{main}\n{after}")
+    format!("{before}{main}\n")
 }
 
 /// Returns the path of a binary of the nested workspace, which the first call builds.

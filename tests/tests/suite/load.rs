@@ -108,7 +108,7 @@ mod linux {
     fn connections_at_same_time_get_their_own_bytes() {
         const CHUNK: usize = 64 << 10;
         let _lock = use_all_cores();
-        let server = Server::start("tcp-threaded-server", &["--workers", "400", "--quiet"]);
+        let server = Server::start("tcp-threaded-server", &["--workers", "600", "--quiet"]);
         let request = letters(0, 1 << 20);
         let response = request.to_ascii_uppercase();
         let streams: Vec<TcpStream> = (0..400).map(|_| tcp(server.address())).collect();

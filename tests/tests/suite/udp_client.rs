@@ -15,8 +15,9 @@ fn sends_without_server() {
 #[test]
 fn sends_arguments_and_lines_in_order() {
     let (server, address) = fake_udp_server();
-    output("udp-basic-client", &[&address, "first", "-", "last"], "one\n\ntwo words");
-    for message in ["first", "one", "", "two words", "last"] {
+    output("udp-basic-client", &[&address, "first", "last"], "");
+    output("udp-basic-client", &[&address, "-"], "one\n\ntwo words");
+    for message in ["first", "last", "one", "", "two words"] {
         assert_eq!(receive(&server).0, message.as_bytes());
     }
 }
@@ -25,9 +26,13 @@ fn sends_arguments_and_lines_in_order() {
 fn prints_reply_to_each_message_in_order() {
     let server = Server::start("udp-echo-server", &[]);
     let lines: String = (0..200).map(|number| format!("line {number}\n")).collect();
-    let arguments = ["--timeout=30", &server.address().to_string(), "hello", "W\u{f6}rld\t", "-"];
-    let output = output("udp-echo-client", &arguments, format!("{lines}\nend"));
-    assert_eq!(output, format!("HELLO\nW\u{f6}RLD\t\n{}\nEND\n", lines.to_uppercase()));
+    let address = server.address().to_string();
+    let replies =
+        output("udp-echo-client", &["--timeout=30", &address, "hello", "W\u{f6}rld\t"], "");
+    assert_eq!(replies, "HELLO\nW\u{f6}RLD\t\n");
+    let input = format!("{lines}\nend");
+    let replies = output("udp-echo-client", &["--timeout=30", &address, "-"], input);
+    assert_eq!(replies, format!("{}\nEND\n", lines.to_uppercase()));
 }
 
 #[test]
