@@ -148,7 +148,7 @@ impl Client {
             let mut recent = self.recent_ports.lock().unwrap_or_else(PoisonError::into_inner);
             // A reply to an earlier request would be taken for the reply to this one. A system with
             // few ports has to assign them again.
-            let is_recent = recent.contains(&local.port()) && rejected.len() < 8;
+            let is_recent = recent.contains(&local.port()) && rejected.len() < 16;
             // While no server is running, the kernel may assign its port to this socket, which would
             // then receive its own requests.
             if is_recent || local == socket.peer_addr()? {

@@ -102,12 +102,21 @@ mod linux {
     #[test]
     #[ignore = "needs strace"]
     fn client_gets_reply_behind_error() {
-        // An earlier send was refused, which the next send or receive reports.
         let server = Server::start("udp-threaded-server", &["--quiet"]);
-        for inject in ["sendto:error=ECONNREFUSED:when=1+2", "recvfrom:error=ECONNREFUSED:when=1"] {
+        for (inject, attempts, timeout) in [
+            // An earlier send was refused, which the next send or receive reports.
+            ("sendto:error=ECONNREFUSED:when=1+2", "1", "30"),
+            ("recvfrom:error=ECONNREFUSED:when=1", "1", "30"),
+            // ICMP code 8 of type 3.
+            ("recvfrom:error=ENONET:when=1", "1", "30"),
+            // The table of a firewall is full; there is no route yet. Both pass.
+            ("sendto:error=EPERM:when=1..2", "2", "0.2"),
+            ("connect:error=ENETUNREACH:when=1", "9", "0.1"),
+        ] {
             for name in UDP_CLIENTS {
                 let mut client = failing(inject, name);
-                client.args(["--attempts=1", "--timeout=30", &server.address().to_string(), "one"]);
+                client.args(["--attempts", attempts, "--timeout", timeout]);
+                client.args([&server.address().to_string(), "one"]);
                 assert_eq!(output_of(Process::spawn(&mut client)), "ONE\n");
             }
         }
@@ -118,12 +127,12 @@ mod linux {
     fn client_reports_permanent_error_at_once() {
         let server = Server::start(SERVER, &["--quiet"]);
         let address = server.address().to_string();
-        let denied = "cannot send to 127.0.0.1:9: Operation not permitted (os error 1)";
+        let invalid = "cannot send to 127.0.0.1:9: Invalid argument (os error 22)";
         // Not a timeout, although it has the same number.
         let missing = "cannot start a thread: Resource temporarily unavailable (os error 11)";
         for (inject, name, arguments, error) in [
-            ("sendto:error=EPERM", UDP_CLIENTS[0], ["127.0.0.1:9", "one"], denied),
-            ("sendto:error=EPERM", UDP_CLIENTS[1], ["127.0.0.1:9", "one"], denied),
+            ("sendto:error=EINVAL", UDP_CLIENTS[0], ["127.0.0.1:9", "one"], invalid),
+            ("sendto:error=EINVAL", UDP_CLIENTS[1], ["127.0.0.1:9", "one"], invalid),
             ("clone,clone3:error=EAGAIN", UDP_CLIENTS[1], [&*address, "hello"], missing),
             ("clone,clone3:error=EAGAIN", "tcp-threaded-client", [&*address, "hello"], missing),
             ("clone,clone3:error=EAGAIN", "tcp-threaded-client", [&*address, "-"], missing),

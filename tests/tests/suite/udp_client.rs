@@ -251,3 +251,25 @@ fn accepts_reply_after_refusal() {
         assert_eq!(output_of(client), "reply\n");
     }
 }
+
+/// A late reply to an earlier message would be taken for the reply to the current one.
+#[test]
+fn sends_from_port_of_no_recent_message() {
+    for name in UDP_CLIENTS {
+        let (server, address) = fake_udp_server();
+        let mut client = start(name, &["--timeout=30", &address, "-"]);
+        let lines = "message\n".repeat(3000);
+        let ports = thread::scope(|scope| {
+            scope.spawn(|| client.write(lines.as_bytes()));
+            let mut ports = std::collections::HashSet::new();
+            for _ in 0..3000 {
+                let (message, client) = receive(&server);
+                server.send_to(&message, client).unwrap();
+                ports.insert(client.port());
+            }
+            ports.len()
+        });
+        assert_eq!(client.exit_code(), 0);
+        assert_eq!(ports, 3000, "{name}");
+    }
+}
