@@ -8,6 +8,9 @@ fn server_starts_10000_workers() {
     for name in ["tcp-threaded-server", "udp-threaded-server"] {
         let server = Server::start(name, &["--workers", "10000"]);
         request_any(name, server.address());
+        #[cfg(target_os = "linux")]
+        wait_until("all workers run", || status(server.id(), "Threads") == 10_000);
+        assert_eq!(server.stderr(), "");
     }
 }
 
@@ -48,23 +51,33 @@ mod linux {
     fn system_error_doubles_delay_until_success() {
         const FILES: &str = "cannot accept: Too many open files (os error 24)";
         const MEMORY: &str = "cannot receive: Cannot allocate memory (os error 12)";
-        for (name, inject, error) in [
-            (SERVER, "accept4:error=EMFILE", FILES),
-            ("udp-basic-server", "recvfrom:error=ENOMEM", MEMORY),
-            (UDP_SERVERS[0], "recvfrom:error=ENOMEM", MEMORY),
-            (UDP_SERVERS[1], "recvfrom:error=ENOMEM", MEMORY),
-        ] {
+        let check = |name: &str, inject: &str, error: &str| {
             let started = Instant::now();
-            let inject = format!("{inject}:when=1..9");
-            let mut server = start_failing(&inject, name, &["--count", "1"]);
+            let inject = format!("{inject}:when=1..12");
+            let options: &[&str] = if name.contains("threaded") { &["--workers=1"] } else { &[] };
+            let mut server = start_failing(&inject, name, &[options, &["--count=1"]].concat());
             request_any(name, server.address());
             assert_eq!(server.exit_code(), 0);
-            // The delays are 1, 2, 4 … 256 ms.
-            assert!(started.elapsed() >= Duration::from_millis(511));
-            // Further errors are within a second of the second.
-            let line = format!("{name}: {error}; retrying in");
-            assert_eq!(server.stderr(), format!("{line} 1 ms\n{line} 2 ms\n"));
-        }
+            let delays: Vec<u64> = (0..10).map(|n| 1 << n).chain([1000, 1000]).collect();
+            let took = started.elapsed();
+            assert!(took >= Duration::from_millis(delays.iter().sum()), "{name}: {took:?}");
+            // After the second error there is one line per second, so that not all are logged.
+            let stderr = server.stderr();
+            let line = |delay| format!("{name}: {error}; retrying in {delay} ms");
+            let mut lines = delays.iter().map(line);
+            assert!(stderr.lines().all(|logged| lines.any(|line| line == logged)), "{stderr}");
+            let first = [line(&1), line(&2)];
+            assert!(
+                stderr.lines().take(2).eq(&first) && stderr.ends_with(" 1000 ms\n"),
+                "{stderr}"
+            );
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| check(SERVER, "accept4:error=EMFILE", FILES));
+            for name in [UDP_SERVERS[0], UDP_SERVERS[1], "udp-basic-server"] {
+                scope.spawn(move || check(name, "recvfrom:error=ENOMEM", MEMORY));
+            }
+        });
     }
 
     #[test]

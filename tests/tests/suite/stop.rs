@@ -24,10 +24,8 @@ fn idle_server_stops_on_any_address() {
         for (name, workers) in SERVERS.iter().flat_map(|name| [(name, "1"), (name, "1024")]) {
             let mut server =
                 Server::start_at(name, address, &["--workers", workers, "--until-eof"]);
-            let start = Instant::now();
+            // Within the deadline, which is shorter than a timeout for each wake-up.
             assert_stops(&mut server);
-            // It takes milliseconds; no wake-up has waited for a timeout of its own.
-            assert!(start.elapsed() < Duration::from_secs(10), "{name} {address} {workers}");
             assert_eq!(server.stdout(), format!("listening on {}\n", server.address()));
         }
     }
@@ -240,10 +238,10 @@ mod linux {
             let mut server = Server::listening(&mut command);
             request_any(name, server.address());
             let calls = || fs::read_to_string(&file).unwrap();
-            let waits =
-                || calls().matches(if name == TCP { "accept4(" } else { "recvfrom(" }).count();
-            wait_until("all workers wait", || waits() > 8);
-            thread::sleep(Duration::from_millis(200)); // the last lines of the connection
+            let call = if name == TCP { "accept4(" } else { "recvfrom(" };
+            // One of them for the second time, after its request.
+            wait_until("all workers wait", || calls().matches(call).count() > 8);
+            wait_until("the reader of standard input waits", || calls().contains(" read(0, "));
             let before = calls();
             thread::sleep(Duration::from_secs(2)); // what is tested: nothing happens
             assert_eq!(calls(), before);

@@ -155,13 +155,15 @@ fn stdin_may_be_idle_for_longer_than_timeout() {
 #[test]
 fn reports_close_while_stdin_is_open() {
     // Otherwise the next line of standard input would be lost.
-    let server = Server::start(SERVER, &["--idle-timeout", "0.3", "--quiet"]);
-    let address = server.address();
-    let mut client = start(CLIENT, &[&address.to_string(), "-"]);
-    client.write(b"hello\n");
+    let (address, server) = fake_tcp_server(|mut stream| {
+        stream.read_exact(&mut [0; 6]).unwrap();
+        stream.write_all(b"HELLO\n").unwrap();
+    });
+    let mut client = send(&address, &[], "hello\n", true);
     let error = client.wait_for_error("").unwrap();
     assert_eq!(error, format!("{CLIENT}: {address} closed the connection"));
     assert_eq!((client.exit_code(), client.stdout()), (1, "HELLO\n".into()));
+    server.join().unwrap();
 }
 
 #[test]
