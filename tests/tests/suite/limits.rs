@@ -10,7 +10,7 @@ fn server_starts_10000_workers() {
         request_any(name, server.address());
         #[cfg(target_os = "linux")]
         wait_until("all workers run", || status(server.id(), "Threads") == 10_000);
-        assert_eq!(server.stderr(), "");
+        assert!(!server.stderr().contains("cannot start"), "{}", server.stderr());
     }
 }
 

@@ -72,11 +72,10 @@ pub fn output_of(mut client: Process) -> String {
     client.stdout()
 }
 
-/// Fails with a clear message where IPv6 is missing.
-#[track_caller]
-pub fn require_ipv6() {
-    let socket = UdpSocket::bind("[::1]:0");
-    assert!(socket.is_ok(), "this test needs the address ::1, which this system lacks");
+/// Returns whether the system has the address ::1. What needs it is left out otherwise, as the gate
+/// says.
+pub fn has_ipv6() -> bool {
+    UdpSocket::bind("[::1]:0").is_ok()
 }
 
 /// Waits for a condition that no line or byte announces.
@@ -250,6 +249,22 @@ pub fn shell(script: &str, program: impl Into<PathBuf>) -> Command {
 #[cfg(unix)]
 pub fn redirected(redirection: &str, name: &str) -> Command {
     shell(&format!("exec \"$0\" \"$@\" {redirection}"), program(name))
+}
+
+/// Runs a test in a process of its own that can open 2,048 files: by default, macOS allows 256.
+/// Returns whether this is that process. Where it cannot be, the test is left out, as the gate says.
+#[track_caller]
+pub fn can_open_files(test: &str) -> bool {
+    const IS_CHILD: &str = "SUITE_CAN_OPEN_FILES";
+    if cfg!(windows) || env::var_os(IS_CHILD).is_some() {
+        return true;
+    }
+    let script = "ulimit -n 2048 || { echo 1 passed; exit 0; }; exec \"$0\" --exact \"$1\"";
+    let mut child = Command::new("sh");
+    child.args(["-c", script]).arg(env::current_exe().unwrap()).arg(test).env(IS_CHILD, "1");
+    child.env("BIN_DIR", program("any").parent().unwrap());
+    run(&mut child, "").success().stdout(predicates::str::contains("1 passed"));
+    false
 }
 
 /// Sends a signal by the shell's own `kill`, because not every system has it as a program.

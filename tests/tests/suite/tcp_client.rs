@@ -186,6 +186,9 @@ fn dash_must_be_only_message() {
 
 #[test]
 fn exits_after_timeout_when_backlog_is_full() {
+    if !can_open_files("tcp_client::exits_after_timeout_when_backlog_is_full") {
+        return;
+    }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     // On Linux, a full backlog drops further connections.

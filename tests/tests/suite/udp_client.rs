@@ -197,7 +197,8 @@ fn keeps_at_most_64_messages_in_flight() {
 #[test]
 fn sends_largest_line_and_refuses_longer_one() {
     // The header of IPv6 does not count toward its length field.
-    for (host, max) in [("127.0.0.1", 65_507), ("[::1]", 65_527)] {
+    let hosts = [("127.0.0.1", 65_507), ("[::1]", 65_527)];
+    for (host, max) in hosts.into_iter().take(if has_ipv6() { 2 } else { 1 }) {
         let server = Server::start_at("udp-threaded-server", &format!("{host}:0"), &["--quiet"]);
         let address = server.address().to_string();
         for name in UDP_CLIENTS {
