@@ -99,3 +99,78 @@ fn malformed(name: &str, options: &[&str]) -> Vec<(Vec<String>, String)> {
     }
     malformed
 }
+
+/// Returns the default that the help of a program shows for an option.
+pub fn default_of(name: &str, option: &str) -> String {
+    let help = output(name, &["--help"], "");
+    let (_, description) = help.split_once(&format!("\n  {option} ")).unwrap();
+    let (_, default) = description.split_once("[default: ").unwrap();
+    default.split(']').next().unwrap().into()
+}
+
+#[test]
+fn default_count_and_attempts_are_those_of_help() {
+    let count = default_of("udp-basic-server", "--count").parse().unwrap();
+    let mut server = Server::start("udp-basic-server", &[]);
+    (0..count).for_each(|_| request_any("udp-basic-server", server.address()));
+    assert_eq!(server.exit_code(), 0);
+    assert_eq!(server.stdout().lines().count(), 1 + count);
+    for name in UDP_CLIENTS {
+        let attempts = default_of(name, "--attempts");
+        let (server, address) = fake_udp_server();
+        let error = error(name, &["--timeout=0.02", &address], "");
+        assert!(error.contains(&format!(" after {attempts} attempts: ")), "{error}");
+        server.set_nonblocking(true).unwrap();
+        let requests = (0..).take_while(|_| server.recv(&mut [0; 9]).is_ok()).count();
+        assert_eq!(requests.to_string(), attempts, "{name}");
+    }
+}
+
+/// That of the TCP client, `limits::linux::client_sets_options` tests.
+#[test]
+fn default_timeout_is_that_of_help() {
+    let (_server, address) = fake_udp_server();
+    thread::scope(|scope| {
+        for name in UDP_CLIENTS {
+            let seconds: f64 = default_of(name, "--timeout").parse().unwrap();
+            let client =
+                |options: &[&str]| start(name, &[options, &["--attempts=1", &address]].concat());
+            scope.spawn(move || {
+                // They exit in the opposite order.
+                let mut longer = client(&[&format!("--timeout={}", 1.5 * seconds)]);
+                let mut default = client(&[]);
+                let mut shorter = client(&[&format!("--timeout={}", 0.5 * seconds)]);
+                assert_eq!(shorter.exit_code(), 1);
+                assert!(default.is_running(), "{name}");
+                assert_eq!(default.exit_code(), 1);
+                assert!(longer.is_running(), "{name}");
+            });
+        }
+    });
+}
+
+#[test]
+fn default_delay_is_that_of_help() {
+    let name = "udp-threaded-server";
+    assert_eq!(default_of(name, "--delay"), "0");
+    let (server, late) = (Server::start(name, &[]), Server::start(name, &["--delay=5"]));
+    let (socket, late) = (udp(server.address()), udp(late.address()));
+    late.send(b"x").unwrap();
+    (0..20).for_each(|_| assert_eq!(request(&socket, b"x"), b"X"));
+    late.set_nonblocking(true).unwrap();
+    assert_eq!(late.recv(&mut [0; 9]).unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn default_number_of_workers_is_that_of_help() {
+    assert_eq!(default_of("udp-threaded-server", "--workers"), "one per core, at least 2");
+    let cores = thread::available_parallelism().unwrap().get().max(2);
+    let workers = default_of("tcp-threaded-server", "--workers").parse().unwrap();
+    for (name, workers) in [("udp-threaded-server", cores), ("tcp-threaded-server", workers)] {
+        let server = Server::start(name, &[]);
+        wait_until("all workers run", || status(server.id(), "Threads") >= workers);
+        request_any(name, server.address());
+        assert_eq!(status(server.id(), "Threads"), workers, "{name}");
+    }
+}

@@ -16,6 +16,7 @@ fn server_starts_10000_workers() {
 
 #[cfg(target_os = "linux")]
 mod linux {
+    use crate::command_line::default_of;
     use crate::support::*;
 
     const SERVER: &str = "tcp-threaded-server";
@@ -160,11 +161,17 @@ mod linux {
     /// That the server does, `handlers::handler_gets_timeouts_and_nodelay` tests.
     #[test]
     #[ignore = "needs strace"]
-    fn client_disables_nagle() {
+    fn client_sets_options() {
         let server = Server::start(SERVER, &["--quiet"]);
         let mut client = strace(&["-e", "trace=setsockopt"]);
         client.arg(program("tcp-threaded-client")).args([&server.address().to_string(), "x"]);
         let client = Process::spawn(&mut client);
         assert!(client.wait_for_error("SOL_TCP, TCP_NODELAY, [1], 4").is_some());
+        // The first byte of the seconds, in octal.
+        let seconds: u8 = default_of("tcp-threaded-client", "--timeout").parse().unwrap();
+        for option in ["SO_RCVTIMEO", "SO_SNDTIMEO"] {
+            let line = client.wait_for_error(option).expect(option);
+            assert!(line.contains(&format!("\"\\{seconds:o}\\0")), "{line}");
+        }
     }
 }
