@@ -14,6 +14,8 @@
 //! as `nc -N` does, and the output ends when the server closes the connection.
 //!
 //! In Python: `socket.create_connection`, `sendall`, `recv`. See also: `server.rs`; `udp-threaded`.
+//!
+//! Version 0.2.0. `docs/changelog.md` lists the fixes of later versions.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -11,6 +11,8 @@
 //!
 //! In Python: `socket.send` in a loop. See also: `server.rs`, which explains what a datagram is;
 //! `udp-echo`, whose client waits for a reply.
+//!
+//! Version 0.2.0. `docs/changelog.md` lists the fixes of later versions.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

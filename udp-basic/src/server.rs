@@ -15,6 +15,8 @@
 //! *Before real use*: a source address can be spoofed, so it does not prove who sent a datagram.
 //!
 //! In Python: a loop around `socket.recvfrom`. See also: `client.rs`; `udp-echo`, which replies.
+//!
+//! Version 0.2.0. `docs/changelog.md` lists the fixes of later versions.
 
 use common::{error, info, warn};
 use std::io::ErrorKind;

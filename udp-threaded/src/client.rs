@@ -11,6 +11,8 @@
 //! client, which sends one message at a time.
 //!
 //! In Python: `concurrent.futures.ThreadPoolExecutor`. See also: `server.rs`.
+//!
+//! Version 0.2.0. `docs/changelog.md` lists the fixes of later versions.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};

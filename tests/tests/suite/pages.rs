@@ -3,9 +3,10 @@
 use crate::support::*;
 use std::ops::Range;
 
-/// Returns the paths and texts of all pages: README.md, those of the packages, those in docs.
+/// Returns the paths and texts of all pages: README.md and those in the folders.
 fn pages() -> Vec<(PathBuf, String)> {
-    let folders = PAIRS.into_iter().chain(["", "common", "docs", "tests"]);
+    let others = ["", ".github", "common", "docs", "tests", "tests/competitors"];
+    let folders = PAIRS.into_iter().chain(others);
     let entries = folders.flat_map(|folder| fs::read_dir(repository(folder)).unwrap());
     let paths = entries.map(|entry| entry.unwrap().path());
     let pages = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
@@ -275,6 +276,18 @@ fn links_to_lines_lead_to_code_beside_them() {
         }
     }
     assert!(links > 20);
+}
+
+#[test]
+fn headers_and_changelog_name_version() {
+    let line = concat!("\n//! Version ", env!("CARGO_PKG_VERSION"), ". `docs/changelog.md`");
+    for (pair, side) in PAIRS.into_iter().flat_map(|pair| [(pair, "server"), (pair, "client")]) {
+        let source = fs::read_to_string(repository(pair).join(format!("src/{side}.rs"))).unwrap();
+        assert!(source.contains(line), "{pair}-{side}: the header has no line{line}");
+    }
+    let changelog = fs::read_to_string(repository("docs/changelog.md")).unwrap();
+    let newest = changelog.split("\n## ").nth(1).and_then(|section| section.lines().next());
+    assert_eq!(newest, Some(env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
