@@ -75,7 +75,7 @@ fn server_survives_closed_stderr() {
 #[test]
 fn client_exits_at_closed_stdout_with_open_stdin() {
     for (pair, lines_read) in PAIRS.iter().flat_map(|pair| [(pair, 0), (pair, 1)]) {
-        let server = Server::start(&format!("{pair}-server"), &["--quiet", "--count", "100"]);
+        let server = Server::start(&format!("{pair}-server"), &["--quiet", "--count", "9999"]);
         let mut command = command(&format!("{pair}-client"));
         let mut client = KillOnDrop::spawn(command.args([&server.address().to_string(), "-"]));
         let mut input = client.0.stdin.take().unwrap();
@@ -87,9 +87,12 @@ fn client_exits_at_closed_stdout_with_open_stdin() {
         drop(client.0.stdout.take());
         // A process that another test starts may hold the pipe until it executes its program, so the
         // first writes may succeed.
-        for _ in 0..5 {
+        for _ in 0..1_000 {
             let _ = input.write_all(b"hello\n");
-            thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(1));
+            if client.0.try_wait().unwrap().is_some() {
+                break;
+            }
         }
         assert_eq!(client.end(), (0, String::new()), "{pair}");
     }
@@ -104,6 +107,15 @@ fn help_exits_quietly_when_stdout_is_closed() {
             drop(child.0.stdin.take());
             assert_eq!(child.end(), (0, String::new()));
         }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn help_reports_full_stdout() {
+    for name in servers().chain(clients()) {
+        let error = format!("{name}: standard output: No space left on device (os error 28)\n");
+        run(redirected(">/dev/full", &name).arg("--help"), "").code(1).stderr(error);
     }
 }
 

@@ -78,6 +78,14 @@ pub fn has_ipv6() -> bool {
     UdpSocket::bind("[::1]:0").is_ok()
 }
 
+/// Returns the loopback hosts, and how much a datagram between them carries: the header of IPv6 does
+/// not count toward its length field.
+pub fn hosts() -> Vec<(&'static str, usize)> {
+    let max = if cfg!(target_vendor = "apple") { LARGEST } else { 65_527 };
+    let hosts = [("127.0.0.1", LARGEST), ("[::1]", max)];
+    hosts[..if has_ipv6() { 2 } else { 1 }].to_vec()
+}
+
 /// Waits for a condition that no line or byte announces.
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -290,6 +298,22 @@ mod linux {
     /// Returns the state of the main thread: S while it waits in a system call, T while suspended.
     pub fn state(process: u32) -> char {
         tests::proc::state(process).unwrap()
+    }
+
+    /// Waits until the peer, a process of this host, has read what was written to a connection.
+    pub fn wait_until_read(stream: &TcpStream) {
+        // Addresses and queues in the table are hexadecimal: `0100007F:PORT 0100007F:PORT 01 TX:RX`.
+        let name =
+            |address: io::Result<SocketAddr>| format!("0100007F:{:04X}", address.unwrap().port());
+        let (local, peer) = (name(stream.local_addr()), name(stream.peer_addr()));
+        let sent = format!("{local} {peer} 01 00000000:");
+        let read = format!("{peer} {local} 01 ");
+        wait_until("the peer has read", || {
+            let table = fs::read_to_string("/proc/net/tcp").unwrap();
+            let queue =
+                |line: &str| line.split_once(&read).map(|(_, queues)| queues[9..17].to_string());
+            table.contains(&sent) && table.lines().find_map(queue) == Some("00000000".into())
+        });
     }
 
     /// Returns a number from a process's status, such as `Threads` or `VmHWM` (peak memory in KiB).

@@ -20,10 +20,11 @@ fn send(address: &str, options: &[&str], message: &str, piped: bool) -> Process 
 fn splits_responses_by_length_not_by_read() {
     let (address, server) = fake_tcp_server(|mut stream| {
         stream.read_exact(&mut [0; 11]).unwrap();
-        for byte in b"ONE" {
-            stream.write_all(&[*byte]).unwrap();
+        for part in [&b"O"[..], b"N", b"ETW\nTH", b"R", b"EE"] {
+            #[cfg(target_os = "linux")]
+            wait_until_read(&stream);
+            stream.write_all(part).unwrap();
         }
-        stream.write_all(b"TW\nTHREE").unwrap();
     });
     let output = output(CLIENT, &[&address, "one", "", "tw\n", "three"], "");
     assert_eq!(output, "ONE\n\nTW\n\nTHREE\n");
@@ -221,4 +222,30 @@ fn sends_and_receives_at_same_time() {
     }
     assert!(output_of(client).into_bytes() == request.to_ascii_uppercase());
     assert_eq!(server.exit_code(), 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn receives_response_before_last_message_is_sent() {
+    const LENGTH: usize = 120_000; // of a message; an argument has at most 128 KiB
+    let (print, is_printed) = mpsc::channel::<()>();
+    let (address, server) = fake_tcp_server(move |mut stream| {
+        let mut message = vec![0; LENGTH];
+        stream.read_exact(&mut message).unwrap();
+        stream.write_all(&message).unwrap();
+        is_printed.recv_timeout(DEADLINE).unwrap();
+        for _ in 1..48 {
+            stream.read_exact(&mut message).unwrap();
+            stream.write_all(&message).unwrap();
+        }
+    });
+    // The arguments are more than both buffers hold, and more than a stack of 8 MiB allows.
+    let messages = "$m ".repeat(48);
+    let script = format!("ulimit -s unlimited; m=$(printf %0{LENGTH}d 0); exec $0 $@ {messages}");
+    let mut client = shell(&script, program(CLIENT));
+    let mut client = Process::spawn(client.args(["--timeout=30", &address]));
+    assert!(client.wait_for("0").is_some());
+    print.send(()).unwrap();
+    assert_eq!(client.exit_code(), 0);
+    server.join().unwrap();
 }

@@ -30,10 +30,34 @@ fn neither_joins_nor_splits_datagrams() {
 }
 
 #[test]
+fn replies_to_empty_and_to_largest_datagram() {
+    for name in UDP_SERVERS {
+        for (host, max) in hosts() {
+            let workers: &[&str] = if name.contains("threaded") { &["--workers=1"] } else { &[] };
+            let server = Server::start_at(name, &format!("{host}:0"), workers);
+            let socket = udp(server.address());
+            for length in [0, max, 1] {
+                assert!(
+                    request(&socket, &vec![b'x'; length]) == vec![b'X'; length],
+                    "{name} {host}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn receives_largest_datagram_whole() {
-    let mut server = Server::start("udp-basic-server", &["--count", "2"]);
+    for (host, max) in hosts() {
+        prints_largest_datagram(host, max);
+    }
+}
+
+fn prints_largest_datagram(host: &str, max: usize) {
+    let (name, address) = ("udp-basic-server", format!("{host}:0"));
+    let mut server = Server::start_at(name, &address, &["--count", "2"]);
     let socket = udp(server.address());
-    socket.send(&[b'x'; LARGEST]).unwrap();
+    socket.send(&vec![b'x'; max]).unwrap();
     socket.send(b"").unwrap();
     let lines = lines_at_exit(&mut server);
     let rest = format!("\" from {}", socket.local_addr().unwrap());
