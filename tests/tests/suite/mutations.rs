@@ -2,24 +2,36 @@
 
 use crate::support::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 #[derive(Default)]
 struct Mutation {
     /// The heading of an entry of docs/pitfalls.md, or another subject.
     pitfall: String,
     file: String,
-    old: Vec<String>,
-    new: Vec<String>,
+    /// The lines to replace, and the lines in their place.
+    edits: Vec<(Vec<String>, Vec<String>)>,
     tests: Vec<String>,
 }
 
 impl Mutation {
     /// Returns the content of the file after the edit.
     fn apply(&self, folder: &Path) -> String {
-        let source = fs::read_to_string(folder.join(&self.file)).unwrap();
-        let (old, new) = (self.old.join("\n"), self.new.join("\n"));
-        assert_eq!(source.matches(&old).count(), 1, "{}: {old}", self.file);
-        source.replace(&old, &new)
+        let mut source = fs::read_to_string(folder.join(&self.file)).unwrap();
+        for (old, new) in &self.edits {
+            let (old, new) = (old.join("\n"), new.join("\n"));
+            assert_eq!(source.matches(&old).count(), 1, "{}: {old}", self.file);
+            source = source.replace(&old, &new);
+        }
+        source
+    }
+}
+
+impl fmt::Display for Mutation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (old, new) = &self.edits[0];
+        let (old, new) = (old[0].trim(), new.first().map_or("", |line| line.trim()));
+        write!(f, "{}: {}: {old} -> {new}", self.pitfall, self.file)
     }
 }
 
@@ -34,8 +46,11 @@ fn table() -> Vec<Mutation> {
             ("@", _) => {
                 table.push(Mutation { pitfall: pitfall.clone(), file: text, ..Mutation::default() })
             }
-            ("-", Some(last)) => last.old.push(text),
-            ("+", Some(last)) => last.new.push(text),
+            ("-", Some(last)) => match last.edits.last_mut() {
+                Some((old, new)) if new.is_empty() => old.push(text),
+                _ => last.edits.push((vec![text], vec![])),
+            },
+            ("+", Some(last)) => last.edits.last_mut().expect("what to replace").1.push(text),
             ("?", Some(last)) => last.tests.push(text),
             _ => panic!("{line}"),
         }
@@ -59,7 +74,7 @@ fn table_fits_programs_and_tests() {
     let list = output_of(Process::spawn(Command::new(this).arg("--list")));
     for mutation in table() {
         mutation.apply(&repository(""));
-        assert!(!mutation.tests.is_empty(), "{:?}", mutation.old);
+        assert!(!mutation.tests.is_empty(), "{mutation}");
         for test in mutation.tests.iter().filter(|test| !test.contains(' ')) {
             assert!(list.lines().any(|line| line == format!("{test}: test")), "no test {test}");
         }
@@ -85,30 +100,29 @@ fn pitfalls_name_tests_of_table() {
 fn every_mutation_fails_its_tests() {
     let folder = copy_of_repository();
     let selected = env::var("MUTATIONS").unwrap_or_default();
-    let is_selected = |Mutation { pitfall, file, old, tests, .. }: &Mutation| {
-        let texts = [&[pitfall, file][..], &Vec::from_iter(old), &Vec::from_iter(tests)].concat();
-        texts.iter().any(|text| text.contains(&selected))
+    let is_selected = |mutation: &Mutation| {
+        format!("{mutation} {}", mutation.tests.join(" ")).contains(&selected)
     };
     let table: Vec<Mutation> = table().into_iter().filter(is_selected).collect();
     let tests: BTreeSet<&String> = table.iter().flat_map(|mutation| &mutation.tests).collect();
     assert_eq!(failures(&folder, &Vec::from_iter(tests)), [""; 0], "without a mutation");
     let mut survived = Vec::new();
     for mutation in &table {
-        let Mutation { pitfall, file, old, tests, .. } = mutation;
-        let path = folder.join(file);
+        let tests = &mutation.tests;
+        let path = folder.join(&mutation.file);
         let original = fs::read_to_string(&path).unwrap();
         fs::write(&path, mutation.apply(&folder)).unwrap();
         let mut build = cargo(&folder);
         build.args(["build", "--quiet", "--workspace", "--bins"]);
-        assert_eq!(finish(build).0, 0, "{pitfall}: {file} does not build");
+        assert_eq!(finish(build).0, 0, "{mutation}: does not build");
         let start = Instant::now();
         let failed = failures(&folder, &Vec::from_iter(tests));
-        println!("{pitfall}: {file}: {} ({:.0?})", old[0].trim(), start.elapsed());
+        println!("{mutation} ({:.0?})", start.elapsed());
         for test in tests {
             let failed = failed.contains(test);
             println!("    {test}: {}", if failed { "fails" } else { "PASSES" });
             if !failed {
-                survived.push(format!("{pitfall}: {file}: {}: {test}", old[0].trim()));
+                survived.push(format!("{mutation}: {test}"));
             }
         }
         fs::write(&path, original).unwrap();
