@@ -166,6 +166,37 @@ mod needs_root {
 
     #[test]
     #[ignore = "needs root, unshare and ip"]
+    fn client_runs_out_of_ports() {
+        // The client closes each connection first, and then its port cannot be used for a minute.
+        let script = "ip link set lo up && cd /proc/sys/net/ipv4 || exit 9
+            echo 0 >tcp_tw_reuse; echo 40000 40003 >ip_local_port_range
+            \"$0\" --count=4 | { read -r _; for _ in 1 2 3 4 5; do \"$1\" || exit; done; }";
+        let mut command = unshare("--net", script);
+        command.arg(program("tcp-threaded-server")).arg(program("tcp-threaded-client"));
+        let mut client = Process::spawn(&mut command);
+        assert_eq!((client.exit_code(), client.stdout()), (1, "HELLO\n".repeat(4)));
+        let error = "Cannot assign requested address (os error 99)\n";
+        assert!(client.stderr().ends_with(error), "{}", client.stderr());
+    }
+
+    #[test]
+    #[ignore = "needs root, unshare and ip"]
+    fn largest_datagram_has_45_fragments() {
+        let script = "ip link set lo up mtu 1500 || exit 9
+            \"$0\" --count=1 | { read -r _; printf %065507d 0 | \"$1\" :8888 -; }
+            grep ^Ip: /proc/net/snmp";
+        let mut command = unshare("--net", script);
+        command.arg(program("udp-echo-server")).arg(program("udp-echo-client"));
+        let output = crate::support::output_of(Process::spawn(&mut command));
+        let mut lines = output.lines().map(|line| line.split(' '));
+        assert_eq!(lines.next().unwrap().next().unwrap().len(), 65_507);
+        let column = lines.next().unwrap().position(|name| name == "FragCreates").unwrap();
+        // Of the request and of the reply.
+        assert_eq!(lines.next().unwrap().nth(column), Some("90"), "{output}");
+    }
+
+    #[test]
+    #[ignore = "needs root, unshare and ip"]
     fn server_stops_where_ipv6_is_disabled() {
         let script =
             "ip link set lo up; echo 1 >/proc/sys/net/ipv6/conf/lo/disable_ipv6; exec \"$@\"";

@@ -14,6 +14,7 @@ mod limits;
 mod load;
 mod mutations;
 mod pages;
+mod pitfalls;
 mod recipes;
 #[cfg(target_os = "linux")]
 mod signals;

@@ -200,7 +200,7 @@ fn most_similar(source: &[&str], quoted: &[&str]) -> Option<Range<usize>> {
         code.iter().flat_map(|line| line.split_whitespace()).map(Into::into).collect()
     };
     let wanted = words(quoted);
-    let mut best = (0.5, None);
+    let mut best = (0.6, None);
     for length in quoted.len().saturating_sub(4).max(1)..quoted.len() + 5 {
         for (start, lines) in source.windows(length).enumerate() {
             let mut rest = words(lines);
@@ -295,11 +295,24 @@ fn every_pitfall_names_its_fault_and_test() {
     let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
     let sections: Vec<&str> = page.split("\n### ").skip(1).collect();
     assert!(sections.len() > 25);
+    let tests = fs::read_to_string(repository("tests/tests/suite/pitfalls.rs")).unwrap();
+    let lines: Vec<&str> = tests.lines().map(str::trim_start).collect();
     for section in sections {
         let heading = section.lines().next().unwrap();
         assert!(section.contains("](../tests/tests/suite/"), "{heading}: no test");
         if let Some((_, fault)) = section.split_once("Fault: `--only ") {
             assert_eq!(fault.split('`').next(), Some(anchor(heading).as_str()));
+        }
+        if section.contains("suite/pitfalls.rs") {
+            let blocks = section.split("\n```").collect::<Vec<&str>>();
+            for pair in blocks.chunks(2).filter(|pair| !pair[0].ends_with("-->")) {
+                let Some(code) = pair.get(1).and_then(|code| code.strip_prefix("rust\n")) else {
+                    continue;
+                };
+                let code: Vec<&str> = code.lines().map(str::trim_start).collect();
+                let is_there = lines.windows(code.len()).any(|lines| lines == code);
+                assert!(is_there, "{heading}: suite/pitfalls.rs lacks {code:?}");
+            }
         }
     }
 }

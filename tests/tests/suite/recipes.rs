@@ -3,6 +3,7 @@
 
 use crate::copying::{copied, nested_cargo, start};
 use crate::pages::block;
+use crate::pitfalls::nesting;
 use crate::support::*;
 
 /// Returns a copy of a program with the two edits of copying.md.
@@ -27,9 +28,12 @@ fn insert(source: &str, after: &str, marker: &str) -> String {
 /// Returns the code of pitfalls.md that causes them, which compiles: no compiler prevents it.
 fn causes() -> String {
     let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
-    let blocks = page.split("\n```").collect::<Vec<&str>>();
+    // The module `pitfalls` compiles the code of the others.
+    let entries = page.split("\n### ").filter(|entry| !entry.contains("suite/pitfalls.rs"));
+    let entries: Vec<Vec<&str>> = entries.map(|entry| entry.split("\n```").collect()).collect();
     // Text and code take turns. A link to a line precedes code that prevents a pitfall.
-    let causes = blocks.chunks(2).filter_map(|pair| match pair {
+    let pairs = entries.iter().flat_map(|blocks| blocks.chunks(2));
+    let causes = pairs.filter_map(|pair| match pair {
         [text, code] if !text.contains(".rs#L") => code.strip_prefix("rust\n"),
         _ => None,
     });
@@ -45,7 +49,7 @@ fn causes() -> String {
 
 /// What the causes are made of.
 const CAUSES: &str = "#![allow(unused, unreachable_code)]
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{thread, time::Duration};
@@ -92,6 +96,8 @@ pub fn sources() -> Vec<(String, String)> {
                 .replace("[0, 0, 0, 0]", "[127, 0, 0, 1]"),
         ),
         ("causes", causes()),
+        ("nesting", nesting("pitfall: nesting", "parse(text.as_bytes())")),
+        ("nesting-limited", nesting("pitfall: limited nesting", "parse(text.as_bytes(), 0)")),
         ("two-addresses", copy("tcp-threaded-server", &block("recipe: two addresses"))),
     ]
     .map(|(name, source)| (format!("bin/{name}.rs"), source))

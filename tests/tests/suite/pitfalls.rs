@@ -1,0 +1,185 @@
+//! Pitfalls that the programs do not meet: the lines of docs/pitfalls.md that cause them show the
+//! symptom, and the lines that prevent them do not.
+
+use crate::copying::copied;
+use crate::pages::block;
+use crate::support::*;
+use std::io::{BufRead, BufReader, BufWriter};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Returns both sides of a connection.
+fn connection() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = tcp(listener.local_addr().unwrap());
+    (client, listener.accept().unwrap().0)
+}
+
+/// Reads as many bytes as are expected.
+fn read_exact(mut stream: &TcpStream, expected: &[u8]) {
+    let mut bytes = vec![0; expected.len()];
+    stream.read_exact(&mut bytes).unwrap();
+    assert_eq!(bytes, expected);
+}
+
+#[test]
+fn buf_writer_sends_when_flushed() -> io::Result<()> {
+    let (stream, server) = connection();
+    let mut writer = BufWriter::new(&stream);
+    writer.write_all(b"hello\n")?;
+    // Overtakes the line in the buffer.
+    (&stream).write_all(b"first\n")?;
+    read_exact(&server, b"first\n");
+    writer.flush()?;
+    read_exact(&server, b"hello\n");
+    Ok(())
+}
+
+#[test]
+fn second_buf_reader_misses_line() -> io::Result<()> {
+    let lines = |wanted: &dyn Fn(&TcpStream) -> io::Result<()>| {
+        let (mut client, stream) = connection();
+        client.write_all(b"one\ntwo\n")?;
+        client.shutdown(Shutdown::Write)?;
+        wait_until("both lines have arrived", || stream.peek(&mut [0; 9]).unwrap() == 8);
+        wanted(&stream)
+    };
+    lines(&|stream| {
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        BufReader::new(stream).read_line(&mut line)?; // "two" is lost
+        assert_eq!(line, "one\n");
+        Ok(())
+    })?;
+    lines(&|stream| {
+        let mut line = String::new();
+        let mut reader = BufReader::new(stream);
+        reader.read_line(&mut line)?;
+        reader.read_line(&mut line)?;
+        assert_eq!(line, "one\ntwo\n");
+        Ok(())
+    })
+}
+
+/// Other systems have smaller buffers, in which the response does not fit.
+#[cfg(target_os = "linux")]
+#[test]
+fn close_with_unread_data_truncates_response() -> io::Result<()> {
+    let response = vec![b'x'; 500_000];
+    let (mut client, mut stream) = connection();
+    client.write_all(&[0; 2048])?;
+    let mut buffer = [0; 1024];
+    let _ = stream.read(&mut buffer)?;
+    stream.write_all(&response)?;
+    drop(stream);
+    let mut received = Vec::new();
+    let error = client.read_to_end(&mut received).unwrap_err();
+    assert_eq!((error.kind(), received.len() < response.len()), (ErrorKind::ConnectionReset, true));
+
+    let (mut client, mut stream) = connection();
+    client.write_all(&[0; 2048])?;
+    let reader = thread::spawn(move || {
+        let mut received = Vec::new();
+        client.read_to_end(&mut received)
+    });
+    let _ = stream.read(&mut buffer)?;
+    stream.write_all(&response)?;
+    stream.shutdown(Shutdown::Write)?;
+    io::copy(&mut stream.take(1024 * 1024), &mut io::sink())?;
+    assert_eq!(reader.join().unwrap()?, response.len());
+    Ok(())
+}
+
+#[test]
+fn clone_keeps_connection_open() -> io::Result<()> {
+    let (client, stream) = connection();
+    let mut writer = stream.try_clone()?;
+    drop(stream);
+    writer.write_all(b"open")?;
+    read_exact(&client, b"open");
+
+    let (client, stream) = connection();
+    let writer = stream.try_clone()?;
+    stream.shutdown(Shutdown::Both)?;
+    assert_closed(&client);
+    drop(writer);
+    Ok(())
+}
+
+#[test]
+fn ipv4_client_of_ipv6_socket_is_mapped() -> io::Result<()> {
+    // A socket on [::] does not receive IPv4 on Windows.
+    if cfg!(windows) || !has_ipv6() {
+        return Ok(());
+    }
+    let listener = TcpListener::bind("[::]:0")?;
+    let _client = tcp((Ipv4Addr::LOCALHOST, listener.local_addr()?.port()).into());
+    let (_stream, client) = listener.accept()?;
+    let is_allowed = client.ip().is_loopback();
+    assert!(!is_allowed);
+    let is_allowed = client.ip().to_canonical().is_loopback();
+    assert!(is_allowed);
+    assert_eq!(client.ip().to_canonical(), IpAddr::from(Ipv4Addr::LOCALHOST));
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn full_receive_buffer_drops_datagrams() -> io::Result<()> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let address = socket.local_addr()?;
+    let request = [0; 1000];
+    for _ in 0..2000 {
+        socket.send_to(&request, address)?;
+    }
+    socket.set_nonblocking(true)?;
+    let received = (0..2000).take_while(|_| socket.recv(&mut [0; 1000]).is_ok()).count();
+    assert!((1..2000).contains(&received), "{received}");
+    Ok(())
+}
+
+/// Other systems assign 127.0.0.2 to no interface.
+#[cfg(target_os = "linux")]
+#[test]
+fn reply_has_address_of_route() -> io::Result<()> {
+    let gets_reply = |server: UdpSocket| {
+        let client = udp((Ipv4Addr::new(127, 0, 0, 2), server.local_addr()?.port()).into());
+        client.send(b"hello")?;
+        let (request, address) = receive(&server);
+        server.send_to(&request, address)?;
+        client.set_nonblocking(true)?;
+        io::Result::Ok(client.recv(&mut [0; 9]).is_ok())
+    };
+    let server = UdpSocket::bind("0.0.0.0:0")?;
+    assert!(!gets_reply(server)?);
+    let server = UdpSocket::bind("127.0.0.2:0")?;
+    assert!(gets_reply(server)?);
+    Ok(())
+}
+
+/// Returns a program that parses as many levels as its argument says, with code of the page.
+pub fn nesting(marker: &str, call: &str) -> String {
+    let main = "
+fn main() {
+    let depth = std::env::args().nth(1).unwrap().parse().unwrap();
+    let text = [\"(\".repeat(depth), \"1\".into(), \")\".repeat(depth)].concat();
+    println!(\"{:?}\", std::panic::catch_unwind(|| CALL.is_some()));
+}
+";
+    format!("#![allow(dead_code)]\n{}{}", block(marker), main.replace("CALL", call))
+}
+
+#[test]
+fn stack_overflow_ends_process_despite_catch_unwind() {
+    for (program, depth, expected) in [
+        ("nesting", "10", "Ok(true)\n"),
+        ("nesting", "1000000", ""),
+        ("nesting-limited", "10", "Ok(true)\n"),
+        ("nesting-limited", "1000000", "Ok(false)\n"),
+    ] {
+        let mut process = Process::spawn(Command::new(copied(program)).arg(depth));
+        let exit_code = process.exit_code();
+        assert_eq!((process.stdout(), exit_code == 0), (expected.into(), !expected.is_empty()));
+        let overflow = process.stderr().contains("has overflowed its stack");
+        assert_eq!(overflow, expected.is_empty(), "{}", process.stderr());
+    }
+}
