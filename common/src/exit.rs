@@ -46,11 +46,11 @@ impl Error {
                 Err(error) => Error::from(error).report(),
             },
             Error::Failed(text) => {
-                log::write_error(format_args!("{text}"));
+                log::write_error(&text);
                 ExitCode::from(1)
             }
             Error::Usage(text) => {
-                log::write_error(format_args!("{text} (see --help)"));
+                log::write_error(&format!("{text} (see --help)"));
                 ExitCode::from(2)
             }
         }

@@ -29,24 +29,28 @@ macro_rules! info {
 }
 
 /// Logs an error that a client caused as one line on standard error, unless `--quiet`, with which
-/// no client can fill a disk. Otherwise like [`info!`].
+/// no client can fill a disk. While a call site repeats its last line, it logs that line once per
+/// minute. Otherwise like [`info!`].
 #[macro_export]
 macro_rules! warn {
-    ($($arg:tt)+) => { $crate::log::warn(format_args!($($arg)+)) };
+    ($($arg:tt)+) => {{
+        static LAST: $crate::log::Last = $crate::log::Last::new(None);
+        $crate::log::warn(&LAST, format!($($arg)+))
+    }};
 }
 
-/// Logs a system error as one line on standard error, even with `--quiet`. Each place in the program
-/// logs at most one line per second. Otherwise like [`info!`].
+/// Logs a system error as one line on standard error, even with `--quiet`. A call site logs at most
+/// one line per second. Otherwise like [`warn!`].
 #[macro_export]
 macro_rules! error {
     ($($arg:tt)+) => {{
         static LAST: $crate::log::Last = $crate::log::Last::new(None);
-        $crate::log::error(&LAST, format_args!($($arg)+))
+        $crate::log::error(&LAST, format!($($arg)+))
     }};
 }
 
-/// When an `error!` last logged a line.
-pub type Last = Mutex<Option<Instant>>;
+/// The last line of a call site, and when it was logged.
+pub type Last = Mutex<Option<(Instant, String)>>;
 
 pub fn info(line: fmt::Arguments<'_>) {
     if !QUIET.load(Relaxed) {
@@ -54,30 +58,34 @@ pub fn info(line: fmt::Arguments<'_>) {
     }
 }
 
-pub fn warn(line: fmt::Arguments<'_>) {
-    if !QUIET.load(Relaxed) {
-        write_error(line);
+pub fn warn(last: &Last, line: String) {
+    if !QUIET.load(Relaxed) && is_due(last, &line, 0, Instant::now()) {
+        write_error(&line);
     }
 }
 
-pub fn error(last: &Last, line: fmt::Arguments<'_>) {
-    if is_due(last, Instant::now()) {
-        write_error(line);
+pub fn error(last: &Last, line: String) {
+    if is_due(last, &line, 1, Instant::now()) {
+        write_error(&line);
     }
 }
 
-/// Returns whether a second has passed since `last`, and if so, sets it to `now`.
-fn is_due(last: &Last, now: Instant) -> bool {
+/// Returns whether a line is to be logged: `pause` seconds after another one, and a minute after the
+/// same one.
+fn is_due(last: &Last, line: &str, pause: u64, now: Instant) -> bool {
     let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_due = last.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1));
-    if is_due {
-        *last = Some(now);
+    if let Some((time, last_line)) = &*last {
+        let pause = if last_line == line { 60 } else { pause };
+        if now.duration_since(*time) < Duration::from_secs(pause) {
+            return false;
+        }
     }
-    is_due
+    *last = Some((now, line.into()));
+    true
 }
 
 /// Writes `PROGRAM: LINE` to standard error. Unlike `eprintln!`, it does not panic if that is closed.
-pub(crate) fn write_error(line: fmt::Arguments<'_>) {
+pub(crate) fn write_error(line: &str) {
     let program = PROGRAM.get().unwrap_or(&"error");
     let _ = io::stderr().write_all(shorten(format!("{program}: {line}\n")).as_bytes());
 }
@@ -127,11 +135,19 @@ mod tests {
     }
 
     #[test]
-    fn limits_repeated_error_to_one_line_per_second() {
-        let (last, start) = (Last::new(None), Instant::now());
-        let allowed = |millis: &u64| is_due(&last, start + Duration::from_millis(*millis));
-        let lines: Vec<u64> =
-            [0, 1, 999, 1000, 1500, 2000, 5000].into_iter().filter(allowed).collect();
-        assert_eq!(lines, [0, 1000, 2000, 5000]);
+    fn limits_repeated_lines() {
+        let start = Instant::now();
+        for (pause, lines, logged) in
+            [(1, "aabbaaa", [0, 2, 4].as_slice()), (0, "aababba", &[0, 2, 3, 4, 6])]
+        {
+            let last = Last::new(None);
+            // Half a second apart.
+            let now = |n| start + Duration::from_millis(500 * n as u64);
+            let is_due = |n: &usize| is_due(&last, &lines[*n..=*n], pause, now(*n));
+            assert_eq!((0..lines.len()).filter(is_due).collect::<Vec<_>>(), logged);
+        }
+        let last = Last::new(None);
+        let after = |seconds| is_due(&last, "a", 1, start + Duration::from_secs(seconds));
+        assert_eq!([0, 59, 60, 119, 120].map(after), [true, false, true, false, true]);
     }
 }
