@@ -83,13 +83,6 @@ mod needs_root {
         command
     }
 
-    /// Returns a script that will run in a namespace of its own. Its arguments are to follow.
-    fn unshare(namespace: &str, script: &str) -> Command {
-        let mut command = Command::new("unshare");
-        command.args([namespace, "sh", "-c", script]);
-        command
-    }
-
     /// Returns the output of a client that sends to a server's port at `several`.
     fn output_of(client: &str, server: &Server, options: &[&str]) -> String {
         let address = format!("several:{}", server.address().port());
@@ -193,20 +186,6 @@ mod needs_root {
         let column = lines.next().unwrap().position(|name| name == "FragCreates").unwrap();
         // Of the request and of the reply.
         assert_eq!(lines.next().unwrap().nth(column), Some("90"), "{output}");
-    }
-
-    #[test]
-    #[ignore = "needs root, unshare and ip"]
-    fn server_stops_where_ipv6_is_disabled() {
-        let script =
-            "ip link set lo up; echo 1 >/proc/sys/net/ipv6/conf/lo/disable_ipv6; exec \"$@\"";
-        for name in ["tcp-threaded-server", "udp-threaded-server"] {
-            let mut command = unshare("--net", script);
-            command.arg("sh").arg(program(name)).args(["[::]:0", "--until-eof", "--workers=1"]);
-            let mut server = Server::listening(&mut command);
-            wait_until("the worker waits", || state(server.id()) == 'S');
-            assert_eq!(server.exit_code(), 0, "{name}");
-        }
     }
 
     #[test]

@@ -276,3 +276,55 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
         }
     }
 }
+
+#[cfg(target_os = "linux")]
+mod needs_root {
+    use super::*;
+
+    /// Asserts that a server stops in a network that `script` has broken, once its workers waited.
+    #[track_caller]
+    fn assert_stops_after(name: &str, address: &str, script: &str) {
+        let up = "ip link set lo up; ip addr add 10.1.1.1/32 dev lo; exec \"$0\" \"$@\"";
+        let mut command = unshare("--net", up);
+        command.arg(program(name)).args([address, "--until-eof", "--workers=4"]);
+        let mut server = Server::listening(&mut command);
+        wait_until("all workers wait", || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", server.id())).unwrap();
+            let wchan = |task: fs::DirEntry| fs::read_to_string(task.path().join("stat")).unwrap();
+            let states: Vec<String> = tasks.map(|task| wchan(task.unwrap())).collect();
+            states.len() >= 5 && states.iter().all(|stat| stat.contains(") S "))
+        });
+        let mut nsenter = Command::new("nsenter");
+        nsenter.args(["--net", "--target", &server.id().to_string(), "sh", "-ec", script]);
+        run(&mut nsenter, "").success();
+        assert_eq!((server.exit_code(), server.stderr()), (0, String::new()), "{name}: {script}");
+    }
+
+    #[test]
+    #[ignore = "needs root, unshare, ip and nft"]
+    fn server_stops_in_broken_network() {
+        let drop = "nft add table ip6 t
+            nft 'add chain ip6 t input { type filter hook input priority 0; }'
+            nft add rule ip6 t input ip6 daddr ::1 drop";
+        for name in SERVERS {
+            assert_stops_after(name, "[::]:0", "echo 1 >/proc/sys/net/ipv6/conf/lo/disable_ipv6");
+            assert_stops_after(name, "[::]:0", drop);
+            // No other port is left to the system.
+            let ports = "echo 40000 40000 >/proc/sys/net/ipv4/ip_local_port_range";
+            assert_stops_after(name, "127.0.0.1:40000", ports);
+        }
+        assert_stops_after(TCP, "10.1.1.1:0", "ip addr del 10.1.1.1/32 dev lo");
+        assert_stops_after(TCP, "127.0.0.1:0", "ip link set lo down");
+    }
+
+    /// Nothing wakes it until then.
+    #[test]
+    #[ignore = "needs root, unshare and ip"]
+    fn udp_server_stops_when_network_is_back() {
+        let script = "ip link set lo down; (sleep 2; ip link set lo up) >&- 2>&- &";
+        assert_stops_after(UDP, "127.0.0.1:0", script);
+        let script =
+            "ip addr del 10.1.1.1/32 dev lo; (sleep 2; ip addr add 10.1.1.1/32 dev lo) >&- 2>&- &";
+        assert_stops_after(UDP, "10.1.1.1:0", script);
+    }
+}

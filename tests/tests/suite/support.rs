@@ -321,6 +321,13 @@ mod linux {
         tests::proc::status(process, field).unwrap() as usize
     }
 
+    /// Returns a script that will run in a namespace of its own. Its arguments are to follow.
+    pub fn unshare(namespace: &str, script: &str) -> Command {
+        let mut command = Command::new("unshare");
+        command.args([namespace, "sh", "-c", script]);
+        command
+    }
+
     /// Runs a program under strace, which makes its system calls fail as `inject` says, and which
     /// counts the calls of each thread separately.
     pub fn failing(inject: &str, name: &str) -> Command {

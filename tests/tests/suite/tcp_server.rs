@@ -1,6 +1,7 @@
 //! The TCP server: what it replies and prints, and what clients cannot do to it.
 
 use crate::support::*;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 const SERVER: &str = "tcp-threaded-server";
 
@@ -82,4 +83,58 @@ fn reads_grow_to_64_kib() {
     // One line per read: 16,384 of 1 KiB, 256 of 64 KiB.
     let reads = server.stdout().matches("\"xxx").count();
     assert!((256..4096).contains(&reads), "{reads} reads");
+}
+
+/// More silent clients than workers: some stay, others reconnect whenever they are disconnected.
+#[test]
+fn serves_new_client_beside_silent_ones() {
+    // Without the reserve, silent clients would occupy all workers for ten minutes.
+    let server = start(&["--workers", "64", "--idle-timeout", "600", "--quiet"]);
+    let (address, done) = (server.address(), AtomicBool::new(false));
+    let early = tcp(address);
+    assert_eq!(exchange(&early, b"early"), b"EARLY");
+    let _staying: Vec<TcpStream> = (0..70).map(|_| tcp(address)).collect();
+    let responses = thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                while !done.load(SeqCst) {
+                    let Ok(mut silent) = TcpStream::connect(address) else { continue };
+                    silent.set_read_timeout(Some(DEADLINE)).unwrap();
+                    let _ = silent.read(&mut [0]);
+                }
+            });
+        }
+        let mut responses = Vec::new();
+        for _ in 0..5 {
+            let mut stream = tcp(address);
+            let mut response = [0; 5];
+            let sent = stream.write_all(b"hello");
+            responses.push(sent.and_then(|()| stream.read_exact(&mut response)).map(|()| response));
+        }
+        done.store(true, SeqCst);
+        responses
+    });
+    for response in responses {
+        assert_eq!(&response.unwrap(), b"HELLO");
+    }
+    assert_eq!(exchange(&early, b"late"), b"LATE");
+}
+
+#[test]
+fn fewer_than_4_workers_keep_idle_timeout() {
+    let mut server = start(&["--workers", "3", "--idle-timeout", "600", "--count", "3"]);
+    let clients: Vec<TcpStream> = (0..3).map(|_| tcp(server.address())).collect();
+    clients.iter().for_each(|client| assert_eq!(exchange(client, b"before"), b"BEFORE"));
+    thread::sleep(Duration::from_millis(600)); // what is tested: nothing happens
+    clients.iter().for_each(|client| assert_eq!(exchange(client, b"after"), b"AFTER"));
+    drop(clients);
+    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+}
+
+#[test]
+fn reports_when_last_worker_is_busy() {
+    let server = start(&["--workers", "4", "--quiet"]);
+    let _clients: Vec<TcpStream> = (0..4).map(|_| tcp(server.address())).collect();
+    let line = format!("{SERVER}: all 4 workers are busy: new connections wait");
+    assert_eq!(server.wait_for_error(""), Some(line));
 }
