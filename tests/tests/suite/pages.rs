@@ -1,6 +1,7 @@
 //! The pages: their commands are run, their output is compared, their links are followed.
 
 use crate::support::*;
+use std::net::ToSocketAddrs;
 use std::ops::Range;
 
 /// Returns the paths and texts of all pages: README.md and those in the folders.
@@ -322,11 +323,23 @@ fn every_pitfall_names_its_fault_and_test() {
 #[test]
 fn index_contains_error_texts_of_linux() {
     let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
-    let index = page.split_once("| error text |").unwrap().1.split("\n\n").next().unwrap();
+    let mut tables = page.split("| error text |").skip(1).map(|table| table.split_once("\n\n"));
+    let (index, _) = tables.next().flatten().expect("the index comes first");
     let column: Vec<&str> = index.lines().filter_map(|row| row.split(" | ").next()).collect();
+    let (others, _) = tables.next().flatten().expect("the texts of other systems come second");
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut stream = tcp(listener.local_addr().unwrap());
+    stream.write_all(b"unread").unwrap();
+    reset(listener.accept().unwrap().0);
+    udp.set_nonblocking(true).unwrap();
     for error in [
+        udp.recv(&mut [0]).unwrap_err(),
+        retry_on_eintr(|| stream.read(&mut [0])).unwrap_err(),
+        stream.peer_addr().unwrap_err(),
+        stream.write(b"reset").unwrap_err(),
+        "localhost:port".to_socket_addrs().unwrap_err(),
+        "nosuch.invalid:80".to_socket_addrs().unwrap_err(),
         udp.send(b"not connected").unwrap_err(),
         udp.send_to(b"", "127.0.0.1:0").unwrap_err(),
         udp.send_to(b"", "192.0.2.1:9").unwrap_err(),
@@ -343,6 +356,8 @@ fn index_contains_error_texts_of_linux() {
     ] {
         assert!(column.iter().any(|cell| cell.contains(&format!("`{error}`"))), "{error}");
     }
+    let poisoned = format!("`{:?}`", std::sync::PoisonError::new(()));
+    assert!(index.contains(&poisoned), "{poisoned}");
     // The texts of all numbers are those of the system.
     for text in column.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
         let number = text.split_once(" (os error ").map(|(_, number)| number.trim_end_matches(')'));
@@ -350,6 +365,14 @@ fn index_contains_error_texts_of_linux() {
             let expected = io::Error::from_raw_os_error(number).to_string();
             assert!(text.ends_with(&expected), "{text}");
         }
+    }
+    for row in others.lines().skip(2) {
+        let same = row.split(" | ").last().unwrap();
+        let text = match same.split(|c: char| !c.is_ascii_digit()).next() {
+            Some("") => same.trim_matches([' ', '|', '`']).into(),
+            number => format!("(os error {})", number.unwrap()),
+        };
+        assert!(column.iter().any(|cell| cell.contains(&text)), "{row}");
     }
 }
 
