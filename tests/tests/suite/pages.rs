@@ -294,6 +294,7 @@ fn headers_and_changelog_name_version() {
 #[test]
 fn every_pitfall_names_its_fault_and_test() {
     let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
+    let (contents, _) = page.split_once("\n## ").unwrap();
     let sections: Vec<&str> = page.split("\n### ").skip(1).collect();
     assert!(sections.len() > 25);
     let tests = fs::read_to_string(repository("tests/tests/suite/pitfalls.rs")).unwrap();
@@ -301,6 +302,8 @@ fn every_pitfall_names_its_fault_and_test() {
     for section in sections {
         let heading = section.lines().next().unwrap();
         assert!(section.contains("](../tests/tests/suite/"), "{heading}: no test");
+        let link = format!("](#{})", anchor(heading));
+        assert!(contents.contains(&link), "{heading}: not in the list at the top");
         if let Some((_, fault)) = section.split_once("Fault: `--only ") {
             assert_eq!(fault.split('`').next(), Some(anchor(heading).as_str()));
         }
