@@ -5,6 +5,7 @@
 //! - This file is the harness, which starts processes, captures their output and ends them. The
 //!   helpers that only the tests need are in `tests/suite/support.rs`.
 //! - [`candidates`]: the servers that are compared, ours and the competitors.
+//! - [`copying`]: the copies that `bin/copy.rs` writes.
 //! - [`faults`]: the fault kit.
 //! - [`survival`]: the table of candidates and faults.
 //! - [`proc`]: what Linux reports about processes.
@@ -34,6 +35,7 @@
 //! ```
 
 pub mod candidates;
+pub mod copying;
 pub mod faults;
 pub mod proc;
 pub mod survival;

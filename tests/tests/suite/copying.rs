@@ -1,54 +1,11 @@
-//! The files, copied into a project of their own with two edits: the block from `HELP` to `run` is
-//! replaced, and the macros come from a crate named `log`.
+//! The copies of the programs, and the command that writes them.
 
-use crate::pages::block;
 use crate::support::*;
 use std::sync::OnceLock;
+use tests::copying::{module, package, programs};
 
-/// The programs for which copying.md shows no `main`, and theirs.
-const MAINS: [(&str, &str); 3] = [
-    (
-        "udp-basic-server",
-        r#"fn main() -> std::io::Result<()> {
-    let socket = UdpSocket::bind("127.0.0.1:8888")?;
-    info!("listening on {}", socket.local_addr()?);
-    Server { count: 3, ..Server::new(socket) }.serve();
-    Ok(())
-}"#,
-    ),
-    (
-        "udp-basic-client",
-        r#"fn main() {
-    let server = std::env::args().nth(1).unwrap().parse().unwrap();
-    let client = Client::new(&[server]).unwrap();
-    for message in ["one", "two", "three"] {
-        println!("sent {message} to {}", client.send(message.as_bytes()).unwrap());
-    }
-}"#,
-    ),
-    (
-        "udp-threaded-client",
-        r#"fn main() {
-    let server = std::env::args().nth(1).unwrap();
-    let client = Client::new(&server, vec![server.parse().unwrap()]);
-    let messages = ["one", "two"].map(|message| Ok(message.as_bytes().to_vec()));
-    for reply in client.start(Box::new(messages.into_iter())).unwrap() {
-        println!("{}", reply.unwrap().escape_ascii());
-    }
-}"#,
-    ),
-];
-
-/// The programs for which copying.md shows a `main`, and the names of the blocks.
-const SHOWN: [(&str, &str); 5] = [
-    ("udp-echo-server", "copying: udp server"),
-    ("udp-echo-client", "copying: udp client"),
-    ("udp-threaded-server", "copying: threaded udp server"),
-    ("tcp-threaded-server", "copying: tcp server"),
-    ("tcp-threaded-client", "copying: tcp client"),
-];
-
-const LOG: &str = r#"//! Three macros with the names and the syntax of the `log` crate.
+/// A crate with the names and the syntax of `log`.
+const LOG: &str = r#"
 #[macro_export]
 macro_rules! info { ($($arg:tt)+) => { println!($($arg)+) } }
 #[macro_export]
@@ -57,25 +14,16 @@ macro_rules! warn { ($($arg:tt)+) => { eprintln!($($arg)+) } }
 macro_rules! error { ($($arg:tt)+) => { eprintln!($($arg)+) } }
 "#;
 
-/// Returns the source of a program.
-pub fn source(program: &str) -> String {
-    let (pair, side) = program.rsplit_once('-').unwrap();
-    fs::read_to_string(repository(pair).join("src").join(side).with_extension("rs")).unwrap()
+/// Returns the part of a program that is copied, with the macros of the page.
+pub fn head(program: &str) -> String {
+    tests::copying::head(program, false).unwrap()
 }
 
-/// Returns the source of a program in which `main` replaces everything from `HELP` on.
-pub fn copy(program: &str, main: &str) -> String {
-    let source = source(program);
-    let (before, _) = source.split_once("const HELP").expect("the command line comes last");
-    // Another server may be using the port that the page shows. The clients of the tests have the
-    // address as their first argument.
-    let main = match program.ends_with("client") {
-        true => main
-            .replace("nth(1) {", "nth(2) {")
-            .replace("\"localhost:8888\"", "&std::env::args().nth(1).unwrap()"),
-        false => main.replace(":8888\"", ":0\""),
-    };
-    format!("{before}{main}\n")
+/// Replaces the handler of a server.
+pub fn with_handler(source: &str, handler: &str) -> String {
+    let (before, rest) = source.split_once("    /// The function to replace.\n").unwrap();
+    let (_, after) = rest.split_once("\n    }\n").expect("the handler ends");
+    format!("{before}{handler}{after}")
 }
 
 /// Returns the path of a binary of the nested workspace, which the first call builds.
@@ -94,16 +42,51 @@ fn build() -> Result<PathBuf, String> {
     let workspace = nested();
     write_file(
         &workspace.join("Cargo.toml"),
-        "[workspace]\nresolver = \"3\"\nmembers = [\"copies\", \"handlers\", \"log\", \"recipes\"]\n\n\
-         [profile.dev]\ndebug = false\n",
+        "[workspace]\nresolver = \"3\"\nmembers = [\"members/*\"]\n\n[profile.dev]\ndebug = false\n\n\
+         [patch.crates-io]\nctrlc = { path = \"ctrlc\" }\nenv_logger = { path = \"env_logger\" }\n\
+         log = { path = \"log\" }\n",
     );
-    let package = |name: &str, dependencies: &str, sources: Vec<(String, String)>| {
-        let edition = if name == "copies" { "2021" } else { "2024" };
-        let manifest = format!(
-            "[package]\nname = \"{name}\"\nversion = \"9.8.7\"\nedition = \"{edition}\"\n\n\
+    let write =
+        |name: &str, file: &str, text: &str| write_file(&workspace.join(name).join(file), text);
+    let manifest = |name: &str, version: &str, edition: &str, dependencies: &str| {
+        let name = Path::new(name).file_name().unwrap().to_str().unwrap();
+        format!(
+            "[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"{edition}\"\n\n\
              [dependencies]\n{dependencies}\n"
-        );
-        write_file(&workspace.join(name).join("Cargo.toml"), &manifest);
+        )
+    };
+    let library = |name: &str, version: &str, source: &str| {
+        write(name, "Cargo.toml", &manifest(name, version, "2024", ""));
+        write(name, "src/lib.rs", source);
+    };
+    library("log", "0.4.99", LOG);
+    library("env_logger", "0.11.99", "pub fn init() { println!(\"initialized\"); }\n");
+    library("ctrlc", "3.99.0", crate::recipes::CTRLC);
+    let logging = "tcp-threaded-server".to_string();
+    let copies = programs().map(|program| (program.clone(), program, false));
+    for (name, program, log) in copies.chain([("logging".to_string(), logging, true)]) {
+        for (file, text) in package(&program, &name, log).unwrap() {
+            write(&format!("members/{name}"), file, &text);
+        }
+    }
+    // All programs as modules of one package of the older edition.
+    let mut main = "fn main() -> std::io::Result<()> {\n    match \"\" {\n".to_string();
+    for program in programs() {
+        let name = program.replace('-', "_");
+        write("members/modules", &format!("src/{name}.rs"), &module(&program, true).unwrap());
+        let messages = if program.ends_with("client") { ", Vec::new()" } else { "" };
+        main = format!("mod {name};\n{main}        \"{name}\" => {name}::run(\"\"{messages}),\n");
+    }
+    main += "        _ => Ok(()),\n    }\n}\n";
+    write("members/modules", "src/main.rs", &main);
+    write("members/modules", "Cargo.toml", &manifest("modules", "0.1.0", "2021", "log = \"0.4\""));
+    // In single quotes, because a path may contain backslashes.
+    let common = format!("common = {{ path = '{}' }}", repository("common").display());
+    for (name, dependencies, sources) in [
+        ("members/handlers", common.as_str(), crate::handlers::sources()),
+        ("members/recipes", "ctrlc = \"3\"", crate::recipes::sources()),
+    ] {
+        write(name, "Cargo.toml", &manifest(name, "9.8.7", "2024", dependencies));
         // Programs of an earlier run.
         for entry in fs::read_dir(workspace.join(name).join("src/bin")).into_iter().flatten() {
             let path = entry.unwrap().path();
@@ -112,22 +95,9 @@ fn build() -> Result<PathBuf, String> {
             }
         }
         for (file, source) in sources {
-            write_file(&workspace.join(name).join("src").join(file), &source);
+            write(name, &format!("src/{file}"), &source);
         }
-    };
-    let shown = SHOWN.map(|(program, marker)| (program, block(marker)));
-    let mains = MAINS.map(|(program, main)| (program, main.to_string()));
-    let copies = shown.into_iter().chain(mains).map(|(program, main)| {
-        let source = copy(program, &main).replace("use common::", "use log::");
-        assert!(!source.contains("common"), "{program}: {source}");
-        (format!("bin/{program}.rs"), source)
-    });
-    package("copies", "log = { path = '../log' }", copies.collect());
-    package("log", "", vec![("lib.rs".into(), LOG.into())]);
-    // In single quotes, because a path may contain backslashes.
-    let common = format!("common = {{ path = '{}' }}", repository("common").display());
-    package("handlers", &common, crate::handlers::sources());
-    package("recipes", "", crate::recipes::sources());
+    }
     let mut cargo = Process::spawn(cargo(&workspace).args(["build", "--quiet", "--workspace"]));
     cargo.limit = Some(Instant::now() + 10 * DEADLINE);
     match cargo.exit_code() {
@@ -136,31 +106,33 @@ fn build() -> Result<PathBuf, String> {
     }
 }
 
-/// Returns the Cargo that runs this test for the nested workspace, with warnings denied.
+/// Returns the Cargo that runs this test for another workspace, with warnings denied.
 fn cargo(workspace: &Path) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.current_dir(workspace).env("CARGO_NET_OFFLINE", "true").env("RUSTFLAGS", "-Dwarnings");
     cargo.env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_BUILD_TARGET");
     cargo.env_remove("RUST_TEST_THREADS"); // it changes what a test prints
-    cargo.env("CARGO_TARGET_DIR", workspace.join("target"));
+    cargo.env("CARGO_TARGET_DIR", nested().join("target"));
     cargo
 }
 
-/// Returns Cargo for the nested workspace once that is built.
-pub fn nested_cargo() -> Command {
+/// Runs the tests of a package of the nested workspace, and returns what they print.
+fn cargo_test(arguments: &[&str]) -> String {
     copied("");
-    cargo(&nested())
+    let mut cargo = Process::spawn(cargo(&nested()).arg("test").args(arguments));
+    assert_eq!(cargo.exit_code(), 0);
+    cargo.stdout()
 }
 
-/// Starts a server of the nested workspace that has no options.
+/// Starts a server of the nested workspace, which takes its address from the command line.
 pub fn start(name: &str) -> Server {
-    Server::listening(&mut Command::new(copied(name)))
+    Server::listening(Command::new(copied(name)).arg("127.0.0.1:0"))
 }
 
 /// Returns the sorted lines of a copied client.
-fn lines_of(client: &str, server: &Server, arguments: &[&str]) -> Vec<String> {
+fn lines_of(client: &str, server: &Server, messages: &[&str]) -> Vec<String> {
     let mut command = Command::new(copied(client));
-    command.arg(server.address().to_string()).args(arguments);
+    command.arg(server.address().to_string()).args(messages);
     let output = output_of(Process::spawn(&mut command));
     let mut lines: Vec<String> = output.lines().map(Into::into).collect();
     lines.sort_unstable();
@@ -169,38 +141,147 @@ fn lines_of(client: &str, server: &Server, arguments: &[&str]) -> Vec<String> {
 
 #[test]
 fn copied_udp_basic_sends_and_receives() {
-    let mut server = start("udp-basic-server");
-    assert_eq!(lines_of("udp-basic-client", &server, &[]).len(), 3);
-    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
-    for message in ["one", "two", "three"] {
+    let server = start("udp-basic-server");
+    let messages = ["one", "two", "three"];
+    assert_eq!(lines_of("udp-basic-client", &server, &messages).len(), 3);
+    for message in messages {
         assert!(server.wait_for(&format!("\"{message}\" from 127.0.0.1:")).is_some());
     }
 }
 
 #[test]
-fn copied_udp_echo_replies() {
-    let server = start("udp-echo-server");
-    assert_eq!(lines_of("udp-echo-client", &server, &[]), ["HELLO"]);
+fn copied_udp_programs_exchange_messages() {
+    for pair in ["udp-echo", "udp-threaded"] {
+        let server = start(&format!("{pair}-server"));
+        assert_eq!(lines_of(&format!("{pair}-client"), &server, &["a", "b"]), ["A", "B"]);
+        assert_eq!(server.stderr(), "");
+    }
 }
 
 #[test]
-fn copied_udp_threaded_replies_and_stops() {
-    let mut server = start("udp-threaded-server");
-    assert_eq!(lines_of("udp-threaded-client", &server, &[]), ["ONE", "TWO"]);
-    // Its standard input ends, and `stop` is called.
-    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+fn copied_tcp_programs_exchange_messages() {
+    let server = start("tcp-threaded-server");
+    assert_eq!(lines_of("tcp-threaded-client", &server, &["a", "b"]), ["A", "B"]);
+    let mut client = Command::new(copied("tcp-threaded-client"));
+    run(client.arg(server.address().to_string()), "from stdin").success().stdout("FROM STDIN");
+    assert_eq!(server.stderr(), "");
 }
 
 #[test]
-fn copied_tcp_threaded_responds_and_stops() {
-    let mut server = start("tcp-threaded-server");
-    assert_eq!(lines_of("tcp-threaded-client", &server, &["hello"]), ["HELLO"]);
-    assert_eq!(lines_of("tcp-threaded-client", &server, &[]), [""; 0]);
-    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+fn copies_pass_their_own_tests() {
+    let servers: Vec<String> = servers().collect();
+    let packages = servers.iter().flat_map(|name| ["--package", name]);
+    let packages = packages.chain(["--package", "modules"]).collect::<Vec<&str>>();
+    let output = cargo_test(&packages);
+    assert_eq!(output.matches("\ntest tests::").count(), 4, "{output}");
+    assert_eq!(output.matches("_server::tests::").count(), 4, "{output}");
+}
+
+#[test]
+fn logger_is_installed_first() {
+    let mut command = Command::new(copied("logging"));
+    let server = Process::spawn(command.arg("127.0.0.1:0"));
+    server.wait_for("listening on 127.0.0.1:").unwrap();
+    assert!(server.stdout().starts_with("initialized\n"));
 }
 
 #[test]
 fn version_is_that_of_copying_package() {
     let mut command = Command::new(copied("udp-echo-faulty"));
     run(command.arg("--version"), "").success().stdout("udp-echo-server 9.8.7\n");
+}
+
+/// Returns the command, to be run in an empty folder, and that folder.
+fn copy_in(folder: &str) -> (impl Fn(&[&str]) -> assert_cmd::assert::Assert, PathBuf) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("copy").join(folder);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    let current = folder.clone();
+    let copy = move |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_copy"));
+        run(command.current_dir(&current).args(arguments), "")
+    };
+    (copy, folder)
+}
+
+#[test]
+fn command_makes_package_even_in_this_workspace() {
+    let (copy, folder) = copy_in("new");
+    copy(&["tcp-threaded-server", "my-server"]).success().stderr("");
+    let [(_, manifest), (_, main)] = package("tcp-threaded-server", "my-server", false).unwrap();
+    let read = |file| fs::read_to_string(folder.join("my-server").join(file)).unwrap();
+    assert_eq!(read("src/main.rs"), main);
+    // The folder is below that of this workspace, of which it must not be taken for a member.
+    let rest = read("Cargo.toml").strip_prefix(&manifest).unwrap().to_string();
+    assert!(rest.ends_with("\n[workspace]\n"), "{rest}");
+    let mut cargo = Process::spawn(cargo(&folder.join("my-server")).arg("test"));
+    assert_eq!(cargo.exit_code(), 0);
+    assert!(cargo.stdout().contains("\ntest tests::responds_in_upper_case ... ok\n"));
+}
+
+#[test]
+fn command_leaves_membership_in_other_workspace_to_it() {
+    let (copy, folder) = copy_in("other");
+    fs::write(folder.join("Cargo.toml"), "[workspace]\nmembers = [\"*\"]\n").unwrap();
+    copy(&["udp-echo-client", "client", "--log"]).success();
+    let [(_, manifest), _] = package("udp-echo-client", "client", true).unwrap();
+    assert_eq!(fs::read_to_string(folder.join("client/Cargo.toml")).unwrap(), manifest);
+    let error = copy(&["udp-echo-client", "."]).code(2);
+    error.stderr("copy: ./Cargo.toml has no [package]: name a member; see --help\n");
+}
+
+#[test]
+fn command_adds_module_to_package() {
+    let (copy, folder) = copy_in("existing");
+    fs::write(folder.join("Cargo.toml"), "[package]\n").unwrap();
+    fs::create_dir(folder.join("src")).unwrap();
+    fs::write(folder.join("src/main.rs"), "").unwrap();
+    for side in ["server", "client"] {
+        let program = format!("udp-threaded-{side}");
+        let assert = copy(&[&program, "."]).success();
+        let output = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
+        let lines = format!("\n  mod {side};\n  {side}::run(\"127.0.0.1:8888\"");
+        assert!(output.contains(&lines), "{output}");
+        let written = fs::read_to_string(folder.join(format!("src/{side}.rs"))).unwrap();
+        assert_eq!(written, module(&program, false).unwrap());
+    }
+}
+
+#[test]
+fn command_overwrites_nothing() {
+    let (copy, folder) = copy_in("in-the-way");
+    fs::create_dir(folder.join("src")).unwrap();
+    fs::write(folder.join("src/main.rs"), "mine").unwrap();
+    let error = format!("copy: in the way: {}\n", Path::new(".").join("src/main.rs").display());
+    copy(&["udp-echo-server", "."]).code(1).stderr(error).stdout("");
+    assert!(!folder.join("Cargo.toml").exists());
+    fs::write(folder.join("Cargo.toml"), "[package]").unwrap();
+    fs::write(folder.join("src/server.rs"), "mine").unwrap();
+    copy(&["udp-echo-server", "."]).code(1).stdout("");
+    for file in ["src/main.rs", "src/server.rs"] {
+        assert_eq!(fs::read_to_string(folder.join(file)).unwrap(), "mine");
+    }
+}
+
+#[test]
+fn command_rejects_wrong_arguments() {
+    let (copy, folder) = copy_in("wrong");
+    for (arguments, error) in [
+        (&["udp-echo-server"][..], "expected a PROGRAM and a FOLDER"),
+        (&["udp-ecko-server", "x"], "unknown program \"udp-ecko-server\""),
+        (&["udp-echo", "x"], "unknown program \"udp-echo\""),
+        (&["udp-echo-server", "x", "--lgo"], "unknown option \"--lgo\""),
+        (
+            &["udp-echo-server", "2x"],
+            "the folder \"2x\": a package name begins with a letter and has only letters, digits, - and _",
+        ),
+    ] {
+        copy(arguments).code(2).stderr(format!("copy: {error}; see --help\n")).stdout("");
+    }
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+    let help = copy(&["--help"]).success();
+    for program in programs() {
+        let (pair, _) = program.rsplit_once('-').unwrap();
+        assert!(String::from_utf8_lossy(&help.get_output().stdout).contains(pair));
+    }
 }

@@ -1,7 +1,7 @@
 //! The servers with other handlers: whatever stands in `handle`, the code around it protects the
 //! server from its clients and from `handle` itself.
 
-use crate::copying::{copied, source};
+use crate::copying::copied;
 use crate::support::*;
 
 /// Servers with code before the first statement of `handle`: name, origin, code.
@@ -62,7 +62,7 @@ pub fn sources() -> Vec<(String, String)> {
     let faulty = FAULTY.iter().map(|variant| (variant, false));
     let variants = faulty.chain(REPLACED.iter().map(|variant| (variant, true)));
     let source = |[name, origin, code]: &[&'static str; 3], is_replaced| {
-        let source = source(origin);
+        let (_, source) = tests::copying::source(origin).unwrap();
         let (before, handle) = source.split_once("    fn handle(").expect("it has a handler");
         let (signature, rest) = handle.split_once(" {\n").expect("the handler has a body");
         let (body, after) = rest.split_once("\n    }\n").expect("the body ends");

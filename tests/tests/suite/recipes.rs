@@ -1,23 +1,18 @@
 //! The snippets of docs/copying.md, docs/recipes.md and docs/from-python.md, each in a copy of the
 //! program that the page names, built with warnings denied.
 
-use crate::copying::{copied, nested_cargo, start};
+use crate::copying::{copied, head, start, with_handler};
 use crate::pages::block;
 use crate::pitfalls::nesting;
 use crate::support::*;
 
-/// Returns a copy of a program with the two edits of copying.md.
-fn copy(program: &str, main: &str) -> String {
-    let macros = block("copying: macros");
-    crate::copying::copy(program, main).replace("use common::{error, info, warn};\n", &macros)
+/// Takes the place of the crate `ctrlc`: each line of standard input stands for a signal.
+pub const CTRLC: &str = "
+pub fn set_handler(mut handler: impl FnMut() + Send + 'static) -> Result<(), std::io::Error> {
+    std::thread::spawn(move || std::io::stdin().lines().for_each(|_| handler()));
+    Ok(())
 }
-
-/// Replaces the handler of a server.
-fn with_handler(source: &str, handler: &str) -> String {
-    let (before, rest) = source.split_once("    /// The function to replace.\n").unwrap();
-    let (_, after) = rest.split_once("\n    }\n").expect("the handler ends");
-    format!("{before}{handler}{after}")
-}
+";
 
 /// Inserts a block of a page into a source.
 fn insert(source: &str, after: &str, marker: &str) -> String {
@@ -64,18 +59,26 @@ let (mut buffer, request, mut response) = ([0; 1024], [0; 1024], Vec::<u8>::new(
 
 /// Returns the names and the sources of all these programs.
 pub fn sources() -> Vec<(String, String)> {
-    let tcp = copy("tcp-threaded-server", &block("copying: tcp server"));
-    let udp = copy("udp-echo-server", &block("copying: udp server"));
+    let main = block("copy: main server");
+    let tcp_head = head("tcp-threaded-server") + &main;
+    let udp_head = head("udp-echo-server") + &main;
+    let tcp = tcp_head.clone() + &block("copy: run tcp-threaded-server");
+    let udp = udp_head + &block("copy: run udp-echo-server udp-threaded-server");
     let with_tcp = |marker: &str| with_handler(&tcp, &block(marker));
-    let macros = block("copying: macros");
+    let macros = block("copy: macros std");
     let (error, _) = macros.split_once("macro_rules! warn").unwrap();
-    let quiet = error.to_string() + &block("copying: quiet macros");
+    let quiet = error.to_string() + &block("copy: macros quiet");
     let deadline = with_tcp("recipe: deadline handler") + "\n" + &block("recipe: deadline type");
     let state = insert(&tcp, "struct Server {\n", "recipe: state field");
     let state = insert(&state, "Ok(Server {\n", "recipe: state value");
-    let port = copy("tcp-threaded-server", &block("port: main"));
-    let port = insert(&port, "struct Server {\n", "port: field");
+    let port = insert(&tcp, "struct Server {\n", "port: field");
     let port = insert(&port, "Ok(Server {\n", "port: value");
+    let stop = tcp_head.clone() + &block("recipe: stop");
+    let (before, rest) = stop.split_once("    ctrlc::set_handler").unwrap();
+    let (_, after) = rest.split_once("    .map_err(io::Error::other)?;\n").unwrap();
+    let stop_at_end = format!("{before}{}{after}", block("recipe: stop at end of input"));
+    // The port of the page may be in use.
+    let with_port = |source: String| source.replace(":8888\"", ":0\"");
     // The client of the test takes the address of the server from its command line.
     let broadcast = block("recipe: broadcast")
         .replace("\"255.255.255.255:8888\"", "std::env::args().nth(1).unwrap()");
@@ -87,26 +90,23 @@ pub fn sources() -> Vec<(String, String)> {
         ("state", with_handler(&state, &block("recipe: state handler"))),
         ("port-of-python", with_handler(&port, &block("port: handler"))),
         ("quiet", tcp.replace(&macros, &quiet)),
-        ("own-test", tcp.clone() + "\n" + &block("recipe: own test")),
+        ("stop-soon", stop.replace("from_secs(10)", "from_millis(300)")),
+        ("stop", stop),
+        ("stop-at-end", stop_at_end),
         ("broadcast", broadcast),
         (
             "multicast",
             // On the interface of the test.
-            copy("udp-echo-server", &block("recipe: multicast"))
+            with_port(head("udp-echo-server") + &block("recipe: multicast"))
                 .replace("[0, 0, 0, 0]", "[127, 0, 0, 1]"),
         ),
         ("causes", causes()),
         ("nesting", nesting("pitfall: nesting", "parse(text.as_bytes())")),
         ("nesting-limited", nesting("pitfall: limited nesting", "parse(text.as_bytes(), 0)")),
-        ("two-addresses", copy("tcp-threaded-server", &block("recipe: two addresses"))),
+        ("two-addresses", with_port(head("tcp-threaded-server") + &block("recipe: two addresses"))),
     ]
     .map(|(name, source)| (format!("bin/{name}.rs"), source))
     .into()
-}
-
-#[test]
-fn front_page_shows_main_of_udp_server() {
-    assert_eq!(block("main"), block("copying: udp server"));
 }
 
 #[test]
@@ -184,12 +184,32 @@ fn workers_share_state() {
 }
 
 #[test]
-fn server_is_tested_in_its_own_process() {
-    let mut cargo = nested_cargo();
-    cargo.args(["test", "--package", "recipes", "--bin", "own-test"]);
-    let mut cargo = Process::spawn(&mut cargo);
-    assert_eq!(cargo.exit_code(), 0);
-    assert!(cargo.stdout().contains("\ntest tests::responds_in_upper_case ... ok\n"));
+fn first_signal_finishes_connections_until_limit() {
+    let mut server = start("stop");
+    assert_eq!(exchange(&tcp(server.address()), b"hello"), b"HELLO");
+    server.write(b"signal\n");
+    assert_eq!(server.exit_code(), 0);
+    let mut server = start("stop-soon");
+    let idle = tcp(server.address());
+    assert_eq!(exchange(&idle, b"hello"), b"HELLO");
+    server.write(b"signal\n");
+    assert_eq!(server.exit_code(), 1);
+}
+
+#[test]
+fn second_signal_ends_process() {
+    let mut server = start("stop");
+    let idle = tcp(server.address());
+    assert_eq!(exchange(&idle, b"hello"), b"HELLO");
+    server.write(b"signal\nsignal\n");
+    assert_eq!(server.exit_code(), 130);
+}
+
+#[test]
+fn end_of_input_stops_server() {
+    let mut server = start("stop-at-end");
+    assert_eq!(exchange(&tcp(server.address()), b"hello"), b"HELLO");
+    assert_eq!(server.exit_code(), 0);
 }
 
 #[cfg(target_os = "linux")]

@@ -1,0 +1,166 @@
+//! Copies a program into a package.
+//!
+//! ```sh
+//! cargo run --bin copy -- tcp-threaded-server ../my-server
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use tests::copying;
+
+const HELP: &str = "\
+Copies a program into a package of your own.
+
+Usage: copy [OPTIONS] PROGRAM FOLDER
+
+PROGRAM is PAIR-server or PAIR-client, where PAIR is udp-basic, udp-echo,
+tcp-threaded or udp-threaded. If FOLDER contains a package, the program becomes
+the module src/server.rs or src/client.rs. Otherwise FOLDER becomes a package,
+which is named like the folder. No file is overwritten.
+
+Options:
+  --log       log by the crates log and env_logger instead of macros
+  -h, --help  print this help
+
+Exit code: 0 if the program was copied, 1 if not, 2 for a wrong command line.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (code, text) = match run(&arguments) {
+        Ok(text) => (0, text),
+        Err((code, error)) => (code, format!("copy: {error}\n")),
+    };
+    // Either may be closed.
+    let _ = match code {
+        0 => io::stdout().write_all(text.as_bytes()),
+        _ => io::stderr().write_all(text.as_bytes()),
+    };
+    ExitCode::from(code)
+}
+
+/// Copies a program and returns what to do next; an error is an exit code and a message.
+fn run(arguments: &[String]) -> Result<String, (u8, String)> {
+    let usage = |error: String| (2, format!("{error}; see --help"));
+    let (mut operands, mut log) = (Vec::new(), false);
+    for argument in arguments {
+        match argument.as_str() {
+            "-h" | "--help" => return Ok(HELP.into()),
+            "--log" => log = true,
+            option if option.starts_with('-') => {
+                return Err(usage(format!("unknown option {option:?}")));
+            }
+            operand => operands.push(operand),
+        }
+    }
+    let [program, folder] = operands[..] else {
+        return Err(usage("expected a PROGRAM and a FOLDER".into()));
+    };
+    if !copying::programs().any(|name| name == program) {
+        return Err(usage(format!("unknown program {program:?}")));
+    }
+    let folder = Path::new(folder);
+    let manifest = folder.join("Cargo.toml");
+    if !manifest.exists() {
+        let name = package_name(folder).map_err(usage)?;
+        return new_package(program, folder, &name, log).map_err(|error| (1, error.to_string()));
+    }
+    match fs::read_to_string(&manifest) {
+        Ok(text) if text.lines().any(|line| line.trim() == "[package]") => {
+            add_module(program, folder, log).map_err(|error| (1, error.to_string()))
+        }
+        Ok(_) => Err(usage(format!("{} has no [package]: name a member", manifest.display()))),
+        Err(error) => Err((1, format!("cannot read {}: {error}", manifest.display()))),
+    }
+}
+
+/// Returns the name of a folder if a package may have it.
+fn package_name(folder: &Path) -> Result<String, String> {
+    // `.` and `..` exist and have a name of their own.
+    let resolved = if folder.file_name().is_none() { folder.canonicalize().ok() } else { None };
+    let name = resolved.as_deref().unwrap_or(folder).file_name().unwrap_or_default();
+    let name = name.to_string_lossy();
+    let is_valid = name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    let problem = "a package name begins with a letter and has only letters, digits, - and _";
+    if is_valid { Ok(name.into()) } else { Err(format!("the folder {name:?}: {problem}")) }
+}
+
+fn new_package(program: &str, folder: &Path, name: &str, log: bool) -> io::Result<String> {
+    let [(manifest, mut content), main] = copying::package(program, name, log)?;
+    if is_in_workspace(folder) {
+        content += "\n# Not a member of the workspace around it.\n[workspace]\n";
+    }
+    let mut text = create(folder, &[(manifest, content), main])?;
+    let (shown, address) = (folder.display(), "127.0.0.1:8888");
+    let log = if log { "RUST_LOG=info " } else { "" };
+    text += &format!("\nNext, in {shown}:\n");
+    if program.ends_with("client") {
+        text += &format!("  cargo run -- {address} hello\n");
+        return Ok(text + "\nThen replace `run`. docs/recipes.md has more.\n");
+    }
+    text += &format!("  {log}cargo run    # on {address}, or on the address after `--`\n");
+    text += "  cargo test   # runs the server in the process of the test\n\n";
+    text += "Then replace `handle` and adapt the test; docs/recipes.md has handlers.\n";
+    if program != "udp-basic-server" {
+        let (protocol, _) = program.split_once('-').unwrap_or_default();
+        text += "To inject faults into the server that `cargo build` makes, in this checkout:\n";
+        text += "  cargo run -p tests --bin fault-kit -- \\\n";
+        text += &format!("    {protocol} -- {shown}/target/debug/{name} \"127.0.0.1:{{port}}\"\n");
+    }
+    Ok(text)
+}
+
+/// Returns whether the nearest workspace around a folder is this one.
+fn is_in_workspace(folder: &Path) -> bool {
+    let is_root = |folder: &&Path| {
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+        manifest.lines().any(|line| line.trim() == "[workspace]")
+    };
+    let absolute = std::path::absolute(folder).unwrap_or_default();
+    let existing = absolute.ancestors().find_map(|folder| folder.canonicalize().ok());
+    let nearest = existing.as_deref().and_then(|folder| folder.ancestors().find(is_root));
+    nearest.is_some() && nearest == copying::root().canonicalize().ok().as_deref()
+}
+
+fn add_module(program: &str, folder: &Path, log: bool) -> io::Result<String> {
+    let (_, side) = program.rsplit_once('-').unwrap_or_default();
+    let file = format!("src/{side}.rs");
+    let mut text = create(folder, &[(&file, copying::module(program, log)?)])?;
+    let has_main = folder.join("src/main.rs").exists();
+    let (root, public) = if has_main { ("main.rs", "") } else { ("lib.rs", "pub ") };
+    let messages = if side == "client" { ", vec![b\"hello\".to_vec()]" } else { "" };
+    let root = folder.join("src").join(root);
+    text += &format!("\nAdd to {}, the second line inside of a function:\n", root.display());
+    text += &format!("  {public}mod {side};\n  {side}::run(\"127.0.0.1:8888\"{messages})?;\n");
+    if log {
+        text += "\nThe module needs the crate `log`: cargo add log\n";
+    }
+    if side == "server" {
+        text += "\nThen replace `handle` and adapt the test; docs/recipes.md has handlers.\n";
+    }
+    Ok(text)
+}
+
+/// Creates files in a folder, unless one of them exists, and returns a line for each.
+fn create(folder: &Path, files: &[(&str, String)]) -> io::Result<String> {
+    let paths = || files.iter().map(|(file, _)| folder.join(file));
+    let existing: Vec<String> =
+        paths().filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
+    if !existing.is_empty() {
+        return Err(io::Error::other(format!("in the way: {}", existing.join(", "))));
+    }
+    let mut lines = String::new();
+    for (path, (_, content)) in paths().zip(files) {
+        path.parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| File::create_new(&path)?.write_all(content.as_bytes()))
+            .map_err(|error| {
+                io::Error::other(format!("cannot create {}: {error}", path.display()))
+            })?;
+        lines += &format!("created {}\n", path.display());
+    }
+    Ok(lines)
+}
