@@ -11,7 +11,10 @@ use std::net::{IpAddr, Ipv4Addr};
 fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = tcp(listener.local_addr().unwrap());
-    (client, listener.accept().unwrap().0)
+    let (server, _) = listener.accept().unwrap();
+    server.set_read_timeout(Some(DEADLINE)).unwrap();
+    server.set_write_timeout(Some(DEADLINE)).unwrap();
+    (client, server)
 }
 
 /// Reads as many bytes as are expected.
