@@ -74,19 +74,21 @@ mod needs_root {
     use super::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
-    /// Returns a program for which `several` is the name of ::1 and, after it, of 127.0.0.1.
-    fn several(name: &str) -> Command {
+    /// Runs a command for which `several` is the name of ::1 and, after it, of 127.0.0.1.
+    fn several(command: &Command) -> Command {
         let hosts = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hosts");
         write_file(&hosts, "::1 several\n127.0.0.1 several\n");
-        let mut command = unshare("--mount", "mount --bind \"$0\" /etc/hosts && exec \"$@\"");
-        command.arg(hosts).arg(program(name));
-        command
+        let mut unshared = unshare("--mount", "mount --bind \"$0\" /etc/hosts && exec \"$@\"");
+        unshared.arg(hosts).arg(command.get_program()).args(command.get_args());
+        unshared
     }
 
     /// Returns the output of a client that sends to a server's port at `several`.
     fn output_of(client: &str, server: &Server, options: &[&str]) -> String {
         let address = format!("several:{}", server.address().port());
-        crate::support::output_of(Process::spawn(several(client).args(options).arg(address)))
+        crate::support::output_of(Process::spawn(
+            several(&command(client)).args(options).arg(address),
+        ))
     }
 
     /// Starts a server on 127.0.0.1, and binds the same port of ::1 to a socket that never replies.
@@ -136,24 +138,60 @@ mod needs_root {
     }
 
     #[test]
+    #[ignore = "needs root and unshare"]
+    fn client_gives_up_after_timeout_with_two_addresses() {
+        let (_server, silent) = fake_udp_server();
+        let port = silent.rsplit(':').next().unwrap();
+        let _silent = UdpSocket::bind(format!("[::1]:{port}"));
+        for client in UDP_CLIENTS {
+            let mut two = several(&command(client));
+            two.args(["--attempts=1", "--timeout=4"]).arg(format!("several:{port}"));
+            let mut two = Process::spawn(&mut two);
+            let mut one = start(client, &["--attempts=1", "--timeout=5", &silent]);
+            assert_eq!(two.exit_code(), 1);
+            assert!(one.is_running(), "{client}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root, unshare and strace"]
+    fn client_tries_second_address_after_error() {
+        let server = Server::start("udp-threaded-server", &[]);
+        for client in UDP_CLIENTS {
+            // Both sends to the first address fail, as if a firewall rejected them.
+            let mut command = several(&failing("sendto:error=EPERM:when=1..2", client));
+            command.args(["--attempts=1", "--timeout=30"]);
+            command.arg(format!("several:{}", server.address().port()));
+            assert_eq!(crate::support::output_of(Process::spawn(&mut command)), "HELLO\n");
+        }
+    }
+
+    #[test]
     #[ignore = "needs root, unshare and ip"]
     fn client_does_not_talk_to_itself() {
-        // Every second port that the kernel chooses is that of the missing server.
+        // Every second port that the kernel chooses is that of the missing server. Only
+        // udp-basic-client does not notice that it is missing.
         let script = "ip link set lo up || exit 9
             echo 40000 40001 >/proc/sys/net/ipv4/ip_local_port_range || exit 9
-            for _ in 1 2 3 4 5 6 7 8; do \"$0\" \"$@\" && exit 9; done
-            exit 0";
+            for _ in 1 2 3 4 5 6 7 8; do
+                \"$0\" \"$@\" >&2 && [ \"${0%basic-client}\" = \"$0\" ] && exit 9
+            done
+            grep '^Udp: [0-9]' /proc/net/snmp";
         for (name, options) in [
-            ("tcp-threaded-client", &[][..]),
+            ("udp-basic-client", &[][..]),
+            ("tcp-threaded-client", &[]),
             ("udp-echo-client", &["--attempts=1", "--timeout=0.01"]),
             ("udp-threaded-client", &["--attempts=1", "--timeout=0.01"]),
         ] {
             let mut command = unshare("--net", script);
-            command.arg(program(name)).arg("127.0.0.1:40000").args(options);
+            command.arg(program(name)).args(options).args(["127.0.0.1:40000", "x"]);
             let mut client = Process::spawn(&mut command);
-            // Each run fails, and no run prints its own message.
-            assert_eq!((client.exit_code(), client.stdout()), (0, String::new()), "{name}");
+            assert_eq!(client.exit_code(), 0, "{name}");
             assert_eq!(client.stderr().lines().count(), 8, "{}", client.stderr());
+            // Received, refused, errors, sent.
+            let counted = client.stdout();
+            let datagrams: Vec<&str> = counted.split(' ').skip(1).collect();
+            assert_eq!((datagrams[0], datagrams[1]), ("0", datagrams[3]), "{name}: {counted}");
         }
     }
 
@@ -206,9 +244,9 @@ mod needs_root {
         };
         let port = udp.local_addr().unwrap().port();
         for name in servers() {
-            let first = Server::listening(several(&name).arg("several:0"));
+            let first = Server::listening(several(&command(&name)).arg("several:0"));
             assert_eq!(first.address().ip(), Ipv6Addr::LOCALHOST);
-            let second = Server::listening(several(&name).arg(format!("several:{port}")));
+            let second = Server::listening(several(&command(&name)).arg(format!("several:{port}")));
             assert_eq!(second.address(), (Ipv4Addr::LOCALHOST, port).into());
         }
     }

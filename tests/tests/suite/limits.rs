@@ -134,6 +134,15 @@ mod linux {
                 assert_eq!(output_of(Process::spawn(&mut client)), "ONE\n");
             }
         }
+        let mut server = Server::start("udp-basic-server", &["--count=2"]);
+        let mut client = failing("sendto:error=ECONNREFUSED:when=1+2", "udp-basic-client");
+        let client = client.args([&server.address().to_string(), "one", "two"]);
+        let sent = output_of(Process::spawn(client));
+        assert!(
+            sent.starts_with("sent \"one\" to ") && sent.contains("\nsent \"two\" to "),
+            "{sent}"
+        );
+        assert_eq!(server.exit_code(), 0);
     }
 
     #[test]
