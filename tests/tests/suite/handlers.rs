@@ -5,11 +5,27 @@ use crate::copying::copied;
 use crate::support::*;
 
 /// Servers with code before the first statement of `handle`: name, origin, code.
-const FAULTY: [[&str; 3]; 3] = [
+const EXTENDED: [[&str; 3]; 5] = [
     ["udp-echo-faulty", "udp-echo-server", FAULTY_DATAGRAM],
     ["udp-threaded-faulty", "udp-threaded-server", FAULTY_DATAGRAM],
     ["tcp-threaded-faulty", "tcp-threaded-server", FAULTY_STREAM],
+    ["udp-threaded-stopping", "udp-threaded-server", STOPPING_DATAGRAM],
+    [
+        "tcp-threaded-stopping",
+        "tcp-threaded-server",
+        "if stream.peek(&mut [0; 5])? == 4 { self.stop(); }",
+    ],
 ];
+
+/// The first request waits until the test closes a connection.
+const STOPPING_DATAGRAM: &str = r#"
+        if let Some(address) = request.strip_prefix(b"wait for ") {
+            let address = String::from_utf8_lossy(address).into_owned();
+            std::io::Read::read(&mut std::net::TcpStream::connect(address)?, &mut [0])?;
+        } else if request == b"stop" {
+            self.stop();
+        }
+"#;
 
 /// Sending to port 0 fails, as does replying to a spoofed datagram from port 0.
 const FAULTY_DATAGRAM: &str = r#"
@@ -59,8 +75,8 @@ const TWICE: &str = "
 
 /// Returns the names and sources of all these servers.
 pub fn sources() -> Vec<(String, String)> {
-    let faulty = FAULTY.iter().map(|variant| (variant, false));
-    let variants = faulty.chain(REPLACED.iter().map(|variant| (variant, true)));
+    let extended = EXTENDED.iter().map(|variant| (variant, false));
+    let variants = extended.chain(REPLACED.iter().map(|variant| (variant, true)));
     let source = |[name, origin, code]: &[&'static str; 3], is_replaced| {
         let (_, source) = tests::copying::source(origin).unwrap();
         let (before, handle) = source.split_once("    fn handle(").expect("it has a handler");
@@ -91,7 +107,7 @@ fn panics(server: &Server) -> usize {
 
 #[test]
 fn panic_costs_datagram_but_no_worker() {
-    for [name, origin, _] in &FAULTY[..2] {
+    for [name, origin, _] in &EXTENDED[..2] {
         let mut server = start(name, &[one_worker(name), &["--count", "7"]].concat());
         let socket = udp(server.address());
         let client = socket.local_addr().unwrap();
@@ -150,7 +166,7 @@ fn panic_leaves_no_worker_busy() {
 
 #[test]
 fn quiet_server_logs_no_failed_request() {
-    for [name, origin, _] in FAULTY {
+    for [name, origin, _] in &EXTENDED[..3] {
         let mut server = start(name, &[one_worker(name), &["--count", "2", "--quiet"]].concat());
         for request in ["panic", "fail"] {
             if name.starts_with("tcp") {

@@ -18,6 +18,8 @@ mod pitfalls;
 mod recipes;
 #[cfg(target_os = "linux")]
 mod signals;
+#[cfg(target_os = "linux")]
+mod soak;
 mod stop;
 mod streams;
 mod support;

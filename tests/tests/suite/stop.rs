@@ -1,5 +1,6 @@
 //! The graceful stop of the threaded servers, which `--until-eof` starts when standard input ends.
 
+use crate::copying::copied;
 use crate::support::*;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -78,32 +79,31 @@ fn stdin_without_content_ends_at_once() {
     }
 }
 
+/// Starts a server that a request stops.
+fn start_stopping(name: &str) -> Server {
+    Server::spawn(Command::new(copied(name)).args([":0", "--workers=3"]))
+}
+
 #[test]
 fn connections_in_progress_are_finished() {
-    for workers in ["2", "8"] {
-        let mut server = start(TCP, &["--workers", workers]);
-        // With two workers, all of them are busy.
-        let streams = [tcp(server.address()), tcp(server.address())];
-        for stream in &streams {
-            assert_eq!(exchange(stream, b"before"), b"BEFORE");
-        }
-        server.close_stdin();
-        if workers == "8" {
-            // The workers that wait return, and no new connection is served.
-            wait_until("no connection is served", || {
-                let Ok(mut stream) = TcpStream::connect(server.address()) else { return true };
-                stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-                stream.write_all(b"x").unwrap();
-                !matches!(stream.read(&mut [0]), Ok(1))
-            });
-        }
-        for stream in &streams {
-            assert_eq!(exchange(stream, b"after"), b"AFTER");
-        }
-        assert!(server.is_running());
-        drop(streams);
-        assert_stops(&mut server);
+    let mut server = start_stopping("tcp-threaded-stopping");
+    let streams = [tcp(server.address()), tcp(server.address())];
+    for stream in &streams {
+        assert_eq!(exchange(stream, b"before"), b"BEFORE");
     }
+    assert_eq!(exchange(&tcp(server.address()), b"stop"), b"STOP");
+    if let Ok(mut stream) = TcpStream::connect(server.address()) {
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let _ = stream.write_all(b"x");
+        let received = stream.read(&mut [0]);
+        assert!(!matches!(received, Ok(1)), "a new connection is served");
+    }
+    for stream in &streams {
+        assert_eq!(exchange(stream, b"after"), b"AFTER");
+    }
+    assert!(server.is_running());
+    drop(streams);
+    assert_stops(&mut server);
 }
 
 #[test]
@@ -147,18 +147,28 @@ fn pending_connections_are_reset() {
 
 #[test]
 fn requests_in_progress_are_finished() {
-    let mut server = start(UDP, &["--workers", "2", "--delay", "0.3"]);
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    for _ in 0..6 {
-        socket.send_to(b"x", server.address()).unwrap();
+    let mut server = start_stopping("udp-threaded-stopping");
+    let gate = TcpListener::bind("127.0.0.1:0").unwrap();
+    let wait = format!("wait for {}", gate.local_addr().unwrap());
+    let waiting = [udp(server.address()), udp(server.address())];
+    for socket in &waiting {
+        socket.send(wait.as_bytes()).unwrap();
     }
-    assert!(server.wait_for("(worker 1)").is_some() && server.wait_for("(worker 2)").is_some());
-    // Both workers are busy, and four datagrams are waiting.
-    server.close_stdin();
-    (0..2).for_each(|_| assert_eq!(receive(&socket).0, b"X"));
+    let gates = [accept(&gate), accept(&gate)];
+    let socket = udp(server.address());
+    assert_eq!(request(&socket, b"stop"), b"STOP");
+    for _ in 0..4 {
+        let _ = socket.send(b"x");
+    }
+    assert!(server.is_running());
+    drop(gates);
+    for socket in &waiting {
+        let mut reply = [0; 64];
+        let length = retry_on_eintr(|| socket.recv(&mut reply)).expect("a reply after the stop");
+        assert_eq!(&reply[..length], wait.to_uppercase().as_bytes());
+    }
     assert_stops(&mut server);
-    assert_eq!(server.stdout().lines().count(), 3);
+    assert_eq!(server.stdout().lines().count(), 4);
     socket.set_nonblocking(true).unwrap();
     assert!(socket.recv(&mut [0; 9]).is_err());
 }

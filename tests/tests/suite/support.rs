@@ -108,18 +108,22 @@ pub fn use_all_cores() -> MutexGuard<'static, ()> {
 #[track_caller]
 pub fn request(socket: &UdpSocket, payload: &[u8]) -> Vec<u8> {
     let mut reply = vec![0; 65_535];
-    socket.send(payload).unwrap();
-    let length = retry_on_eintr(|| socket.recv(&mut reply)).unwrap();
-    reply.truncate(length);
+    let sent = socket.send(payload);
+    match sent.and_then(|_| retry_on_eintr(|| socket.recv(&mut reply))) {
+        Ok(length) => reply.truncate(length),
+        Err(error) => panic!("no reply to {} bytes from {socket:?}: {error}", payload.len()),
+    }
     reply
 }
 
 /// Sends bytes over a connection and returns the response, which is as long as they are.
 #[track_caller]
 pub fn exchange(mut stream: &TcpStream, payload: &[u8]) -> Vec<u8> {
-    stream.write_all(payload).unwrap();
     let mut response = vec![0; payload.len()];
-    stream.read_exact(&mut response).unwrap();
+    let received = stream.write_all(payload).and_then(|()| stream.read_exact(&mut response));
+    if let Err(error) = received {
+        panic!("no response to {} bytes from {stream:?}: {error}", payload.len());
+    }
     response
 }
 
@@ -166,7 +170,10 @@ pub fn response(server: SocketAddr, request: &[u8]) -> Vec<u8> {
 /// Asserts that the peer has closed its side.
 #[track_caller]
 pub fn assert_closed(mut stream: &TcpStream) {
-    assert_eq!(retry_on_eintr(|| stream.read(&mut [0])).unwrap(), 0);
+    match retry_on_eintr(|| stream.read(&mut [0])) {
+        Ok(0) => {}
+        other => panic!("not the end of {stream:?}, but {other:?}"),
+    }
 }
 
 /// Closes a connection with unread bytes, for which the kernel sends a reset.
@@ -188,21 +195,25 @@ pub fn fake_tcp_server<T: Send + 'static>(
 ) -> (String, JoinHandle<T>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    listener.set_nonblocking(true).unwrap();
-    let server = thread::spawn(move || {
-        let mut accepted = None;
-        wait_until("a client connects", || {
-            accepted = listener.accept().ok();
-            accepted.is_some()
-        });
-        let (stream, _) = accepted.unwrap();
-        stream.set_nonblocking(false).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        serve(stream)
-    });
+    let server = thread::spawn(move || serve(accept(&listener)));
     (address, server)
+}
+
+/// Waits for a connection.
+#[track_caller]
+pub fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    let mut accepted = None;
+    wait_until("a client connects", || {
+        accepted = listener.accept().ok();
+        accepted.is_some()
+    });
+    let (stream, _) = accepted.unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
 }
 
 /// A UDP socket by which the test acts as a server.
@@ -214,6 +225,7 @@ pub fn fake_udp_server() -> (UdpSocket, String) {
 }
 
 /// Receives a request and its sender's address.
+#[track_caller]
 pub fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut payload = vec![0; LARGEST];
     loop {
@@ -224,7 +236,8 @@ pub fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
             }
             // Windows reports that the client of an earlier reply has closed its socket.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}"),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => panic!("no datagram at {socket:?}: {error}"),
         }
     }
 }

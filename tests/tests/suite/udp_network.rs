@@ -27,7 +27,9 @@ fn gets_all_replies(name: &str) {
         output
     });
     // The network was as bad as it should be.
-    assert!(network.fates.iter().all(|&count| count > 150), "{:?}", network.fates);
+    let [lost, duplicated, delayed] = network.fates;
+    let fates = format!("{name}: {lost} lost, {duplicated} duplicated, {delayed} delayed");
+    assert!(network.fates.iter().all(|&count| count > 150), "{fates}");
     let (replies, expected) = (String::from_utf8(output.stdout).unwrap(), lines.to_uppercase());
     let (mut replies, mut expected): (Vec<_>, Vec<_>) =
         (replies.lines().collect(), expected.lines().collect());
