@@ -13,6 +13,10 @@
 //! the message, which suits an echo server and few others. With `-`, standard input is sent unchanged,
 //! as `nc -N` does, and the output ends when the server closes the connection.
 //!
+//! The timeout limits the connection attempts in total, but not the resolution of a name, and then
+//! each read and write. The last read begins when all bytes are in the send buffer, so a long upload
+//! over a slow network needs a long timeout.
+//!
 //! In Python: `socket.create_connection`, `sendall`, `recv`. See also: `server.rs`; `udp-threaded`.
 //!
 //! Version 0.2.0. `docs/changelog.md` lists the fixes of later versions.
@@ -139,11 +143,15 @@ impl Client {
         let result = loop {
             match io::stdin().read(&mut buffer) {
                 Ok(0) => break Ok(()),
-                Ok(length) => {
-                    if let Err(error) = (&self.stream).write_all(&buffer[..length]) {
-                        break Err(self.describe(&error));
+                Ok(length) => match (&self.stream).write_all(&buffer[..length]) {
+                    Ok(()) => {}
+                    Err(error) if is_timeout(&error) => {
+                        let cause = "it does not read, or standard output is blocked";
+                        let text = format!("timed out sending to {}: {cause}", self.server);
+                        break Err(io::Error::other(text));
                     }
-                }
+                    Err(error) => break Err(self.describe(&error)),
+                },
                 Err(error) if error.kind() == ErrorKind::Interrupted => {} // by a signal
                 Err(error) => break Err(io::Error::other(format!("standard input: {error}"))),
             }
@@ -164,7 +172,8 @@ impl Client {
                 Ok(length) => return Ok(length),
                 // SIGSTOP and SIGCONT interrupt a read that has a timeout.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The server may be waiting for the rest of the request.
+                // The server may be waiting for the rest of the request. (Windows does not guarantee
+                // that the socket still works.)
                 Err(error) if is_timeout(&error) && sending => {}
                 Err(error) => return Err(self.describe(&error)),
             }
@@ -201,7 +210,8 @@ Arguments:
                   [default: hello]
 
 Options:
-  --timeout SECS  give up after SECS seconds without progress [default: 5]
+  --timeout SECS  give up when connecting, or one read or write, takes SECS
+                  seconds [default: 5]
   -h, --help      print this help
   -V, --version   print the version
 ";

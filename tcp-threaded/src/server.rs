@@ -13,11 +13,17 @@
 //! busy, connections wait in the listener's backlog.
 //!
 //! *Before real use*:
-//! - An open connection occupies a worker until the client closes it or it is idle for too long. A
-//!   client that sends a byte now and then is never idle. Restrict who can reach the port. The
-//!   default address is loopback.
+//! - A connection occupies a worker until the client closes it, or a read or write times out. Of 256
+//!   workers (the default), the last 64 serve only clients that send something every 250 ms, so that
+//!   silent clients keep no others out. Clients that send a byte now and then, or never read, still
+//!   do, from as many connections as there are workers. Restrict who can reach the port. The default
+//!   address is loopback.
+//! - A write may time out although the client reads slowly: it continues only when about a third of
+//!   the send buffer is free. For slow clients, allow minutes.
 //! - On Linux a worker holds a file descriptor even while it waits in `accept`. Keep `--workers` well
 //!   below `ulimit -n`.
+//! - There can be 10,000 workers. A thread takes up to four memory mappings, and Linux allows a
+//!   process 65,530. A thread that starts without them, or without memory, may abort the process.
 //!
 //! In Python: `socketserver.ThreadingTCPServer`, but with a fixed number of threads. See also:
 //! `client.rs`; `udp-threaded`, for datagrams.
@@ -105,7 +111,7 @@ impl Server {
         let mut delay_ms = 1;
         while !self.stopping.load(Acquire) {
             match self.listener.accept() {
-                // Woken by `stop`, or a client that connected too late.
+                // `stop` woke this worker, or a client connected too late.
                 _ if self.stopping.load(Acquire) => break,
                 Ok(accepted) => return Some(accepted),
                 // The client reset its connection in the backlog. Linux reports that on a read.
@@ -125,8 +131,7 @@ impl Server {
 
     fn configure(&self, stream: &TcpStream, busy: usize) -> io::Result<()> {
         let mut read_timeout = self.idle_timeout;
-        // Silent clients could occupy all workers. The last quarter of the workers serves only
-        // clients that keep sending.
+        // Silent clients could occupy all workers. The last quarter serves only clients that send.
         if busy > self.workers - self.workers / 4 {
             let short = Duration::from_millis(250);
             read_timeout = Some(read_timeout.map_or(short, |timeout| timeout.min(short)));
@@ -171,13 +176,13 @@ impl Server {
         Ok(())
     }
 
-    /// Tells the server to stop. Workers finish their current connection, then `serve` returns;
-    /// connections in the backlog are reset. May be called from any thread and more than once. Where
-    /// the system has no free descriptor or, on other systems than Linux, does not connect the server
-    /// to itself, a worker keeps waiting. Then call `stop` again.
+    /// Stops the server. Workers finish their current connection, then `serve` returns; connections
+    /// in the backlog are reset. May be called from any thread and more than once. It needs a free
+    /// file descriptor. On systems other than Linux, workers keep waiting if the server cannot
+    /// connect to itself. Then call `stop` again later.
     fn stop(&self) {
         self.stopping.store(true, Release);
-        // On Linux this wakes all workers, whatever became of the address and the interface.
+        // On Linux this wakes all workers, even if the address or the interface is gone.
         #[cfg(target_os = "linux")]
         if let Ok(listener) = self.listener.try_clone() {
             let listener = TcpStream::from(std::os::fd::OwnedFd::from(listener));
@@ -208,7 +213,7 @@ Arguments:
 Options:
   --workers N          number of connections at a time, 1 to 10000
                        [default: 256]
-  --idle-timeout SECS  close a connection that makes no progress for SECS
+  --idle-timeout SECS  close a connection when a read or write waits for SECS
                        seconds; 0: never [default: 60]
   --count N            exit after N connections
   --until-eof          exit when standard input ends: Ctrl-D, or the parent
@@ -225,8 +230,6 @@ fn main() -> std::process::ExitCode {
 
 fn run(args: &common::Args) -> Result<(), common::Error> {
     let address = args.address()?;
-    // A thread takes up to four memory mappings, and Linux allows a process 65,530. A thread that
-    // starts without them aborts the process.
     let workers = args.number("--workers", 10_000)?.map_or(256, |n| n as usize);
     let idle_timeout = Some(args.seconds("--idle-timeout", 60)?).filter(|time| !time.is_zero());
     let count = args.number("--count", u64::MAX)?.unwrap_or(u64::MAX);

@@ -82,7 +82,7 @@ Sends each message as a datagram, without waiting for a reply.
 Arguments:
   ADDR           address of the server: HOST:PORT, HOST, :PORT, PORT or
                  [V6]:PORT [default: 127.0.0.1:8888]
-  MESSAGE        what to send; - stands for the lines of standard input
+  MESSAGE        what to send; a single - sends the lines of standard input
                  [default: three messages: hello, world and sdfas]
 
 Options:

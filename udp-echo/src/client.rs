@@ -11,14 +11,15 @@
 //!   (RFC 8085 section 3.1.1). A request or a reply may be lost, and either side may start first.
 //! - It connects its socket, so that the kernel drops datagrams from other addresses and reports
 //!   ICMP errors, such as that of a port on which no server is listening.
-//! - It takes a new socket, and so usually a new port, for each message. A late or duplicated reply
-//!   to an earlier message is then not taken for the current one. A client that sends so fast that
-//!   ports are reused while replies are in flight should number its requests.
+//! - It takes a new socket for each message, with a port that none of the last 4,096 had. A late or
+//!   duplicated reply to an earlier message is then not taken for the current one.
 //!
-//! The server may receive a request more than once, so serving it again must do no harm.
+//! The server may receive a request more than once, so serving it again must do no harm. To resist
+//! spoofed replies, a protocol needs a random number in each request that its reply repeats. The
+//! timeout does not include the resolution of a name.
 //!
-//! In Python: `socket.connect`, `settimeout`, `send` and `recv`. See also: `server.rs`; `udp-threaded`, whose client
-//! sends all messages at once.
+//! In Python: `socket.connect`, `settimeout`, `send` and `recv`. See also: `server.rs`;
+//! `udp-threaded`, whose client sends all messages at once.
 //!
 //! Version 0.2.0. `docs/changelog.md` lists the fixes of later versions.
 
@@ -150,7 +151,8 @@ fn receive(socket: &UdpSocket, wait: Duration, is_last: bool) -> io::Result<Opti
                 reply.truncate(length);
                 return Ok(Some(reply));
             }
-            // Unix and Windows report a timeout differently.
+            // Unix and Windows report a timeout differently. Windows does not guarantee that the
+            // socket still works.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             // SIGSTOP and SIGCONT interrupt a receive that has a timeout.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -183,7 +185,7 @@ Sends each message as a datagram and prints the reply, one message at a time.
 Arguments:
   ADDR            address of the server: HOST:PORT, HOST, :PORT, PORT or
                   [V6]:PORT [default: 127.0.0.1:8888]
-  MESSAGE         what to send; - stands for the lines of standard input
+  MESSAGE         what to send; a single - sends the lines of standard input
                   [default: hello]
 
 Options:

@@ -12,11 +12,12 @@
 //! *Before real use*:
 //! - A source address can be spoofed, and the reply goes to that address. Keep replies no longer than
 //!   requests, and restrict who can reach the port. The default address is loopback.
-//! - A datagram whose source port equals the server's own is dropped. Otherwise a spoofed one could
-//!   make two servers reply to each other forever. A client on that port is not served. Loops with
-//!   services on other ports cannot be detected here (CVE-2024-2169).
-//! - On Linux, replies to spoofed addresses on the local network stay in the send buffer while the
-//!   kernel waits for ARP. When they fill it, `send_to` blocks for up to 3 s.
+//! - A datagram whose source port equals the server's own is dropped without a log line. Otherwise
+//!   one with the spoofed address of a second server would make the two reply to each other forever.
+//!   Loops with services on other ports cannot be detected here (CVE-2024-2169).
+//! - On Linux, replies to spoofed addresses on the local network fill the send buffer while the
+//!   kernel waits for ARP, and `send_to` blocks. A few hundred spoofed datagrams per second can keep
+//!   other clients from being served for as long as they arrive.
 //! - On a host with several addresses, bind to one of them. A reply sent from `0.0.0.0` may have a
 //!   different source address from the one the request was sent to, and clients ignore it.
 //!

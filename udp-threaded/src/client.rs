@@ -183,7 +183,8 @@ fn receive(socket: &UdpSocket, wait: Duration, is_last: bool) -> io::Result<Opti
                 reply.truncate(length);
                 return Ok(Some(reply));
             }
-            // Unix and Windows report a timeout differently.
+            // Unix and Windows report a timeout differently. Windows does not guarantee that the
+            // socket still works.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             // SIGSTOP and SIGCONT interrupt a receive that has a timeout.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -217,7 +218,7 @@ the replies as they arrive.
 Arguments:
   ADDR            address of the server: HOST:PORT, HOST, :PORT, PORT or
                   [V6]:PORT [default: 127.0.0.1:8888]
-  MESSAGE         what to send; - stands for the lines of standard input
+  MESSAGE         what to send; a single - sends the lines of standard input
                   [default: hello]
 
 Options:

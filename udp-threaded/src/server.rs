@@ -16,11 +16,12 @@
 //! *Before real use*:
 //! - A source address can be spoofed, and the reply goes to that address. Keep replies no longer than
 //!   requests, and restrict who can reach the port. The default address is loopback.
-//! - A datagram whose source port equals the server's own is dropped. Otherwise a spoofed one could
-//!   make two servers reply to each other forever. A client on that port is not served. Loops with
-//!   services on other ports cannot be detected here (CVE-2024-2169).
-//! - On Linux, replies to spoofed addresses on the local network stay in the send buffer while the
-//!   kernel waits for ARP. When they fill it, `send_to` blocks for up to 3 s.
+//! - A datagram whose source port equals the server's own is dropped without a log line. Otherwise
+//!   one with the spoofed address of a second server would make the two reply to each other forever.
+//!   Loops with services on other ports cannot be detected here (CVE-2024-2169).
+//! - On Linux, replies to spoofed addresses on the local network fill the send buffer while the
+//!   kernel waits for ARP, and `send_to` blocks. A few hundred spoofed datagrams per second can keep
+//!   other clients from being served for as long as they arrive.
 //! - On a host with several addresses, bind to one of them. A reply sent from `0.0.0.0` may have a
 //!   different source address from the one the request was sent to, and clients ignore it.
 //!
@@ -105,7 +106,7 @@ impl Server {
         let mut delay_ms = 1;
         while !self.stopping.load(Acquire) {
             match self.socket.recv_from(buffer) {
-                // Woken by `stop`, or a request that arrived too late.
+                // `stop` woke this worker, or a request arrived too late.
                 _ if self.stopping.load(Acquire) => break,
                 // Spoofed: replying to our own port would start an endless loop.
                 Ok((_, client)) if client.port() == self.address.port() => continue,
@@ -133,10 +134,10 @@ impl Server {
         Ok(())
     }
 
-    /// Tells the server to stop. Workers finish their current request, then `serve` returns; requests
-    /// in the receive buffer are dropped. May be called from any thread and more than once. While the
-    /// system does not deliver datagrams to the server's own address, because the address or the
-    /// loopback interface is gone, workers keep waiting. Then call `stop` again later.
+    /// Stops the server. Workers finish their current request, then `serve` returns; requests in the
+    /// receive buffer are dropped. May be called from any thread and more than once. Workers keep
+    /// waiting if the server cannot send to itself, because its address or the loopback interface is
+    /// gone. Then call `stop` again later.
     fn stop(&self) {
         self.stopping.store(true, Release);
         // Nothing portable in std interrupts `recv_from`, but a datagram wakes one worker, which then
@@ -188,8 +189,8 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
     let socket = UdpSocket::bind(address.resolve()?.as_slice())
         .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
     let mut server = Server { delay, count, ..Server::new(socket)? };
-    // A thread takes up to four memory mappings, and Linux allows a process 65,530. A thread that
-    // starts without them aborts the process.
+    // At most 10,000: a thread takes up to four memory mappings, and Linux allows a process 65,530. A
+    // thread that starts without them aborts the process.
     if let Some(workers) = args.number("--workers", 10_000)? {
         server.workers = workers as usize;
     }
@@ -199,7 +200,7 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
         common::on_eof(move || {
             loop {
                 server.stop();
-                thread::sleep(Duration::from_secs(1)); // in case that a wake-up was lost
+                thread::sleep(Duration::from_secs(1)); // a wake-up may have been lost
             }
         })?;
     }

@@ -168,6 +168,25 @@ mod needs_root {
 
     #[test]
     #[ignore = "needs root, unshare and ip"]
+    fn tcp_client_shares_timeout_among_addresses() {
+        // No host responds to the requests for its link-layer address.
+        let script = "for n in 1 2 3; do echo 10.1.1.$n silent; done >\"$1\"
+            mount --bind \"$1\" /etc/hosts; ip link add veth type veth peer name peer
+            ip addr add 10.1.1.9/24 dev veth; ip link set veth up; ip link set peer up; exec \"$0\" --timeout=3 silent";
+        let hosts = Path::new(env!("CARGO_TARGET_TMPDIR")).join("silent-hosts");
+        let mut command = unshare("-nm", script);
+        command.arg(program("tcp-threaded-client")).arg(hosts);
+        let (mut client, started) = (Process::spawn(&mut command), Instant::now());
+        assert_eq!(client.exit_code(), 1);
+        let error = "tcp-threaded-client: cannot connect to silent:8888: ";
+        assert!(client.stderr().starts_with(error), "{}", client.stderr());
+        // Three times the timeout if each address had it for itself.
+        assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+        assert!(started.elapsed() >= Duration::from_secs(3), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    #[ignore = "needs root, unshare and ip"]
     fn client_does_not_talk_to_itself() {
         // Every second port that the kernel chooses is that of the missing server. Only
         // udp-basic-client does not notice that it is missing.

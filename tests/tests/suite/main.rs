@@ -16,6 +16,7 @@ mod mutations;
 mod pages;
 mod pitfalls;
 mod recipes;
+mod same_code;
 #[cfg(target_os = "linux")]
 mod signals;
 #[cfg(target_os = "linux")]

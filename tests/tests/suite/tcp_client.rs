@@ -119,7 +119,8 @@ fn exits_after_timeout_when_server_does_not_read() {
         let messages = if piped { vec!["-"] } else { vec![&*message; 15] };
         let arguments = [&["--timeout", "0.3", &*address][..], &messages].concat();
         let error = error(CLIENT, &arguments, request);
-        let expected = format!("{CLIENT}: timed out waiting for {address}");
+        let what = if piped { "sending to" } else { "waiting for" };
+        let expected = format!("{CLIENT}: timed out {what} {address}");
         assert!(error.starts_with(&expected), "{error}");
         drop(end);
         server.join().unwrap();
