@@ -1,11 +1,11 @@
 //! Each program is copied alone, so some code stands in more than one. It has to be the same, or a
 //! fix could be made in one of them only.
 
-use crate::copying::source;
+use tests::copying::source;
 
 /// Returns a function of a program, with the comments above it.
 fn function(program: &str, name: &str) -> String {
-    let source = source(program);
+    let (_, source) = source(program).unwrap();
     let lines: Vec<&str> = source.lines().collect();
     let is_start = |line: &&str| line.trim_start().starts_with(&format!("fn {name}("));
     let start = lines.iter().position(is_start).unwrap_or_else(|| panic!("{program}: {name}"));
