@@ -127,11 +127,11 @@ pub fn exchange(mut stream: &TcpStream, payload: &[u8]) -> Vec<u8> {
     response
 }
 
-/// Has any of the four servers serve one request; `udp-basic-server` does not reply.
+/// Sends one request to any of the servers, a whole line; `udp-basic-server` does not reply.
 #[track_caller]
 pub fn request_any(server: &str, address: SocketAddr) {
     if server.starts_with("tcp") {
-        assert_eq!(exchange(&tcp(address), b"hello"), b"HELLO");
+        assert_eq!(exchange(&tcp(address), b"hello\n"), b"HELLO\n");
     } else if server.starts_with("udp-basic") {
         udp(address).send(b"hello").unwrap();
     } else {
