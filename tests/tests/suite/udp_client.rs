@@ -219,27 +219,33 @@ fn exits_after_failure_while_stdin_is_open() {
 #[cfg(target_os = "linux")]
 #[test]
 fn accepts_reply_after_refusal() {
-    use std::net::Ipv4Addr;
     for name in UDP_CLIENTS {
-        let address = unused_address();
-        let client = start(name, &["--attempts=1", "--timeout=30", &address.to_string(), "hello"]);
-        // The client's address in the table is the one that is connected to the unused one.
-        let remote = format!(" 0100007F:{:04X} ", address.port());
-        let mut port = 0;
-        wait_until("the client has a socket", || {
-            let table = tests::proc::read("net/udp").unwrap();
-            let line = table.lines().find(|line| line.contains(&remote));
-            let Some(line) = line else { return false };
-            let local = line.split_whitespace().nth(1).unwrap().rsplit(':').next().unwrap();
-            port = u16::from_str_radix(local, 16).unwrap();
-            true
-        });
-        // The request is refused, and the server starts after that.
-        thread::sleep(Duration::from_millis(200));
-        let server = UdpSocket::bind(address).unwrap();
-        server.send_to(b"reply", (Ipv4Addr::LOCALHOST, port)).unwrap();
-        assert_eq!(output_of(client), "reply\n");
+        // Unless it is already sent to the server, the request is refused.
+        (0..100).find(|_| is_accepted_after_refusal(name)).expect("a request that is refused");
     }
+}
+
+/// Returns whether the request was refused.
+#[cfg(target_os = "linux")]
+fn is_accepted_after_refusal(name: &str) -> bool {
+    let address = unused_address();
+    let client = start(name, &["--attempts=1", "--timeout=30", &address.to_string(), "hello"]);
+    // The client's address in the table is the one that is connected to the unused one.
+    let remote = format!(" 0100007F:{:04X} ", address.port());
+    let mut port = 0;
+    wait_until("the client has a socket", || {
+        let table = tests::proc::read("net/udp").unwrap();
+        let line = table.lines().find(|line| line.contains(&remote));
+        let Some(line) = line else { return false };
+        let local = line.split_whitespace().nth(1).unwrap().rsplit(':').next().unwrap();
+        port = u16::from_str_radix(local, 16).unwrap();
+        true
+    });
+    let server = UdpSocket::bind(address).unwrap();
+    server.send_to(b"reply", ("127.0.0.1", port)).unwrap();
+    assert_eq!(output_of(client), "reply\n");
+    server.set_nonblocking(true).unwrap();
+    server.recv(&mut [0; 9]).is_err()
 }
 
 /// A late reply to an earlier message would be taken for the reply to the current one.

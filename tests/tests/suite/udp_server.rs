@@ -109,38 +109,23 @@ fn replies_to_count_datagrams_and_no_more() {
 }
 
 #[test]
-fn all_workers_share_one_count() {
-    let mut server = Server::start("udp-threaded-server", &["--workers", "8", "--count", "100"]);
-    let address = server.address();
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(move || {
-                let socket = udp(address);
-                (0..25).for_each(|_| assert_eq!(request(&socket, b"x"), b"X"));
-            });
-        }
-    });
-    assert_eq!(lines_at_exit(&mut server).len(), 100);
-}
-
-#[test]
-fn workers_delay_replies_at_same_time() {
-    let options = ["--delay", "1", "--workers", "8", "--count", "8"];
-    let mut server = Server::start("udp-threaded-server", &options);
+fn workers_serve_requests_at_same_time() {
+    let mut server = Command::new(copied("udp-threaded-stopping"));
+    let mut server = Server::spawn(server.args([":0", "--workers=8", "--count=8"]));
+    let gate = TcpListener::bind("127.0.0.1:0").unwrap();
+    let wait = format!("wait for {}", gate.local_addr().unwrap());
     let socket = udp(server.address());
-    let start = Instant::now();
-    (0..8).for_each(|_| assert_eq!(socket.send(b"x").unwrap(), 1));
-    // All eight are received before the first reply, so by eight workers.
-    for worker in 1..=8 {
-        let line = server.wait_for(&format!("(worker {worker})")).unwrap();
-        let client = socket.local_addr().unwrap();
-        assert_eq!(line, format!("\"x\" from {client} (worker {worker})"));
-    }
-    (0..8).for_each(|_| assert_eq!(receive(&socket).0, b"X"));
-    // One worker takes eight seconds, two take four.
-    let took = start.elapsed();
-    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(4), "{took:?}");
-    assert_eq!(lines_at_exit(&mut server).len(), 8);
+    let client = socket.local_addr().unwrap();
+    // Each waits until all have arrived.
+    let send = |_| assert_eq!(socket.send(wait.as_bytes()).unwrap(), wait.len());
+    (0..8).for_each(send);
+    let gates: Vec<TcpStream> = (0..8).map(|_| accept(&gate)).collect();
+    drop(gates);
+    (0..8).for_each(|_| assert_eq!(receive(&socket).0, wait.to_uppercase().as_bytes()));
+    let mut lines = lines_at_exit(&mut server);
+    lines.sort();
+    let line = |worker| format!("\"{wait}\" from {client} (worker {worker})");
+    assert_eq!(lines, (1..=8).map(line).collect::<Vec<_>>());
 }
 
 #[test]
@@ -161,14 +146,6 @@ fn more_requests_than_workers_wait_for_a_worker() {
         assert_eq!(replies, b"ABCDEFGH");
         assert!(workers_of(&lines_at_exit(&mut server)).len() <= workers as usize);
     }
-}
-
-#[test]
-fn has_two_workers_or_more_by_default() {
-    let mut server = Server::start("udp-threaded-server", &["--delay", "1", "--count", "2"]);
-    output("udp-threaded-client", &["--timeout=30", &server.address().to_string(), "a", "b"], "");
-    let lines = lines_at_exit(&mut server);
-    assert_eq!(workers_of(&lines).len(), 2, "{lines:?}");
 }
 
 /// On Linux all of 127.0.0.0/8 is local, so a test can send from the server's port number.
