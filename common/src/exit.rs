@@ -6,15 +6,6 @@ use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
 /// Why a program exits before its work is done, and with which exit code.
-///
-/// # Examples
-///
-/// ```
-/// let error = std::io::Error::from(std::io::ErrorKind::AddrInUse);
-/// let error = common::Error::failed("cannot bind 127.0.0.1:8888", &error);
-/// let text = "cannot bind 127.0.0.1:8888: address in use; is another server running?";
-/// assert_eq!(error.to_string(), text);
-/// ```
 #[derive(Debug, PartialEq, Eq)]
 pub enum Error {
     /// The program is done: it prints this text, the help or the version; or standard output was
@@ -46,11 +37,11 @@ impl Error {
                 Err(error) => Error::from(error).report(),
             },
             Error::Failed(text) => {
-                log::write_error(&text);
+                log::write_error(format_args!("{text}"));
                 ExitCode::from(1)
             }
             Error::Usage(text) => {
-                log::write_error(&format!("{text} (see --help)"));
+                log::write_error(format_args!("{text} (see --help)"));
                 ExitCode::from(2)
             }
         }

@@ -9,20 +9,16 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 static PROGRAM: OnceLock<&str> = OnceLock::new();
-static QUIET: AtomicBool = AtomicBool::new(false);
+pub(crate) static QUIET: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn set_program(name: &'static str) {
     let _ = PROGRAM.set(name);
 }
 
-pub(crate) fn set_quiet(quiet: bool) {
-    QUIET.store(quiet, Relaxed);
-}
-
 /// Logs an event as one line on standard output, unless `--quiet`.
 ///
 /// It takes the arguments of [`format!`]. Lines of several threads do not mix, and a closed stream
-/// is ignored. Of a line over 400 bytes, only the first 250 and the last 100 are kept.
+/// is ignored.
 #[macro_export]
 macro_rules! info {
     ($($arg:tt)+) => { $crate::log::info(format_args!($($arg)+)) };
@@ -35,7 +31,7 @@ macro_rules! info {
 macro_rules! warn {
     ($($arg:tt)+) => {{
         static LAST: $crate::log::Last = $crate::log::Last::new(None);
-        $crate::log::warn(&LAST, format!($($arg)+))
+        $crate::log::warn(&LAST, format_args!($($arg)+))
     }};
 }
 
@@ -45,7 +41,7 @@ macro_rules! warn {
 macro_rules! error {
     ($($arg:tt)+) => {{
         static LAST: $crate::log::Last = $crate::log::Last::new(None);
-        $crate::log::error(&LAST, format!($($arg)+))
+        $crate::log::error(&LAST, format_args!($($arg)+))
     }};
 }
 
@@ -54,19 +50,19 @@ pub type Last = Mutex<Option<(Instant, String)>>;
 
 pub fn info(line: fmt::Arguments<'_>) {
     if !QUIET.load(Relaxed) {
-        let _ = print(shorten(format!("{line}\n")).as_bytes());
+        let _ = print(format!("{line}\n").as_bytes());
     }
 }
 
-pub fn warn(last: &Last, line: String) {
-    if !QUIET.load(Relaxed) && is_due(last, &line, 0, Instant::now()) {
-        write_error(&line);
+pub fn warn(last: &Last, line: fmt::Arguments<'_>) {
+    if !QUIET.load(Relaxed) && is_due(last, &line.to_string(), 0, Instant::now()) {
+        write_error(line);
     }
 }
 
-pub fn error(last: &Last, line: String) {
-    if is_due(last, &line, 1, Instant::now()) {
-        write_error(&line);
+pub fn error(last: &Last, line: fmt::Arguments<'_>) {
+    if is_due(last, &line.to_string(), 1, Instant::now()) {
+        write_error(line);
     }
 }
 
@@ -85,20 +81,9 @@ fn is_due(last: &Last, line: &str, pause: u64, now: Instant) -> bool {
 }
 
 /// Writes `PROGRAM: LINE` to standard error. Unlike `eprintln!`, it does not panic if that is closed.
-pub(crate) fn write_error(line: &str) {
+pub(crate) fn write_error(line: fmt::Arguments<'_>) {
     let program = PROGRAM.get().unwrap_or(&"error");
-    let _ = io::stderr().write_all(shorten(format!("{program}: {line}\n")).as_bytes());
-}
-
-/// Keeps the first 250 and the last 100 bytes of a line over 400.
-fn shorten(line: String) -> String {
-    if line.len() <= 400 {
-        return line;
-    }
-    let omitted = line.len() - 350;
-    let (first, last) = (&line.as_bytes()[..250], &line.as_bytes()[line.len() - 100..]);
-    let (first, last) = (String::from_utf8_lossy(first), String::from_utf8_lossy(last));
-    format!("{first}… {omitted} bytes omitted …{last}")
+    let _ = io::stderr().write_all(format!("{program}: {line}\n").as_bytes());
 }
 
 /// Prints `listening on IP:PORT`, the first line of a server's standard output.
@@ -124,15 +109,6 @@ pub fn print(bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keeps_both_ends_of_long_line() {
-        assert_eq!(shorten("a".repeat(400)), "a".repeat(400));
-        let line = format!("{}{}{}", "a".repeat(250), "b".repeat(51), "c".repeat(100));
-        let kept = format!("{}… 51 bytes omitted …{}", "a".repeat(250), "c".repeat(100));
-        assert_eq!(shorten(line), kept);
-        assert!(shorten("é".repeat(300)).contains("… 250 bytes omitted …"));
-    }
 
     #[test]
     fn limits_repeated_lines() {

@@ -41,9 +41,9 @@ fn check_length(message: Vec<u8>, max: usize) -> io::Result<Vec<u8>> {
     if message.len() <= max {
         return Ok(message);
     }
-    let (text, length) = (message.escape_ascii(), message.len());
+    let (start, length) = (message[..250].escape_ascii(), message.len());
     let limit = format!("a datagram carries at most {max}");
-    Err(io::Error::other(format!("message \"{text}\" has {length} bytes; {limit}")))
+    Err(io::Error::other(format!("message \"{start}\" has {length} bytes; {limit}")))
 }
 
 /// Reads a line without its newline. A line of more than `max` bytes is an error.

@@ -79,7 +79,10 @@ fn malformed(name: &str, options: &[&str]) -> Vec<(Vec<String>, String)> {
         malformed.push((arguments.iter().map(ToString::to_string).collect(), error));
     };
     case(&["--bogus"], "unknown option \"--bogus\"".into());
-    case(&["::1]:80"], "ADDR \"::1]:80\": the opening bracket is missing".into());
+    case(
+        &["::1]:80"],
+        "ADDR \"::1]:80\": not an IPv6 address; with a port, write [V6]:PORT".into(),
+    );
     if name.ends_with("server") {
         case(&["127.0.0.1:0", "more"], "unexpected argument \"more\"".into());
     }
