@@ -170,6 +170,11 @@ impl Process {
         address.unwrap_or_else(|| panic!("the first line is {line:?}"))
     }
 
+    /// Returns the command that started the process, shortened.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Returns the process's id.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -41,7 +41,7 @@ pub fn command(name: &str) -> Command {
 pub fn run(command: &mut Command, input: impl AsRef<[u8]>) -> Assert {
     let mut process = Process::spawn(command);
     process.write(input.as_ref());
-    process.output().assert().append_context("command", format!("{command:?}"))
+    process.output().assert().append_context("command", process.name().to_string())
 }
 
 /// Runs an example to its end, asserts that it succeeds without an error, and returns what it printed.

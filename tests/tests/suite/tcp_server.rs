@@ -5,13 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 const SERVER: &str = "tcp-threaded-server";
 
-fn start(options: &[&str]) -> Server {
-    Server::start(SERVER, options)
-}
-
 #[test]
 fn prints_connection_reads_and_end() {
-    let mut server = start(&["--workers", "1", "--count", "1"]);
+    let mut server = Server::start(SERVER, &["--workers", "1", "--count", "1"]);
     let stream = tcp(server.address());
     let client = stream.local_addr().unwrap();
     assert_eq!(exchange(&stream, b"hello\x1b"), b"HELLO\x1b");
@@ -28,7 +24,7 @@ fn prints_connection_reads_and_end() {
 
 #[test]
 fn connection_waits_while_all_workers_are_busy() {
-    let server = start(&["--workers", "1"]);
+    let server = Server::start(SERVER, &["--workers", "1"]);
     let (one, mut two) = (tcp(server.address()), tcp(server.address()));
     assert_eq!(exchange(&one, b"first"), b"FIRST");
     two.write_all(b"second").unwrap();
@@ -45,7 +41,7 @@ fn connection_waits_while_all_workers_are_busy() {
 
 #[test]
 fn serves_count_connections_to_their_end() {
-    let mut server = start(&["--workers", "2", "--count", "3"]);
+    let mut server = Server::start(SERVER, &["--workers", "2", "--count", "3"]);
     let streams = [tcp(server.address()), tcp(server.address()), tcp(server.address())];
     let every: Vec<u8> = (0..=255).collect();
     for stream in streams {
@@ -56,7 +52,7 @@ fn serves_count_connections_to_their_end() {
 
 #[test]
 fn reset_is_one_line_and_frees_worker() {
-    let mut server = start(&["--workers", "1", "--count", "2"]);
+    let mut server = Server::start(SERVER, &["--workers", "1", "--count", "2"]);
     let mut stream = tcp(server.address());
     let client = stream.local_addr().unwrap();
     stream.write_all(b"reset").unwrap();
@@ -70,7 +66,7 @@ fn reset_is_one_line_and_frees_worker() {
 
 #[test]
 fn reads_grow_to_64_kib() {
-    let server = start(&[]);
+    let server = Server::start(SERVER, &[]);
     let mut stream = tcp(server.address());
     let mut sender = stream.try_clone().unwrap();
     let sent = thread::spawn(move || sender.write_all(&vec![b'x'; 16 << 20]));
@@ -89,7 +85,7 @@ fn reads_grow_to_64_kib() {
 #[test]
 fn serves_new_client_beside_silent_ones() {
     // Without the reserve, silent clients would occupy all workers for ten minutes.
-    let server = start(&["--workers", "64", "--idle-timeout", "600", "--quiet"]);
+    let server = Server::start(SERVER, &["--workers", "64", "--idle-timeout", "600", "--quiet"]);
     let (address, done) = (server.address(), AtomicBool::new(false));
     let early = tcp(address);
     assert_eq!(exchange(&early, b"early"), b"EARLY");
@@ -122,7 +118,8 @@ fn serves_new_client_beside_silent_ones() {
 
 #[test]
 fn fewer_than_4_workers_keep_idle_timeout() {
-    let mut server = start(&["--workers", "3", "--idle-timeout", "600", "--count", "3"]);
+    let mut server =
+        Server::start(SERVER, &["--workers", "3", "--idle-timeout", "600", "--count", "3"]);
     let clients: Vec<TcpStream> = (0..3).map(|_| tcp(server.address())).collect();
     clients.iter().for_each(|client| assert_eq!(exchange(client, b"before"), b"BEFORE"));
     thread::sleep(Duration::from_millis(600)); // what is tested: nothing happens
@@ -133,7 +130,7 @@ fn fewer_than_4_workers_keep_idle_timeout() {
 
 #[test]
 fn reports_when_last_worker_is_busy() {
-    let server = start(&["--workers", "4", "--quiet"]);
+    let server = Server::start(SERVER, &["--workers", "4", "--quiet"]);
     let _clients: Vec<TcpStream> = (0..4).map(|_| tcp(server.address())).collect();
     let line = format!("{SERVER}: all 4 workers are busy: new connections wait");
     assert_eq!(server.wait_for_error(""), Some(line));
