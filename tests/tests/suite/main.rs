@@ -12,6 +12,7 @@ mod handlers;
 mod interop;
 mod limits;
 mod load;
+#[cfg(target_os = "linux")]
 mod mutations;
 mod pages;
 mod pitfalls;

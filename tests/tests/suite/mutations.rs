@@ -133,6 +133,7 @@ fn every_mutation_fails_its_tests() {
             }
         }
         fs::write(&path, original).unwrap();
+        kill_programs_in(&folder);
     }
     assert_eq!(survived, [""; 0]);
 }
@@ -185,6 +186,18 @@ fn failures(folder: &Path, tests: &[&String]) -> Vec<String> {
         }
     }
     failed
+}
+
+/// Kills what a test that failed has left behind, such as a server that spins.
+fn kill_programs_in(folder: &Path) {
+    for process in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+        let program = fs::read_link(process.path().join("exe")).unwrap_or_default();
+        if program.starts_with(folder) {
+            let kill = format!("kill -KILL {}", process.file_name().to_string_lossy());
+            // An error means that it has exited by itself.
+            Process::spawn(Command::new("sh").args(["-c", &kill])).exit_code();
+        }
+    }
 }
 
 fn cargo(folder: &Path) -> Command {
