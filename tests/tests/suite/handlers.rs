@@ -197,7 +197,7 @@ fn handler_gets_timeouts_and_nodelay() {
 fn silent_client_blocks_no_handler() {
     // One waits for the end of the request, the other writes forever to a client that never reads.
     for name in ["tcp-threaded-reading", "tcp-threaded-writing"] {
-        let options = ["--workers", "1", "--idle-timeout", "0.2", "--count", "2"];
+        let options = ["--workers", "1", "--idle-timeout", "1", "--count", "2"];
         let mut server = start(name, &options);
         let silent = tcp(server.address());
         let line = format!("tcp-threaded-server: {}: timed out: ", silent.local_addr().unwrap());

@@ -124,7 +124,7 @@ mod linux {
             // ICMP code 8 of type 3.
             ("recvfrom:error=ENONET:when=1", "1", "30"),
             // The table of a firewall is full; there is no route yet. Both pass.
-            ("sendto:error=EPERM:when=1..2", "2", "0.2"),
+            ("sendto:error=EPERM:when=1..2", "2", "1"),
             ("connect:error=ENETUNREACH:when=1", "9", "0.1"),
         ] {
             for name in UDP_CLIENTS {

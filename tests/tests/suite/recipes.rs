@@ -86,7 +86,7 @@ pub fn sources() -> Vec<(String, String)> {
         ("reversing", with_handler(&udp, &block("copying: handler"))),
         ("lines", with_tcp("recipe: lines")),
         ("length-prefix", with_tcp("recipe: length prefix")),
-        ("deadline", deadline.replace("from_secs(5)", "from_millis(500)")),
+        ("deadline", deadline.replace("from_secs(5)", "from_millis(1_500)")),
         ("state", with_handler(&state, &block("recipe: state handler"))),
         ("port-of-python", with_handler(&port, &block("port: handler"))),
         ("quiet", tcp.replace(&macros, &quiet)),
@@ -169,7 +169,7 @@ fn deadline_ends_request_of_one_byte_at_a_time() {
         assert!(start.elapsed() < DEADLINE);
         thread::sleep(Duration::from_millis(10));
     }
-    assert!(start.elapsed() >= Duration::from_millis(500));
+    assert!(start.elapsed() >= Duration::from_millis(1_500));
     assert!(server.wait_for_error(&line(&stream)).is_some());
     let silent = tcp(server.address());
     assert!(server.wait_for_error(&line(&silent)).is_some());

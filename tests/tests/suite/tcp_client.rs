@@ -144,10 +144,10 @@ fn exits_after_whole_response_with_both_sides_open() {
 #[test]
 fn stdin_may_be_idle_for_longer_than_timeout() {
     let mut server = Server::start(SERVER, &["--count", "1"]);
-    let mut client = start(CLIENT, &["--timeout", "0.3", &server.address().to_string(), "-"]);
+    let mut client = start(CLIENT, &["--timeout", "1", &server.address().to_string(), "-"]);
     client.write(b"one\n");
     assert_eq!(client.wait_for("ONE").as_deref(), Some("ONE"));
-    thread::sleep(Duration::from_millis(600)); // what is tested: nothing happens
+    thread::sleep(Duration::from_millis(1_500)); // what is tested: nothing happens
     client.write(b"two\n");
     assert_eq!(client.wait_for("TWO").as_deref(), Some("TWO"));
     assert_eq!(output_of(client), "ONE\nTWO\n");
