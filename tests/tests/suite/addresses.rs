@@ -216,6 +216,19 @@ mod needs_root {
 
     #[test]
     #[ignore = "needs root, unshare and ip"]
+    fn udp_client_exits_if_only_free_port_is_servers() {
+        let script = "ip link set lo up || exit 9
+            echo 40000 40000 >/proc/sys/net/ipv4/ip_local_port_range || exit 9; exec \"$0\" :40000";
+        for name in ["udp-basic-client", UDP_CLIENTS[0], UDP_CLIENTS[1]] {
+            let mut client = Process::spawn(unshare("--net", script).arg(program(name)));
+            assert_eq!(client.exit_code(), 1, "{name}");
+            let error = "cannot send to 127.0.0.1:40000: Address already in use (os error 98)";
+            assert_eq!(client.stderr(), format!("{name}: {error}\n"));
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root, unshare and ip"]
     fn client_runs_out_of_ports() {
         // The client closes each connection first, and then its port cannot be used for a minute.
         let script = "ip link set lo up && cd /proc/sys/net/ipv4 || exit 9
