@@ -117,7 +117,7 @@ fn cargo(workspace: &Path) -> Command {
 }
 
 /// Runs the tests of a package of the nested workspace, and returns what they print.
-fn cargo_test(arguments: &[&str]) -> String {
+pub fn cargo_test(arguments: &[&str]) -> String {
     copied("");
     let mut cargo = Process::spawn(cargo(&nested()).arg("test").args(arguments));
     assert_eq!(cargo.exit_code(), 0);
@@ -173,8 +173,9 @@ fn copies_pass_their_own_tests() {
     let packages = servers.iter().flat_map(|name| ["--package", name]);
     let packages = packages.chain(["--package", "modules"]).collect::<Vec<&str>>();
     let output = cargo_test(&packages);
-    assert_eq!(output.matches("\ntest tests::").count(), 4, "{output}");
-    assert_eq!(output.matches("_server::tests::").count(), 4, "{output}");
+    // One of each server, and the same ones as modules.
+    assert_eq!(output.matches(" 1 passed;").count(), 4, "{output}");
+    assert_eq!(output.matches(" 4 passed;").count(), 1, "{output}");
 }
 
 #[test]
@@ -216,7 +217,7 @@ fn command_makes_package_even_in_this_workspace() {
     assert!(rest.ends_with("\n[workspace]\n"), "{rest}");
     let mut cargo = Process::spawn(cargo(&folder.join("my-server")).arg("test"));
     assert_eq!(cargo.exit_code(), 0);
-    assert!(cargo.stdout().contains("\ntest tests::responds_in_upper_case ... ok\n"));
+    assert!(cargo.stdout().contains(" 1 passed;"));
 }
 
 #[test]

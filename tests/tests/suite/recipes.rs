@@ -1,10 +1,11 @@
 //! The snippets of docs/copying.md, docs/recipes.md and docs/from-python.md, each in a copy of the
 //! program that the page names, built with warnings denied.
 
-use crate::copying::{copied, head, start, with_handler};
+use crate::copying::{cargo_test, copied, head, start, with_handler};
 use crate::pages::block;
 use crate::pitfalls::nesting;
 use crate::support::*;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Takes the place of the crate `ctrlc`: each line of standard input stands for a signal.
 pub const CTRLC: &str = "
@@ -19,6 +20,31 @@ fn insert(source: &str, after: &str, marker: &str) -> String {
     let (before, rest) = source.split_once(after).unwrap();
     [before, after, &block(marker), rest].concat()
 }
+
+/// Adds the field of a recipe, whose first value is the default.
+fn with_field(source: &str, recipe: &str) -> String {
+    let field = block(&format!("recipe: {recipe} field"));
+    let (name, _) = field.split_once(':').unwrap();
+    let source = source.replace("struct Server {\n", &format!("struct Server {{\n{field}"));
+    source.replace("Ok(Server {\n", &format!("Ok(Server {{\n        {name}: Default::default(),\n"))
+}
+
+/// Calls the function of a recipe.
+const CONNECT: &str = r#"
+use std::io;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+fn main() -> io::Result<()> {
+    let addresses = std::env::args().skip(1).map(|address| address.parse().unwrap());
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    let (timeout, start) = (Duration::from_secs(4), Instant::now());
+    let stream = connect(&addresses[..], timeout)?;
+    assert!(start.elapsed() < timeout);
+    println!("{} {:?}", stream.peer_addr()?, stream.read_timeout()?);
+    Ok(())
+}
+"#;
 
 /// Returns the code of pitfalls.md that causes them, which compiles: no compiler prevents it.
 fn causes() -> String {
@@ -69,8 +95,21 @@ pub fn sources() -> Vec<(String, String)> {
     let (error, _) = macros.split_once("macro_rules! warn").unwrap();
     let quiet = error.to_string() + &block("copy: macros quiet");
     let deadline = with_tcp("recipe: deadline handler") + "\n" + &block("recipe: deadline type");
-    let state = insert(&tcp, "struct Server {\n", "recipe: state field");
-    let state = insert(&state, "Ok(Server {\n", "recipe: state value");
+    let deadline = deadline.replace("workers: 256", "workers: 4");
+    let state = with_handler(&with_field(&tcp, "state"), &block("recipe: state handler"));
+    let tested = tcp.clone() + "\n" + &block("copy: test tcp-threaded-server");
+    let key_value = with_field(&tested, "key-value")
+        .replace("b\"hello\"", "b\"set color green\\nget color\\n\"")
+        .replace("b\"HELLO\"", "b\"ok\\n= green\\n\"");
+    let key_value = with_handler(&key_value, &block("recipe: key-value handler"));
+    let chat = with_field(&tcp, "chat") + &block("recipe: chat type") + &block("recipe: on drop");
+    let chat = with_handler(&chat, &block("recipe: chat handler"));
+    let before_handler = |name: &str| {
+        let source = with_field(&tcp, name) + &block("recipe: on drop");
+        let handler = block(&format!("recipe: {name} handler"));
+        let renamed = format!("{handler}\n    fn respond(");
+        source.replace("    /// The function to replace.\n    fn handle(", &renamed)
+    };
     let port = insert(&tcp, "struct Server {\n", "port: field");
     let port = insert(&port, "Ok(Server {\n", "port: value");
     let stop = tcp_head.clone() + &block("recipe: stop");
@@ -86,8 +125,13 @@ pub fn sources() -> Vec<(String, String)> {
         ("reversing", with_handler(&udp, &block("copying: handler"))),
         ("lines", with_tcp("recipe: lines")),
         ("length-prefix", with_tcp("recipe: length prefix")),
-        ("deadline", deadline.replace("from_secs(5)", "from_millis(1_500)")),
-        ("state", with_handler(&state, &block("recipe: state handler"))),
+        ("deadline", deadline.replace("from_secs(5)", "from_secs(2)")),
+        ("state", state),
+        ("key-value", key_value),
+        ("chat", chat),
+        ("limit", before_handler("limit")),
+        ("hostile", before_handler("hostile").replace("workers: 256", "workers: 8")),
+        ("connect", CONNECT.to_string() + &block("recipe: connect")),
         ("port-of-python", with_handler(&port, &block("port: handler"))),
         ("quiet", tcp.replace(&macros, &quiet)),
         ("stop-soon", stop.replace("from_secs(10)", "from_millis(300)")),
@@ -154,6 +198,8 @@ fn prefixed_messages_are_separated_by_length() {
     assert!(server.wait_for_error("the message is too long").is_some());
     assert_eq!(response(server.address(), b"\0\0\0\x05hell"), b"");
     assert!(server.wait_for_error("failed to fill whole buffer").is_some());
+    assert_eq!(response(server.address(), b"\0\0"), b"");
+    assert!(server.wait_for_error("the prefix is incomplete").is_some());
 }
 
 #[test]
@@ -169,10 +215,145 @@ fn deadline_ends_request_of_one_byte_at_a_time() {
         assert!(start.elapsed() < DEADLINE);
         thread::sleep(Duration::from_millis(10));
     }
-    assert!(start.elapsed() >= Duration::from_millis(1_500));
     assert!(server.wait_for_error(&line(&stream)).is_some());
-    let silent = tcp(server.address());
-    assert!(server.wait_for_error(&line(&silent)).is_some());
+    assert_eq!(response(server.address(), b"incomplete"), b"");
+    assert!(server.wait_for_error("the line is too long or incomplete").is_some());
+    // The shorter read timeout of the last worker remains.
+    let connect = |_| {
+        let silent = tcp(server.address());
+        server.wait_for(&format!("{} connected", silent.local_addr().unwrap())).unwrap();
+        silent
+    };
+    let silent: Vec<TcpStream> = (0..4).map(connect).collect();
+    assert!(server.wait_for_error(&line(&silent[3])).is_some());
+    assert!(!server.stderr().contains(&line(&silent[0])));
+}
+
+#[test]
+fn values_are_stored_by_key() {
+    let server = start("key-value");
+    let mut stream = tcp(server.address());
+    for (command, expected) in [
+        ("get a", "missing"),
+        ("set a 1", "ok"),
+        ("set a 2", "ok"),
+        ("get a", "= 2"),
+        ("get", "error: expected get KEY, set KEY VALUE or delete KEY"),
+        ("delete a", "ok"),
+        ("delete a", "missing"),
+    ] {
+        writeln!(stream, "{command}").unwrap();
+        let mut response = vec![0; expected.len() + 1];
+        stream.read_exact(&mut response).unwrap();
+        assert_eq!(response, format!("{expected}\n").as_bytes());
+    }
+    // The number of values is limited; one that exists can be changed.
+    let sets: String = (0..10_001).map(|n| format!("set {n} x\n")).collect();
+    let responses = String::from_utf8(exchange_all(server.address(), &sets)).unwrap();
+    assert!(responses == "ok\n".repeat(10_000) + "full\n");
+    assert_eq!(exchange_all(server.address(), "set 1 y\nget 1\n"), b"ok\n= y\n");
+    assert!(cargo_test(&["--package", "recipes", "--bin", "key-value"]).contains(" 1 passed;"));
+}
+
+/// Sends on a thread of its own while it receives.
+fn exchange_all(server: SocketAddr, request: &str) -> Vec<u8> {
+    let (stream, mut received) = (tcp(server), Vec::new());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            (&stream).write_all(request.as_bytes()).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+        });
+        (&stream).read_to_end(&mut received).unwrap();
+    });
+    received
+}
+
+#[test]
+fn member_that_does_not_read_blocks_no_other() {
+    let server = start("chat");
+    let (_silent, mut sender, mut receiver) =
+        (tcp(server.address()), tcp(server.address()), tcp(server.address()));
+    let name = sender.local_addr().unwrap();
+    // More than the buffers and the channel of the silent member hold. The first message may arrive
+    // before the receiver has entered.
+    let line = "x".repeat(4_000);
+    let expected = format!("{name}: {line}\n");
+    let mut message = vec![0; expected.len()];
+    receiver.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    wait_until("the receiver is a member", || {
+        writeln!(sender, "{line}").unwrap();
+        receiver.read(&mut message[..1]).is_ok()
+    });
+    receiver.set_read_timeout(Some(DEADLINE)).unwrap();
+    receiver.read_exact(&mut message[1..]).unwrap();
+    for _ in 0..4_000 {
+        writeln!(sender, "{line}").unwrap();
+        receiver.read_exact(&mut message).unwrap();
+        assert_eq!(message, expected.as_bytes());
+    }
+    // The worker of a member that leaves is free again.
+    sender.shutdown(Shutdown::Write).unwrap();
+    assert_closed(&sender);
+    assert!(!server.stderr().contains(&name.to_string()));
+}
+
+#[test]
+fn client_has_limited_number_of_connections() {
+    let server = start("limit");
+    let mut open: Vec<TcpStream> = (0..8).map(|_| tcp(server.address())).collect();
+    for stream in &open {
+        assert_eq!(exchange(stream, b"hello"), b"HELLO");
+    }
+    let ninth = tcp(server.address());
+    assert_eq!(read_to_end(&ninth), b"");
+    assert!(server.wait_for_error("too many connections of this client").is_some());
+    let closed = open.pop().unwrap();
+    let line = format!("{} closed after 5 bytes", closed.local_addr().unwrap());
+    drop(closed);
+    server.wait_for(&line).unwrap();
+    wait_until("there is room for another connection", || {
+        let mut stream = tcp(server.address());
+        stream.write_all(b"hello").is_ok() && stream.read(&mut [0]).is_ok_and(|length| length == 1)
+    });
+}
+
+#[test]
+fn clients_that_send_now_and_then_keep_no_other_out() {
+    let server = start("hostile");
+    let stop = AtomicBool::new(false);
+    let hostile: Vec<TcpStream> = (0..24).map(|_| tcp(server.address())).collect();
+    let served = thread::scope(|scope| {
+        // Each sends a byte more often than any timeout.
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                hostile.iter().for_each(|mut stream| drop(stream.write(b"x")));
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let mut honest = tcp(server.address());
+        let served = honest.write_all(b"hello").and_then(|()| honest.read(&mut [0]));
+        stop.store(true, Relaxed);
+        served
+    });
+    assert_eq!(served.unwrap(), 1);
+}
+
+/// On Linux, a full backlog drops further connections.
+#[cfg(target_os = "linux")]
+#[test]
+fn connect_leaves_time_for_next_address() {
+    let full = TcpListener::bind("127.0.0.1:0").unwrap();
+    let full = full.local_addr().map(|address| (full, address)).unwrap();
+    let connect = |_| TcpStream::connect_timeout(&full.1, Duration::from_millis(200)).ok();
+    let backlog: Vec<TcpStream> = (0..1_000).map_while(connect).collect();
+    assert!(backlog.len() < 1_000);
+    let server = Server::start("tcp-threaded-server", &[]);
+    let mut client = Command::new(copied("connect"));
+    client.args([full.1, unused_address(), server.address()].map(|address| address.to_string()));
+    run(&mut client, "").success().stdout(format!("{} Some(4s)\n", server.address()));
+    let mut client = Command::new(copied("connect"));
+    let assert = run(client.arg(full.1.to_string()), "").code(1);
+    assert!(String::from_utf8_lossy(&assert.get_output().stderr).contains("TimedOut"));
 }
 
 #[test]
