@@ -193,11 +193,9 @@ fn version_is_that_of_copying_package() {
 }
 
 /// Returns the command, to be run in an empty folder, and that folder.
-fn copy_in(folder: &str) -> (impl Fn(&[&str]) -> assert_cmd::assert::Assert, PathBuf) {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("copy").join(folder);
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).unwrap();
-    let current = folder.clone();
+fn copy_in(folder: &str) -> (impl Fn(&[&str]) -> assert_cmd::assert::Assert, Folder) {
+    let folder = Folder::new(folder);
+    let current = folder.0.clone();
     let copy = move |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_copy"));
         run(command.current_dir(&current).args(arguments), "")
@@ -210,12 +208,12 @@ fn command_makes_package_even_in_this_workspace() {
     let (copy, folder) = copy_in("new");
     copy(&["tcp-threaded-server", "my-server"]).success().stderr("");
     let [(_, manifest), (_, main)] = package("tcp-threaded-server", "my-server", false).unwrap();
-    let read = |file| fs::read_to_string(folder.join("my-server").join(file)).unwrap();
+    let read = |file| fs::read_to_string(folder.0.join("my-server").join(file)).unwrap();
     assert_eq!(read("src/main.rs"), main);
     // The folder is below that of this workspace, of which it must not be taken for a member.
     let rest = read("Cargo.toml").strip_prefix(&manifest).unwrap().to_string();
     assert!(rest.ends_with("\n[workspace]\n"), "{rest}");
-    let mut cargo = Process::spawn(cargo(&folder.join("my-server")).arg("test"));
+    let mut cargo = Process::spawn(cargo(&folder.0.join("my-server")).arg("test"));
     assert_eq!(cargo.exit_code(), 0);
     assert!(cargo.stdout().contains(" 1 passed;"));
 }
@@ -223,10 +221,10 @@ fn command_makes_package_even_in_this_workspace() {
 #[test]
 fn command_leaves_membership_in_other_workspace_to_it() {
     let (copy, folder) = copy_in("other");
-    fs::write(folder.join("Cargo.toml"), "[workspace]\nmembers = [\"*\"]\n").unwrap();
+    fs::write(folder.0.join("Cargo.toml"), "[workspace]\nmembers = [\"*\"]\n").unwrap();
     copy(&["udp-echo-client", "client", "--log"]).success();
     let [(_, manifest), _] = package("udp-echo-client", "client", true).unwrap();
-    assert_eq!(fs::read_to_string(folder.join("client/Cargo.toml")).unwrap(), manifest);
+    assert_eq!(fs::read_to_string(folder.0.join("client/Cargo.toml")).unwrap(), manifest);
     let error = copy(&["udp-echo-client", "."]).code(2);
     error.stderr("copy: ./Cargo.toml has no [package]: name a member; see --help\n");
 }
@@ -234,16 +232,16 @@ fn command_leaves_membership_in_other_workspace_to_it() {
 #[test]
 fn command_adds_module_to_package() {
     let (copy, folder) = copy_in("existing");
-    fs::write(folder.join("Cargo.toml"), "[package]\n").unwrap();
-    fs::create_dir(folder.join("src")).unwrap();
-    fs::write(folder.join("src/main.rs"), "").unwrap();
+    fs::write(folder.0.join("Cargo.toml"), "[package]\n").unwrap();
+    fs::create_dir(folder.0.join("src")).unwrap();
+    fs::write(folder.0.join("src/main.rs"), "").unwrap();
     for side in ["server", "client"] {
         let program = format!("udp-threaded-{side}");
         let assert = copy(&[&program, "."]).success();
         let output = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
         let lines = format!("\n  mod {side};\n  {side}::run(\"127.0.0.1:8888\"");
         assert!(output.contains(&lines), "{output}");
-        let written = fs::read_to_string(folder.join(format!("src/{side}.rs"))).unwrap();
+        let written = fs::read_to_string(folder.0.join(format!("src/{side}.rs"))).unwrap();
         assert_eq!(written, module(&program, false).unwrap());
     }
 }
@@ -251,16 +249,16 @@ fn command_adds_module_to_package() {
 #[test]
 fn command_overwrites_nothing() {
     let (copy, folder) = copy_in("in-the-way");
-    fs::create_dir(folder.join("src")).unwrap();
-    fs::write(folder.join("src/main.rs"), "mine").unwrap();
+    fs::create_dir(folder.0.join("src")).unwrap();
+    fs::write(folder.0.join("src/main.rs"), "mine").unwrap();
     let error = format!("copy: in the way: {}\n", Path::new(".").join("src/main.rs").display());
     copy(&["udp-echo-server", "."]).code(1).stderr(error).stdout("");
-    assert!(!folder.join("Cargo.toml").exists());
-    fs::write(folder.join("Cargo.toml"), "[package]").unwrap();
-    fs::write(folder.join("src/server.rs"), "mine").unwrap();
+    assert!(!folder.0.join("Cargo.toml").exists());
+    fs::write(folder.0.join("Cargo.toml"), "[package]").unwrap();
+    fs::write(folder.0.join("src/server.rs"), "mine").unwrap();
     copy(&["udp-echo-server", "."]).code(1).stdout("");
     for file in ["src/main.rs", "src/server.rs"] {
-        assert_eq!(fs::read_to_string(folder.join(file)).unwrap(), "mine");
+        assert_eq!(fs::read_to_string(folder.0.join(file)).unwrap(), "mine");
     }
 }
 
@@ -279,7 +277,7 @@ fn command_rejects_wrong_arguments() {
     ] {
         copy(arguments).code(2).stderr(format!("copy: {error}; see --help\n")).stdout("");
     }
-    assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
     let help = copy(&["--help"]).success();
     for program in programs() {
         let (pair, _) = program.rsplit_once('-').unwrap();

@@ -16,16 +16,14 @@ fn nginx_balances_over_restart_of_server() {
     if module.exists() {
         configuration.insert_str(0, &format!("load_module {};\n", module.display()));
     }
-    // Not in the target directory: another run of the tests may be in this checkout.
-    let directory = env::temp_dir().join(format!("nginx-{}", std::process::id()));
-    fs::create_dir_all(&directory).unwrap();
-    fs::write(directory.join("nginx.conf"), configuration).unwrap();
+    let directory = Folder::new("nginx");
+    fs::write(directory.0.join("nginx.conf"), configuration).unwrap();
 
     let tcp = |address: &str| Server::start_at("tcp-threaded-server", address, &[]);
     let udp = |address: &str| Server::start_at("udp-threaded-server", address, &[]);
     let (tcp_one, tcp_two, udp_one, udp_two) = (tcp(&one), tcp(&two), udp(&one), udp(&two));
     let mut nginx = Command::new("nginx");
-    nginx.args(["-c", "nginx.conf", "-e", "stderr", "-g", "daemon off;", "-p"]).arg(&directory);
+    nginx.args(["-c", "nginx.conf", "-e", "stderr", "-g", "daemon off;", "-p"]).arg(&directory.0);
     let nginx = QuitOnDrop(Process::spawn(&mut nginx));
     wait_until("nginx listens", || TcpStream::connect(&front).is_ok());
 
@@ -52,7 +50,6 @@ fn nginx_balances_over_restart_of_server() {
         is_used(&tcp_one) && is_used(&udp_one)
     });
     drop(nginx);
-    fs::remove_dir_all(directory).unwrap();
 }
 
 /// An nginx that exits with its worker processes, which it would leave behind if it were killed.
