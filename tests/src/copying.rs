@@ -38,8 +38,12 @@ pub fn source(program: &str) -> io::Result<(String, String)> {
     Ok((path, source))
 }
 
-/// Returns the code of the page that follows a marker with this kind and word.
-fn block(kind: &str, word: &str) -> io::Result<String> {
+/// Returns the code of the pages that follows a marker with this kind and word.
+///
+/// # Errors
+///
+/// There is none, or a page cannot be read.
+pub fn block(kind: &str, word: &str) -> io::Result<String> {
     let pages = read("docs/copying.md")? + &read("docs/recipes.md")?;
     let code = pages.split("<!-- copy: ").skip(1).find_map(|rest| {
         let (marker, rest) = rest.split_once(" -->\n```rust\n")?;

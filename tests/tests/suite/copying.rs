@@ -174,8 +174,9 @@ fn copies_pass_their_own_tests() {
     let packages = packages.chain(["--package", "modules"]).collect::<Vec<&str>>();
     let output = cargo_test(&packages);
     // One of each server, and the same ones as modules.
-    assert_eq!(output.matches(" 1 passed;").count(), 4, "{output}");
-    assert_eq!(output.matches(" 4 passed;").count(), 1, "{output}");
+    let count = servers.len();
+    assert_eq!(output.matches(" 1 passed;").count(), count, "{output}");
+    assert_eq!(output.matches(&format!(" {count} passed;")).count(), 1, "{output}");
 }
 
 #[test]

@@ -89,7 +89,7 @@ pub fn sources() -> Vec<(String, String)> {
     let tcp_head = head("tcp-threaded-server") + &main;
     let udp_head = head("udp-echo-server") + &main;
     let tcp = tcp_head.clone() + &block("copy: run tcp-threaded-server");
-    let udp = udp_head + &block("copy: run udp-echo-server udp-threaded-server");
+    let udp = udp_head + &tests::copying::block("run", "udp-echo-server").unwrap();
     let with_tcp = |marker: &str| with_handler(&tcp, &block(marker));
     let macros = block("copy: macros std");
     let (error, _) = macros.split_once("macro_rules! warn").unwrap();
