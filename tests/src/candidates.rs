@@ -66,8 +66,8 @@ impl Candidate {
     }
 
     /// Builds the candidate if it is older than its source, and returns the command that starts it
-    /// on `port`. More arguments may follow: options of ours, a number of tasks for `tokio-udp`, a
-    /// backlog for `python-tcp`.
+    /// on `port`. More arguments may follow: options of ours, a number of tasks for `tokio-udp`, the
+    /// size of the buffer for a TCP server, and after that the backlog for `python-tcp`.
     ///
     /// # Errors
     ///

@@ -11,15 +11,17 @@ mod report;
 
 use load::Work;
 use process::Running;
-use report::{HEADER, Record};
+use report::Record;
 use std::collections::BTreeSet;
 use std::env;
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::process::{Command, ExitCode};
+use std::thread;
 use std::time::Duration;
 use tests::candidates::{CANDIDATES, Candidate};
+use tests::faults::grouped;
 
 const HELP: &str = "\
 Usage: cargo bench -- [OPTIONS] [TEXT...]
@@ -33,7 +35,7 @@ Options:
       --quick        run fewer and shorter rounds, in less than a minute
       --csv FILE     write the figures of every round to FILE
       --report FILE  measure nothing; make FILE's page and plots from FILE, a CSV file
-      --check        measure nothing; start every candidate once and check its reply
+      --check        measure nothing; check every candidate's reply, and the load itself
   -h, --help         print this help
 
 A relative FILE is looked up in the workspace.
@@ -53,14 +55,29 @@ const UDP: &[&str] = &[
 ];
 /// Without the article's server, whose buffer has 1,024 bytes.
 const UDP_LARGE: &[&str] = UDP.split_at(UDP.len() - 1).0;
+/// Without Python's servers, which do not reach the rate.
+const UDP_RATE: &[&str] = UDP.split_at(UDP.len() - 2).0;
 #[rustfmt::skip]
 const TCP: &[&str] = &[
-    "tcp-threaded", "c-tcp", "rust-tcp", "go-tcp", "tokio-tcp", "python-tcp 1024",
+    "tcp-threaded", "c-tcp", "rust-tcp", "go-tcp", "tokio-tcp", "python-tcp 65536 1024",
 ];
-/// More connections than the 256 workers that are the default.
+/// Twice as many workers as connections: when three quarters are busy, the idle timeout is short.
+const MANY: &[&str] = BURST.split_at(1).1;
 #[rustfmt::skip]
-const MANY: &[&str] = &[
-    "tcp-threaded --workers 1024", "c-tcp", "rust-tcp", "go-tcp", "tokio-tcp", "python-tcp 1024",
+const BURST: &[&str] = &[
+    "tcp-threaded", "tcp-threaded --workers 1024", "c-tcp", "rust-tcp", "go-tcp", "tokio-tcp",
+    "python-tcp 65536 1024",
+];
+/// With buffers of 1 KiB, as ours have until more is received; then with larger ones.
+#[rustfmt::skip]
+const IDLE_1000: &[&str] = &[
+    "tcp-threaded --workers 1400", "c-tcp 1024", "rust-tcp 1024", "go-tcp 1024", "tokio-tcp 1024",
+    "python-tcp 1024 1024", "go-tcp 65536", "tokio-tcp 65536",
+];
+#[rustfmt::skip]
+const IDLE_5000: &[&str] = &[
+    "tcp-threaded --workers 7000", "c-tcp 1024", "rust-tcp 1024", "go-tcp 1024", "tokio-tcp 1024",
+    "go-tcp 65536", "tokio-tcp 65536",
 ];
 const WORKERS: &[&str] = &["tcp-threaded --workers 1024", "udp-threaded --workers 1024"];
 
@@ -68,18 +85,31 @@ const fn row(title: &'static str, work: Work, servers: &'static [&'static str]) 
     Row { title, work, servers }
 }
 
-const ROWS: [Row; 11] = [
-    row("UDP, 64 B, 64 clients", Work::Exchange { size: 64, clients: 64, window: 1 }, UDP),
-    row("UDP, 8 KiB, 8 clients", Work::Exchange { size: 8192, clients: 8, window: 1 }, UDP_LARGE),
-    row("TCP, connect, 5 B each way, close", Work::Churn, TCP),
-    row("TCP, 64 B, 64 connections", Work::Exchange { size: 64, clients: 64, window: 1 }, TCP),
-    row("TCP, 64 B, 512 connections", Work::Exchange { size: 64, clients: 512, window: 1 }, MANY),
-    row("TCP, 8 KiB, pipelined", Work::Exchange { size: 8192, clients: 8, window: 8 }, TCP),
-    row("TCP, 64 KiB blocks, one connection", Work::Bulk, TCP),
-    row("1,000 TCP connections at once", Work::Burst { clients: 1000 }, MANY),
-    row("1,000 idle TCP connections", Work::Idle { clients: 1000 }, MANY),
-    row("Start to the first reply", Work::Start { threads: 0 }, TCP),
-    row("Start of 1,024 workers", Work::Start { threads: 1024 }, WORKERS),
+/// The rows that the plot on the front page shows.
+const SHORT: &str = "TCP, connect, 5 B each way, close";
+const BUSY: &str = "TCP, 64 B, 512 connections";
+const IDLE: &str = "5,000 TCP connections, 50 active";
+
+/// The rates are about a third and two thirds of what the slowest compiled server replied to.
+const ROWS: [Row; 18] = [
+    row("UDP, 64 B, 64 clients", Work::Exchange(64, 64, 1), UDP),
+    row("UDP, 8 KiB, 8 clients", Work::Exchange(8192, 8, 1), UDP_LARGE),
+    row(SHORT, Work::Churn, TCP),
+    row("TCP, 64 B, 64 connections", Work::Exchange(64, 64, 1), TCP),
+    row(BUSY, Work::Exchange(64, 512, 1), MANY),
+    row("TCP, 8 KiB, 8 in flight on 8 connections", Work::Exchange(8192, 8, 8), TCP),
+    row("TCP, 64 KiB, 4 in flight on one connection", Work::Exchange(65536, 1, 4), TCP),
+    row("UDP, 64 clients, 30,000 requests/s", Work::Rate(64, 30_000), UDP_RATE),
+    row("UDP, 64 clients, 60,000 requests/s", Work::Rate(64, 60_000), UDP_RATE),
+    row("TCP, 64 connections, 20,000 requests/s", Work::Rate(64, 20_000), TCP),
+    row("TCP, 64 connections, 40,000 requests/s", Work::Rate(64, 40_000), TCP),
+    row("TCP, 512 connections, 20,000 requests/s", Work::Rate(512, 20_000), MANY),
+    row("TCP, 512 connections, 40,000 requests/s", Work::Rate(512, 40_000), MANY),
+    row("1,000 TCP connections, 50 active", Work::Idle(1000), IDLE_1000),
+    row(IDLE, Work::Idle(5000), IDLE_5000),
+    row("1,000 TCP connections at once", Work::Burst(1000), BURST),
+    row("Start to the first reply", Work::Start(0), TCP),
+    row("Start of 1,024 workers", Work::Start(1024), WORKERS),
 ];
 
 fn candidate(server: &str) -> Candidate {
@@ -97,10 +127,13 @@ fn command(server: &str, port: u16) -> Result<Command, String> {
 
 /// Returns the name of a server in tables and plots.
 fn label(server: &str) -> String {
-    match server {
-        "tokio-udp 2" => "tokio, two tasks".into(),
-        _ if candidate(server).is_ours() => server.into(),
-        _ => candidate(server).label.into(),
+    let label = candidate(server).label;
+    match server.split(' ').collect::<Vec<_>>()[1..] {
+        ["--workers", n] => format!("{label}, {} workers", grouped(n.parse().unwrap_or_default())),
+        ["2"] => format!("{label}, two tasks"),
+        ["1024"] => format!("{label}, 1 KiB buffers"),
+        ["65536"] => format!("{label}, 64 KiB buffers"),
+        _ => label.into(),
     }
 }
 
@@ -141,20 +174,45 @@ fn run() -> Result<(), Box<dyn Error>> {
         println!("not run: only `cargo bench` builds with optimization");
         return Ok(());
     }
+    // Thousands of connections need more file descriptors than most shells allow.
+    let _ = Command::new("prlimit")
+        .args(["--nofile=20000:", "--pid", &std::process::id().to_string()])
+        .status();
     measure(&rows, quick, csv)
 }
 
-/// Starts every candidate once.
+/// Starts every candidate once, and measures servers whose waits are known.
 fn check() -> Result<(), Box<dyn Error>> {
     for Candidate { name, .. } in CANDIDATES {
         let running = Running::start(name, 0).map_err(|error| format!("{name}: {error}"))?;
         println!("{name}: replied after {:.1} ms", running.startup * 1e3);
     }
+    let work = Work::Rate(8, 2000);
+    let delayed = load::measure("udp-threaded --workers 64 --delay 0.005", work, 1.0)?;
+    // Stalls of 0.1 s, once a second: a tenth of the requests wait for up to 0.1 s.
+    let server = Running::start("tcp-threaded", 0)?;
+    let stalled = thread::scope(|scope| {
+        scope.spawn(|| {
+            for (signal, ms) in [("-STOP", 100), ("-CONT", 900)].repeat(4) {
+                let sent =
+                    Command::new("kill").arg(signal).arg(server.child.id().to_string()).status();
+                assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
+                thread::sleep(Duration::from_millis(ms));
+            }
+        });
+        load::run(&server, work, 3.0)
+    })?;
+    let [delayed, stalled] =
+        [delayed, stalled].map(|it| ["p50", "p99", "p99.9"].map(|of| it.get(of) * 1e3));
+    println!("p50, p99, p99.9 in ms: {delayed:.2?} (delay: 5), {stalled:.2?} (stalls: 100)");
+    if delayed[0] < 5.0 || stalled[1] < 80.0 {
+        return Err("the load measures waits that are too short".into());
+    }
     Ok(())
 }
 
 fn measure(rows: &[&Row], quick: bool, mut csv: Box<dyn Write>) -> Result<(), Box<dyn Error>> {
-    let (rounds, time) = if quick { (3, 0.1) } else { (9, 0.5) };
+    let (rounds, time) = if quick { (2, 0.1) } else { (7, 0.4) };
     let machine = format!("{rounds} rounds of {time} s; {}", machine());
     println!("{machine}");
     for server in rows.iter().flat_map(|row| row.servers).collect::<BTreeSet<_>>() {
@@ -162,13 +220,15 @@ fn measure(rows: &[&Row], quick: bool, mut csv: Box<dyn Write>) -> Result<(), Bo
             println!("not measured: {server} ({error})");
         }
     }
-    writeln!(csv, "# {machine}\n{HEADER}")?;
+    writeln!(csv, "# {machine}\nwork,server,round,{}", load::FIGURES.join(","))?;
     let mut records = Vec::new();
     for (number, row) in (1..).zip(rows) {
         eprintln!("[{number}/{}] {}", rows.len(), row.title);
-        for round in 1..=rounds {
+        // These take seconds.
+        let is_long = matches!(row.work, Work::Idle(_) | Work::Burst(_));
+        for round in 1..=if is_long { rounds / 2 } else { rounds } {
             for server in row.servers.iter().filter(|server| command(server, 0).is_ok()) {
-                match load::measure(server, row.work, Duration::from_secs_f64(time)) {
+                match load::measure(server, row.work, time) {
                     Ok(sample) => {
                         let (work, server) = (row.title.into(), server.to_string());
                         let record = Record { work, server, sample };
@@ -180,11 +240,9 @@ fn measure(rows: &[&Row], quick: bool, mut csv: Box<dyn Write>) -> Result<(), Bo
             }
         }
     }
-    print!("\n{}", report::table(&records));
-    match records.iter().map(|record| record.sample.wrong).sum() {
-        0.0 => Ok(()),
-        wrong => Err(format!("{wrong} replies were wrong").into()),
-    }
+    println!("{}", report::tables(&records));
+    let wrong: f64 = records.iter().map(|it| it.sample.get("wrong")).filter(|it| *it > 0.0).sum();
+    if wrong > 0.0 { Err(format!("{wrong} replies were wrong").into()) } else { Ok(()) }
 }
 
 /// Describes the machine and the versions that are measured.
@@ -193,7 +251,9 @@ fn machine() -> String {
     let version = |(program, arg)| {
         let output = Command::new(program).arg(arg).output().map(|output| output.stdout);
         let text = String::from_utf8(output.unwrap_or_default()).unwrap_or_default();
-        text.lines().next().map_or(format!("no {program}"), String::from)
+        let mut words = text.split_whitespace();
+        let version = words.find(|word| word.contains('.') && !word.ends_with(')'));
+        format!("{program} {}", version.unwrap_or("missing").trim_start_matches("go"))
     };
     let versions =
         [("rustc", "-V"), ("gcc", "--version"), ("go", "version"), ("python3", "-V")].map(version);
@@ -202,12 +262,12 @@ fn machine() -> String {
     let cpuinfo = read("/proc/cpuinfo");
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name\t: "));
     format!(
-        "{} cores ({}), {} {}; {}; tokio {}",
-        load::cores(),
+        "{} cores ({}), {} {}; {}, tokio {}",
+        thread::available_parallelism().map_or(1, |cores| cores.get()),
         model.unwrap_or("unknown model"),
         env::consts::OS,
         read("/proc/sys/kernel/osrelease").trim(),
-        versions.join("; "),
+        versions.join(", "),
         tokio.split('"').next().unwrap_or_default(),
     )
 }

@@ -1,21 +1,47 @@
-//! A running server, and what Linux's `/proc` reports about its process.
+//! A running server, and what Linux reports about its process.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tests::candidates::Protocol;
 use tests::proc;
 
+/// Bytes of a thread's kernel stack, on x86-64 and 64-bit ARM.
+const KERNEL_STACK: f64 = 16384.0;
+
 /// A server that replies; it is killed when it is dropped.
 pub struct Running {
-    child: Child,
-    protocol: Protocol,
+    pub child: Child,
+    pub protocol: Protocol,
     pub address: SocketAddr,
     /// Seconds from its start until it was ready.
     pub startup: f64,
+}
+
+/// The CPU time that a process has used, counted in two ways, since neither suffices.
+#[derive(PartialEq)]
+pub struct Cpu {
+    /// The threads, and for how many nanoseconds each has run, and has waited for a core. Those that
+    /// have exited are missing.
+    threads: BTreeMap<u32, (u64, u64)>,
+    /// Of all threads, in ticks of 10 ms.
+    ticks: u64,
+}
+
+impl Cpu {
+    /// Returns the seconds used, and waited for a core, since an earlier [`Running::settle`].
+    pub fn since(&self, before: &Cpu) -> [f64; 2] {
+        let sum = |cpu: &Cpu, of: fn(&(u64, u64)) -> u64| cpu.threads.values().map(of).sum::<u64>();
+        let since = |of| (sum(self, of) as f64 - sum(before, of) as f64) / 1e9;
+        let (living, all) = (since(|it| it.0), (self.ticks - before.ticks) as f64 / 100.0);
+        // Threads that came and went are known only by what they used.
+        let same = self.threads.keys().eq(before.threads.keys()) && all - living < 0.02;
+        [if same { living } else { all }, since(|it| it.1)]
+    }
 }
 
 impl Running {
@@ -31,8 +57,10 @@ impl Running {
         let mut running = Running { child, protocol, address, startup: 0.0 };
         let mut replies = false;
         loop {
-            replies = replies || running.connect().is_ok();
-            if replies && (threads == 0 || running.stat(20).ok_or("needs Linux")? >= threads) {
+            replies = replies || running.exchange().is_ok();
+            let running_threads =
+                || proc::status(running.child.id(), "Threads").ok_or("needs Linux");
+            if replies && (threads == 0 || running_threads()? >= threads) {
                 break;
             }
             if start.elapsed() > Duration::from_secs(10) {
@@ -44,36 +72,37 @@ impl Running {
         Ok(running)
     }
 
-    /// Opens a client's socket, and makes one exchange.
-    pub fn connect(&self) -> io::Result<Socket> {
-        let mut socket = match self.protocol {
+    /// Sends a request, and checks the reply.
+    fn exchange(&self) -> io::Result<()> {
+        let timeout = Some(Duration::from_secs(3));
+        let mut reply = [0; 6];
+        let length = match self.protocol {
             Protocol::Udp => {
                 let socket = tests::udp(self.address);
-                socket.set_read_timeout(Some(Duration::from_secs(3)))?;
-                Socket::Udp(socket)
+                socket.set_read_timeout(timeout)?;
+                socket.send(b"hello")?;
+                socket.recv(&mut reply)?
             }
-            Protocol::Tcp => Socket::Tcp(tcp(self.address)?),
+            Protocol::Tcp => {
+                let mut stream = TcpStream::connect(self.address)?;
+                stream.set_read_timeout(timeout)?;
+                stream.write_all(b"hello")?;
+                stream.read(&mut reply)?
+            }
         };
-        let mut reply = [0; 6];
-        socket.send(b"hello")?;
-        let length = socket.receive(&mut reply)?;
-        if &reply[..length] == b"HELLO" { Ok(socket) } else { Err(ErrorKind::InvalidData.into()) }
+        if &reply[..length] == b"HELLO" { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
     }
 
-    /// Returns the CPU time used so far in seconds, counted in two ways, since neither suffices: to
-    /// the nanosecond without the threads that have exited, and of all threads in ticks of 10 ms.
-    fn cpu(&self) -> Option<(f64, f64)> {
-        let mut living = 0.0;
-        for thread in proc::threads(self.child.id()) {
-            // A thread may exit meanwhile.
-            living += proc::schedstat(thread).map_or(0.0, |(ran, _)| ran as f64 / 1e9);
-        }
-        Some((living, (self.stat(14)? + self.stat(15)?) as f64 / 100.0))
+    /// Returns the CPU time used so far. `None` if this is not Linux, or the process has exited.
+    fn cpu(&self) -> Option<Cpu> {
+        let threads = proc::threads(self.child.id()).into_iter();
+        let threads = threads.filter_map(|thread| Some((thread, proc::schedstat(thread)?)));
+        let ticks = proc::number(self.child.id(), 14)? + proc::number(self.child.id(), 15)?;
+        Some(Cpu { threads: threads.collect(), ticks })
     }
 
-    /// Waits until the process is idle, and returns the CPU time used so far. `None` if this is not
-    /// Linux, or the process has exited.
-    pub fn settle(&self) -> Option<(f64, f64)> {
+    /// Waits until the process is idle, and returns the CPU time used so far.
+    pub fn settle(&self) -> Option<Cpu> {
         let mut now = self.cpu();
         // At most 2 s.
         for _ in 0..400 {
@@ -87,14 +116,11 @@ impl Running {
         now
     }
 
-    /// Returns the resident memory in bytes.
-    pub fn memory(&self) -> Option<f64> {
-        proc::status(self.child.id(), "VmRSS").map(|kilobytes| kilobytes as f64 * 1024.0)
-    }
-
-    /// Returns a field of `/proc/PID/stat`, numbered as in the manual page proc(5).
-    fn stat(&self, field: usize) -> Option<u64> {
-        proc::number(self.child.id(), field)
+    /// Returns the bytes of resident memory, of page tables, and of the threads' kernel stacks.
+    pub fn memory(&self) -> Option<[f64; 3]> {
+        let status = |field| proc::status(self.child.id(), field).map(|value| value as f64);
+        let kernel_stacks = status("Threads")? * KERNEL_STACK;
+        Some([status("VmRSS")? * 1024.0, status("VmPTE")? * 1024.0, kernel_stacks])
     }
 }
 
@@ -104,37 +130,4 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A client's socket, with a deadline on every call.
-pub enum Socket {
-    Udp(UdpSocket),
-    Tcp(TcpStream),
-}
-
-impl Socket {
-    pub fn send(&mut self, request: &[u8]) -> io::Result<()> {
-        match self {
-            Socket::Udp(socket) => socket.send(request).map(drop),
-            Socket::Tcp(stream) => stream.write_all(request),
-        }
-    }
-
-    /// Receives one reply; `reply` has one byte more than it should fill.
-    pub fn receive(&mut self, reply: &mut [u8]) -> io::Result<usize> {
-        let size = reply.len() - 1;
-        match self {
-            Socket::Udp(socket) => socket.recv(reply),
-            Socket::Tcp(stream) => stream.read_exact(&mut reply[..size]).map(|()| size),
-        }
-    }
-}
-
-/// Opens a connection. Where the backlog is full, the kernel retries after 1, 2, 4 and 8 seconds.
-pub fn tcp(server: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(server)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    stream.set_write_timeout(Some(Duration::from_secs(20)))?;
-    Ok(stream)
 }

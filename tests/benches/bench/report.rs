@@ -1,8 +1,8 @@
-//! The figures as a CSV file, as a table and, for docs/benchmarks.md, as plots.
+//! The figures as a CSV file, as tables and, for docs/benchmarks.md, as plots.
 
 use crate::load::{Sample, Work};
-use crate::plot::plot;
-use crate::{ROWS, Row, candidate, label};
+use crate::plot::{Figure, plot};
+use crate::{BUSY, IDLE, ROWS, Row, SHORT, candidate, label};
 use std::error::Error;
 use std::fs;
 use tests::faults::grouped;
@@ -14,39 +14,41 @@ pub struct Record {
     pub sample: Sample,
 }
 
-/// What a figure of a row is.
+/// A figure in a table or a plot.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Metric {
     Rate,
-    Seconds,
-    Memory,
     Cpu,
+    /// A percentile, or the time that the work took.
+    Seconds(&'static str),
+    Memory,
+    Rss,
+    /// The number of late or lost replies.
+    Late,
 }
 
-impl Metric {
-    /// The result of a work.
-    fn of(work: Work) -> Metric {
-        match work {
-            Work::Idle { .. } => Metric::Memory,
-            Work::Burst { .. } | Work::Start { .. } => Metric::Seconds,
-            _ => Metric::Rate,
-        }
-    }
+use Metric::{Cpu, Late, Memory, Rate, Rss, Seconds};
 
+impl Metric {
     fn value(self, sample: &Sample) -> f64 {
+        let get = |figure| sample.get(figure);
         match self {
-            Metric::Rate => sample.replies / sample.seconds,
-            Metric::Seconds => sample.seconds,
-            Metric::Memory => sample.memory,
-            Metric::Cpu => sample.cpu / sample.replies,
+            Rate => get("replies") / get("seconds"),
+            Cpu => get("server CPU") / get("replies"),
+            Seconds(figure) => get(figure),
+            Memory => get("RSS") + get("page tables") + get("kernel stacks"),
+            Rss => get("RSS"),
+            Late => get("late") + get("lost") + get("wrong"),
         }
     }
 
     /// Formats a value with its unit and three significant digits.
     fn format(self, value: f64) -> String {
         let (value, unit) = match self {
-            Metric::Rate => (value, "/s"),
-            Metric::Memory => (value / 1e6, " MB"),
+            Rate => (value, "/s"),
+            Memory | Rss => (value / 1e6, " MB"),
+            Late => return grouped(value as usize),
+            _ if value == f64::INFINITY => return "no reply".into(),
             _ if value >= 1.0 => (value, " s"),
             _ if value >= 1e-3 => (value * 1e3, " ms"),
             _ => (value * 1e6, " µs"),
@@ -60,84 +62,99 @@ impl Metric {
     }
 }
 
-/// The median of the rounds, and the bounds of their middle half.
-pub struct Figure {
-    pub label: String,
-    pub ours: bool,
-    pub median: f64,
-    pub low: f64,
-    pub high: f64,
-    pub text: String,
-    lost: f64,
+/// Returns the columns of a row in the tables.
+fn columns(work: Work) -> &'static [(&'static str, Metric)] {
+    const P50: (&str, Metric) = ("p50", Seconds("p50"));
+    const P99: (&str, Metric) = ("p99", Seconds("p99"));
+    match work {
+        Work::Exchange(..) | Work::Churn => &[("Requests", Rate), ("CPU per request", Cpu), P99],
+        Work::Rate(..) => &[P50, P99, ("p99.9", Seconds("p99.9")), ("Late or lost", Late)],
+        Work::Idle(..) => &[("Memory", Memory), ("of that RSS", Rss), P50, P99],
+        Work::Burst(..) => &[("All served after", Seconds("seconds")), ("Waited > 0.9 s", Late)],
+        Work::Start(..) => &[("Time", Seconds("seconds"))],
+    }
 }
 
-/// Returns the figure of a server in a row, if it was measured.
+/// Returns a server's figure of a row, if it was measured: the median, the bounds of the middle half
+/// of the rounds, and its text.
 fn figure(records: &[Record], row: &Row, server: &str, metric: Metric) -> Option<Figure> {
     let records = records.iter().filter(|it| it.work == row.title && it.server == server);
-    let samples = records.map(|it| &it.sample);
-    let lost: f64 = samples.clone().map(|sample| sample.lost + sample.wrong).sum();
-    let mut values: Vec<f64> = samples.map(|sample| metric.value(sample)).collect();
-    values.retain(|value| value.is_finite() && *value > 0.0);
-    values.sort_unstable_by(f64::total_cmp);
-    let last = values.len().checked_sub(1)?;
-    let (low, high) = (values[(last + 1) / 4], values[last - (last + 1) / 4]);
-    let median = (values[last / 2] + values[last.div_ceil(2)]) / 2.0;
-    let spread = (high - low) / 2.0 / median * 100.0;
-    let text = format!("{} ±{spread:.0}%", metric.format(median));
-    let ours = candidate(server).is_ours();
-    Some(Figure { label: label(server), ours, median, low, high, text, lost })
-}
-
-/// Returns a table, in Markdown.
-pub fn table(records: &[Record]) -> String {
-    let line = |[work, server, result, cpu]: [&str; 4]| {
-        format!("| {work:34} | {server:27} | {result:>14} | {cpu:>15} |\n")
+    let value_of = |value: &dyn Fn(&Sample) -> f64| {
+        let mut values: Vec<f64> = records.clone().map(|it| value(&it.sample)).collect();
+        values.retain(|value| !value.is_nan());
+        values.sort_unstable_by(f64::total_cmp);
+        let last = values.len().checked_sub(1)?;
+        let (quarter, median) =
+            ((last + 1) / 4, (values[last / 2] + values[last.div_ceil(2)]) / 2.0);
+        Some([median, values[quarter], values[last - quarter], values[0], values[last]])
     };
-    let mut table = line(["Work", "Server", "Result", "CPU per request"]);
-    table += &line(["---", "---", "--:", "--:"]);
-    for row in &ROWS {
-        let mut title = row.title;
-        let metric = Metric::of(row.work);
-        for server in row.servers {
-            let Some(mut result) = figure(records, row, server, metric) else { continue };
-            if result.lost > 0.0 {
-                result.text += &format!(", {} lost", result.lost);
-            }
-            let cpu = figure(records, row, server, Metric::Cpu);
-            let cpu = cpu.filter(|_| metric == Metric::Rate).map_or(String::new(), |cpu| cpu.text);
-            table += &line([title, &result.label, &result.text, &cpu]);
-            title = "";
-        }
-    }
-    table
+    let [median, low, high, min, max] = value_of(&|sample| metric.value(sample))?;
+    let text = metric.format(median);
+    let spread = (high - low) / 2.0 / median * 100.0;
+    let lost: f64 = records.clone().map(|it| it.sample.get("lost") + it.sample.get("wrong")).sum();
+    let busy = |it: &Sample| (it.get("server CPU") + it.get("server waited")) / it.get("seconds");
+    let text = match metric {
+        Late if max == 0.0 => text,
+        Late => format!("{text} ({} to {})", metric.format(min), metric.format(max)),
+        Rate if lost > 0.0 => format!("{text}, {lost} lost"),
+        Rate if value_of(&busy)?[0] < 0.8 => format!("{text} ±{spread:.0}% *"),
+        _ if high == f64::INFINITY => text,
+        _ => format!("{text} ±{spread:.0}%"),
+    };
+    let (label, ours) = (label(server), candidate(server).is_ours());
+    Some(Figure { label, ours, median, low, high, text })
 }
 
-/// The first line of a CSV file after the comment that describes the machine.
-pub const HEADER: &str = "work,server,round,replies,wrong,lost,seconds,CPU seconds,bytes resident";
+/// Returns the tables, in Markdown: one for the rows that have the same columns.
+pub fn tables(records: &[Record]) -> String {
+    let (mut text, mut above) = (String::new(), "");
+    for row in &ROWS {
+        let columns = columns(row.work);
+        let line = |server: &str, cells: Vec<String>| {
+            let cells: String = cells.iter().map(|cell| format!(" {cell:>15} |")).collect();
+            format!("| {server:30} |{cells}\n")
+        };
+        let lines = row.servers.iter().filter_map(|server| {
+            let figure = |column: &(_, Metric)| figure(records, row, server, column.1);
+            let figures = columns.iter().map(figure).collect::<Option<Vec<_>>>()?;
+            Some(line(&label(server), figures.into_iter().map(|it| it.text).collect()))
+        });
+        let lines: String = lines.collect();
+        if lines.is_empty() {
+            continue;
+        }
+        if columns[0].0 != above {
+            above = columns[0].0;
+            let heads = columns.iter().map(|column| column.0.to_string()).collect();
+            text +=
+                &format!("\n{}{}", line("", heads), line("---", vec!["--:".into(); columns.len()]));
+        }
+        text += &line(&format!("**{}**", row.title), vec![String::new(); columns.len()]);
+        text += &lines;
+    }
+    text
+}
 
 impl Record {
     /// Returns a line of a CSV file.
     pub fn to_csv(&self, round: u32) -> String {
-        let Record { work, server, sample } = self;
-        let Sample { replies, wrong, lost, seconds, cpu, memory } = sample;
-        format!("\"{work}\",{server},{round},{replies},{wrong},{lost},{seconds},{cpu},{memory}")
+        let figures: String = self.sample.0.map(|figure| format!(",{figure}")).concat();
+        format!("\"{}\",{},{round}{figures}", self.work, self.server)
     }
 
     fn from_csv(line: &str) -> Option<Record> {
         let (work, rest) = line.strip_prefix('"')?.split_once("\",")?;
         let (server, rest) = rest.split_once(',')?;
-        let numbers = rest.split(',').map(|number| number.parse().unwrap_or(f64::NAN));
-        let numbers: Vec<f64> = numbers.collect();
-        let [_, replies, wrong, lost, seconds, cpu, memory] = numbers[..] else { return None };
-        let sample = Sample { replies, wrong, lost, seconds, cpu, memory };
+        let figures: Vec<f64> = rest.split(',').skip(1).flat_map(str::parse).collect();
+        let sample = Sample(figures.try_into().ok()?);
         Some(Record { work: work.into(), server: server.into(), sample })
     }
 }
 
-/// Writes the table into the page of the same name as the CSV file, and the plots beside it.
+/// Writes the tables into the page of the same name as the CSV file, and the plots beside it.
 pub fn write(csv: &str) -> Result<(), Box<dyn Error>> {
-    const BEGIN: &str = "<!-- table -->\n";
-    const END: &str = "<!-- end of the table -->";
+    const BEGIN: &str = "<!-- tables -->\n";
+    const END: &str = "<!-- end of the tables -->";
     let text = fs::read_to_string(csv)?;
     let mut lines = text.lines();
     let machine = lines.next().and_then(|line| line.strip_prefix("# ")).unwrap_or_default();
@@ -146,26 +163,39 @@ pub fn write(csv: &str) -> Result<(), Box<dyn Error>> {
     let stem = csv.trim_end_matches(".csv");
     let page = format!("{stem}.md");
     let old = fs::read_to_string(&page)?;
-    let (before, rest) = old.split_once(BEGIN).ok_or("the page has no table")?;
-    let (_, after) = rest.split_once(END).ok_or("the table has no end")?;
-    fs::write(page, format!("{before}{BEGIN}{machine}.\n\n{}{END}{after}", table(&records)))?;
-    let cpu = "Server CPU time per request: shorter is better";
-    // The last plot is for README.md, which must be readable on a narrow screen.
-    let summary =
-        ["UDP, 64 B, 64 clients", "TCP, connect, 5 B each way, close", "TCP, 64 B, 64 connections"];
-    for (name, title, metric, columns) in [
-        ("requests", "Requests per second: longer is better", Metric::Rate, 2),
-        ("cpu", cpu, Metric::Cpu, 2),
-        ("summary", cpu, Metric::Cpu, 1),
+    let (before, rest) = old.split_once(BEGIN).ok_or("the page has no tables")?;
+    let (_, after) = rest.split_once(END).ok_or("the tables have no end")?;
+    let (machine, tables) = (machine.replace("; ", ";\n"), tables(&records));
+    fs::write(page, format!("{before}{BEGIN}{machine}.\n{tables}{END}{after}"))?;
+    let panel = |title: &'static str, row: &Row, metrics: &[Metric]| {
+        let figures = |server: &&str| {
+            metrics.iter().map(|metric| figure(&records, row, server, *metric)).collect()
+        };
+        (title, row.servers.iter().filter_map(figures).collect())
+    };
+    // The panels of every row that has this column.
+    let panels = |column, metrics: &[Metric]| {
+        let rows = ROWS.iter().filter(|row| columns(row.work).iter().any(|it| it.1 == column));
+        rows.map(|row| panel(row.title, row, metrics)).collect()
+    };
+    let row = |title| ROWS.iter().find(|row| row.title == title).ok_or("no such row");
+    let percentiles = ["p50", "p99", "p99.9"].map(Seconds);
+    let [connect, busy, idle] = [SHORT, BUSY, IDLE].map(row);
+    let summary = vec![
+        panel("CPU time to accept, reply and close", connect?, &[Cpu]),
+        panel("p99 of the time until a reply: 512 connections, all busy", busy?, &[Seconds("p99")]),
+        panel("Memory: 5,000 connections, mostly idle", idle?, &[Memory]),
+    ];
+    let mut latency: Vec<_> = panels(Seconds("p99.9"), &percentiles);
+    latency.insert(0, panel(BUSY, busy?, &percentiles));
+    for (name, title, panels) in [
+        ("latency", "Time until a reply", latency),
+        ("requests", "Requests per second: longer is better", panels(Rate, &[Rate])),
+        ("cpu", "CPU time per request: shorter is better", panels(Cpu, &[Cpu])),
+        ("memory", "Memory: shorter is better", panels(Memory, &[Memory])),
+        ("summary", "Shorter is better", summary),
     ] {
-        let rows = ROWS.iter().filter(|row| Metric::of(row.work) == Metric::Rate);
-        let rows = rows.filter(|row| columns == 2 || summary.contains(&row.title));
-        let panels = rows.map(|row| {
-            let figure = |server: &&str| figure(&records, row, server, metric);
-            (row.title, row.servers.iter().filter_map(figure).collect())
-        });
-        let plot = plot(title, &panels.collect::<Vec<_>>(), columns);
-        fs::write(format!("{stem}-{name}.svg"), plot)?;
+        fs::write(format!("{stem}-{name}.svg"), plot(title, &panels))?;
     }
     Ok(())
 }

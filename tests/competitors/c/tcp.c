@@ -1,6 +1,7 @@
 /* TCP in C as the textbooks have it: a thread per connection ("UNIX Network Programming", section
    26.4), and an accept loop that prints an error and goes on (server.c of "Beej's Guide to Network
-   Programming"). For the benchmark, the buffer has 64 KiB and TCP_NODELAY is set. */
+   Programming"). For the benchmark, TCP_NODELAY is set, and the buffer has 64 KiB or, in bytes, the
+   second argument. */
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <netinet/tcp.h>
@@ -11,9 +12,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+static size_t size = 65536;
+
 static void *serve(void *arg) {
     int fd = (int)(intptr_t)arg, on = 1;
-    char buf[65536];
+    char buf[size];
     ssize_t n;
     pthread_detach(pthread_self());
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -31,6 +34,8 @@ int main(int argc, char **argv) {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int on = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
     addr.sin_port = htons(argc > 1 ? atoi(argv[1]) : 0);
+    if (argc > 2)
+        size = atoi(argv[2]);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (listener == -1 || bind(listener, (struct sockaddr *)&addr, sizeof addr) == -1 ||
         listen(listener, SOMAXCONN) == -1) {

@@ -1,11 +1,13 @@
 // TCP in Go: a goroutine per connection, after the example of Listener on the page of package net,
-// which ends on an error of Accept. Go sets TCP_NODELAY; the buffer has 64 KiB for the benchmark.
+// which ends on an error of Accept. Go sets TCP_NODELAY; for the benchmark, the buffer has
+// 64 KiB or, in bytes, the second argument.
 package main
 
 import (
 	"log"
 	"net"
 	"os"
+	"strconv"
 )
 
 func main() {
@@ -14,18 +16,22 @@ func main() {
 		log.Fatal(err)
 	}
 	defer listener.Close()
+	size := 65536
+	if len(os.Args) > 2 {
+		size, _ = strconv.Atoi(os.Args[2])
+	}
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
 			log.Fatal(err)
 		}
-		go serve(conn)
+		go serve(conn, size)
 	}
 }
 
-func serve(conn net.Conn) {
+func serve(conn net.Conn, size int) {
 	defer conn.Close()
-	buf := make([]byte, 65536)
+	buf := make([]byte, size)
 	for {
 		n, err := conn.Read(buf)
 		if err != nil {
