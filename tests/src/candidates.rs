@@ -38,6 +38,13 @@ pub enum Protocol {
     Tcp,
 }
 
+impl Protocol {
+    /// Returns its name in lower case.
+    pub fn name(self) -> &'static str {
+        if self == Protocol::Udp { "udp" } else { "tcp" }
+    }
+}
+
 /// A server that can be started.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate {

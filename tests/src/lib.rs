@@ -114,6 +114,11 @@ fn build() -> Option<PathBuf> {
 /// Until a new process executes its program, it holds the sockets of this process open.
 static SPAWN: Mutex<()> = Mutex::new(());
 
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    let _lock = SPAWN.lock();
+    command.spawn()
+}
+
 /// A process that prints the address on which it listens.
 pub type Server = Process;
 
@@ -137,9 +142,7 @@ impl Process {
     pub fn spawn(command: &mut Command) -> Process {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let name = shorten(&format!("{command:?}"));
-        let lock = SPAWN.lock();
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
-        drop(lock);
+        let mut child = spawn(command).unwrap_or_else(|error| panic!("{name}: {error}"));
         let stdin = Some(feed(child.stdin.take().expect("piped")));
         let stdout = capture(child.stdout.take().expect("piped"));
         let stderr = capture(child.stderr.take().expect("piped"));

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::{fs, iter};
+use std::time::Duration;
+use std::{fs, iter, thread};
 
 /// Returns the content of a file below `/proc`.
 pub fn read(path: &str) -> Option<String> {
@@ -71,4 +72,65 @@ pub fn family(id: u32) -> Vec<u32> {
         ids("").filter_map(|id| Some((id, number(id, 4)? as u32))).collect();
     let ancestors = |id| iter::successors(Some(id), |id| parents.get(id).copied());
     parents.keys().copied().filter(|&it| ancestors(it).any(|ancestor| ancestor == id)).collect()
+}
+
+/// Returns the CPU time that a process and the children that it has waited for have used, including
+/// threads that have exited.
+pub fn cpu_time(id: u32) -> Duration {
+    let ticks: u64 = (14..=17).filter_map(|field| number(id, field)).sum();
+    Duration::from_millis(10 * ticks)
+}
+
+/// Returns the part of a core that a thread can expect: 1 unless more threads want to run than there
+/// are cores. The current thread does not count.
+pub fn share() -> f64 {
+    let loads = read("loadavg").unwrap_or_default();
+    let running = loads.split([' ', '/']).nth(3).and_then(|count| count.parse::<f64>().ok());
+    let cores = thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
+    (cores / (running.unwrap_or(1.0) - 1.0).max(1.0)).min(1.0)
+}
+
+/// A socket of any process.
+pub struct Socket {
+    /// Its local port.
+    pub port: u16,
+    /// The port of its peer; 0 if it has none.
+    pub peer: u16,
+    /// The number of bytes that its process has not read yet.
+    pub unread: usize,
+    inode: String,
+}
+
+/// Returns all sockets of a protocol, `tcp` or `udp`.
+pub fn sockets(protocol: &str) -> Vec<Socket> {
+    let socket = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let hex = |word: &str| {
+            u64::from_str_radix(word.rsplit_once(':')?.1, 16).ok().map(|number| number as usize)
+        };
+        let [port, peer] = [hex(words.get(1)?)? as u16, hex(words.get(2)?)? as u16];
+        Some(Socket { port, peer, unread: hex(words[4])?, inode: words.get(9)?.to_string() })
+    };
+    let tables = ["", "6"].map(|version| read(&format!("net/{protocol}{version}")));
+    tables.iter().flatten().flat_map(|table| table.lines().skip(1).filter_map(socket)).collect()
+}
+
+/// Returns those of the sockets that a process listens on.
+fn own(id: u32, sockets: &[Socket]) -> impl Iterator<Item = &Socket> {
+    let links = entries(&format!("{id}/fd")).filter_map(|path| fs::read_link(path).ok());
+    let links: Vec<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
+    let is_own = move |it: &&Socket| links.contains(&format!("socket:[{}]", it.inode));
+    sockets.iter().filter(|socket| socket.peer == 0).filter(is_own)
+}
+
+/// Returns the ports on which a process listens.
+pub fn listens_on(id: u32, protocol: &str) -> Vec<u16> {
+    own(id, &sockets(protocol)).map(|socket| socket.port).collect()
+}
+
+/// Returns the first process that listens on a port.
+pub fn listener(protocol: &str, port: u16) -> Option<u32> {
+    let mut sockets = sockets(protocol);
+    sockets.retain(|socket| socket.port == port && socket.peer == 0);
+    ids("").find(|id| own(*id, &sockets).next().is_some())
 }

@@ -1,21 +1,24 @@
-//! The survival table of `docs/pitfalls.md`: every candidate under every fault.
+//! The survival table of `docs/pitfalls.md`, and the picture of it: every candidate under every fault.
 
 use crate::candidates::{CANDIDATES, Candidate, Protocol};
 use crate::faults::Verdict::{Fails, NotTried, Survives};
-use crate::faults::{Target, faults, inject};
-use std::fs;
+use crate::faults::{Options, Target, faults, inject};
+use std::fmt::Write;
+use std::{env, fs};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/pitfalls.md");
+const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/survival.svg");
 const BEGIN: &str = "<!-- The output of `cargo run --bin survival`, begin -->\n\n";
 const END: &str = "\n<!-- The output of `cargo run --bin survival`, end -->";
 
-/// Makes the table, and puts it into the page if `write` is set and all of it could be made.
+/// Makes the table. If `write` is set and all of it could be made, puts it into the page, and writes
+/// the picture.
 ///
 /// Returns whether it is complete.
 ///
 /// # Panics
 ///
-/// Panics if the page is to be written, but cannot be, or has no markers.
+/// Panics if the page or the picture cannot be written, or if the page has no markers.
 pub fn survival(write: bool) -> bool {
     let mut complete = true;
     let tables = [Protocol::Udp, Protocol::Tcp].map(|protocol| {
@@ -35,16 +38,21 @@ pub fn survival(write: bool) -> bool {
         }
         rows.join("\n") + "\n"
     });
-    let table = tables.join("\n");
+    let kernel = crate::proc::read("sys/kernel/osrelease").unwrap_or_default();
+    let version: Vec<&str> = kernel.split('.').take(2).collect();
+    let system = format!("{} {} ({})", env::consts::OS, version.join("."), env::consts::ARCH);
+    let system = system.replace("linux", "Linux").replace("  ", " ");
+    let table = format!("Measured on {system}:\n\n{}", tables.join("\n"));
     println!("{table}");
-    if table.contains("needs root") {
-        eprintln!("incomplete: some faults need root");
+    if table.contains("needs root") || table.contains("**too busy**") {
+        eprintln!("incomplete: some faults need root, or a machine that is less busy");
         complete = false;
     }
     if write && complete {
         let page = fs::read_to_string(PAGE).expect("docs/pitfalls.md is readable");
         let (before, rest) = page.split_once(BEGIN).expect("docs/pitfalls.md has a table");
         let (_, after) = rest.split_once(END).expect("the table has an end");
+        fs::write(PICTURE, picture(&table)).expect("docs/survival.svg is writable");
         let page = [before, BEGIN, &table, END, after].concat();
         fs::write(PAGE, page).expect("docs/pitfalls.md is writable");
     }
@@ -64,7 +72,8 @@ pub fn column(candidate: &Candidate) -> Result<Vec<String>, String> {
     let candidate = *candidate;
     candidate.command(0)?;
     let launch = move |port| candidate.command(port).expect("it was built before");
-    let mut target = Target::start(candidate.protocol, launch)?;
+    let mut target = Target::start(candidate.protocol, Options::default(), launch)
+        .map_err(|error| error.to_string())?;
     let mut column = vec![candidate.label.to_string(), "---".into()];
     for fault in faults(candidate.protocol) {
         let verdict = inject(fault.name, &mut target);
@@ -73,23 +82,132 @@ pub fn column(candidate: &Candidate) -> Result<Vec<String>, String> {
             Survives(_) => "survives".into(),
             Fails(symptom, _) => format!("**{symptom}**"),
             NotTried(reason) if reason.contains("root") => "needs root".into(),
+            NotTried(reason) if reason.contains("busy") => "**too busy**".into(),
             NotTried(_) => "–".into(),
         });
     }
     Ok(column)
 }
 
-/// Returns the column of a candidate in the committed table.
+/// Returns the committed table.
 ///
 /// # Panics
 ///
 /// Panics if there is none.
-pub fn committed(candidate: &Candidate) -> Vec<String> {
+pub fn committed() -> String {
     let page = fs::read_to_string(PAGE).expect("docs/pitfalls.md is readable");
-    let header = header(candidate.protocol);
-    let rows = page.lines().skip_while(|line| !line.starts_with(&header));
-    let mut rows = rows.take_while(|line| line.starts_with('|')).peekable();
-    let mut labels = rows.peek().expect("a table for this protocol").split('|').map(str::trim);
-    let index = labels.position(|label| label == candidate.label).expect("a column");
-    rows.map(|row| row.split('|').nth(index).expect("a cell").trim().into()).collect()
+    let (_, table) = page.split_once(BEGIN).expect("docs/pitfalls.md has a table");
+    table.split_once(END).expect("the table has an end").0.into()
+}
+
+/// Returns the cells of the rows of a protocol, without the links.
+fn rows(table: &str, protocol: Protocol) -> Vec<Vec<&str>> {
+    let rows = table.lines().skip_while(|line| !line.starts_with(&header(protocol)));
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|row| row.trim_matches('|').split('|').map(str::trim).collect())
+        .collect()
+}
+
+/// Returns the column of a candidate in a table.
+///
+/// # Panics
+///
+/// Panics if there is none.
+pub fn column_of(table: &str, candidate: &Candidate) -> Vec<String> {
+    let rows = rows(table, candidate.protocol);
+    let index = rows[0].iter().position(|label| *label == candidate.label).expect("a column");
+    rows.iter().map(|row| row[index].into()).collect()
+}
+
+const STYLE: &str = "<style>\n\
+    svg { font: 11px sans-serif; fill: #1f2328 }\n\
+    .paper { fill: #fff }\n\
+    .survives { fill: #9bd3ae }\n\
+    .fails { fill: #d1242f }\n\
+    .symptom { fill: #fff; font-size: 9px }\n\
+    .untried { fill: #d8dee4 }\n\
+    @media (prefers-color-scheme: dark) {\n\
+    svg { fill: #e6edf3 }\n\
+    .paper { fill: #0d1117 }\n\
+    .survives { fill: #1f6f3f }\n\
+    .fails { fill: #da3633 }\n\
+    .untried { fill: #30363d }\n\
+    }\n\
+    </style>\n";
+
+/// Returns a picture of a table as SVG: a grid for each protocol, which can be read when it is 400
+/// pixels wide.
+pub fn picture(table: &str) -> String {
+    const LABEL: usize = 160;
+    const HEADER: usize = 122;
+    const CELL: [usize; 2] = [29, 16];
+    let (mut body, mut y) = (String::new(), 46);
+    for protocol in [Protocol::Udp, Protocol::Tcp] {
+        let rows = rows(table, protocol);
+        y += HEADER;
+        for (row, cells) in rows.iter().enumerate().filter(|(row, _)| *row != 1) {
+            let _ = writeln!(body, "<g>");
+            for (column, cell) in cells.iter().enumerate() {
+                let x = LABEL + column.saturating_sub(1) * CELL[0];
+                let middle = x + CELL[0] / 2;
+                let text = cell.trim_matches('*');
+                let is_ours = column > 0 && rows[0][column].contains("-");
+                let bold = if is_ours && row == 0 { " font-weight=\"bold\"" } else { "" };
+                let _ = match (row, column) {
+                    (0, 0) => writeln!(
+                        body,
+                        "<text x=\"20\" y=\"{}\" font-size=\"14\" font-weight=\"bold\">{text}</text>",
+                        y - 6
+                    ),
+                    (0, _) => writeln!(
+                        body,
+                        "<text transform=\"translate({} {}) rotate(-90)\"{bold}>{text}</text>",
+                        middle + 4,
+                        y - 6
+                    ),
+                    (_, 0) => {
+                        let name = text.trim_start_matches('[').split(']').next().unwrap_or(text);
+                        writeln!(body, "<text x=\"20\" y=\"{}\">{name}</text>", y + 12)
+                    }
+                    _ => {
+                        let class = match text {
+                            "survives" => text,
+                            _ if cell.starts_with('*') => "fails",
+                            _ => "untried",
+                        };
+                        let width = CELL[0] - 1;
+                        let _ = writeln!(
+                            body,
+                            "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"15\"/>"
+                        );
+                        let symptom = text.split(' ').next().unwrap_or(text);
+                        let (x, y) = (x + width / 2, y + 11);
+                        match class {
+                            "fails" => writeln!(
+                                body,
+                                "<text class=\"symptom\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{symptom}</text>"
+                            ),
+                            _ => Ok(()),
+                        }
+                    }
+                };
+            }
+            let _ = writeln!(body, "</g>");
+            y += if row == 0 { 0 } else { CELL[1] };
+        }
+        y += 16;
+    }
+    let system = table.lines().next().unwrap_or_default().trim_end_matches(':');
+    let (title, width, height) = ("Which server survives which fault", 410, y + 40);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
+         <title>{title}</title>\n{STYLE}\
+         <rect class=\"paper\" width=\"{width}\" height=\"{height}\" rx=\"8\"/>\n\
+         <text x=\"20\" y=\"28\" font-size=\"16\" font-weight=\"bold\">{title}</text>\n{body}\
+         <text x=\"20\" y=\"{0}\">Green: survives. Gray: not tried. {system}.</text>\n\
+         <text x=\"20\" y=\"{1}\">loses: loses data. drops: drops clients. Ours are bold.</text>\n\
+         </svg>\n",
+        y + 8,
+        y + 24
+    )
 }

@@ -1,27 +1,30 @@
 //! What each fault does.
 
 use super::Verdict::{Fails, NotTried, Survives};
-use super::target::{PATIENCE, is_timeout, signal};
+use super::client::{Client, Content, PATIENCE, finish, is_timeout, lines};
 use super::{Outcome, Protocol::Tcp, Target, grouped};
 use crate::{proc, retry_on_eintr};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-/// Forges datagrams and counts those with the same ports that arrive, its own included. Arguments:
-/// the address of both ends, their ports, how many to send, for how many seconds to count.
+/// Forges datagrams, and counts those with the same ports that arrive, its own included. Arguments:
+/// the address of both ends, their ports, how many to send, for how many seconds to count, and the
+/// payload in hexadecimal digits.
 const FORGER: &str = "\
 from socket import *
 import select, struct, sys, time
-address, source_port, port, copies, seconds = sys.argv[1:]
+address, source_port, port, copies, seconds, payload = sys.argv[1:]
+payload = bytes.fromhex(payload)
 raw = socket(AF_INET, SOCK_RAW, IPPROTO_UDP)
 raw.bind((address, 0))
-header = struct.pack('!HHHH', int(source_port), int(port), 14, 0)
+header = struct.pack('!HHHH', int(source_port), int(port), 8 + len(payload), 0)
 for _ in range(int(copies)):
-    raw.sendto(header + b'forged', (address, 0))
+    raw.sendto(header + payload, (address, 0))
 count, end = 0, time.monotonic() + float(seconds)
 while (left := end - time.monotonic()) > 0:
     if select.select([raw], [], [], left)[0]:
@@ -30,98 +33,296 @@ while (left := end - time.monotonic()) > 0:
 print(count)
 ";
 
+/// Waits for the end of its input. Then opens connections, sends some bytes over every other one, and
+/// resets them. Arguments: the address, the number of connections, the bytes in hexadecimal digits,
+/// and the seconds before the reset.
+const RESETTER: &str = "\
+import struct, sys, time
+from socket import *
+address, port, count, data, delay = sys.argv[1:]
+print('ready', flush=True)
+sys.stdin.read()
+for number in range(int(count)):
+    client = create_connection((address, int(port)), 1)
+    if number % 2:
+        client.sendall(bytes.fromhex(data))
+    time.sleep(float(delay))
+    client.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack('ii', 1, 0))
+    client.close()
+";
+
 pub(super) fn empty_datagram(target: &Target) -> Outcome {
-    let socket = crate::udp(target.address);
-    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-    socket.send(b"")?;
-    // Whether it deserves a reply is for the server to decide.
+    no_reply_needed(target, b"")
+}
+
+pub(super) fn one_byte_datagram(target: &Target) -> Outcome {
+    match &target.client.options.request {
+        None => target.client.exchange(b"\xff"),
+        // The protocol decides what is a valid request.
+        Some(_) => no_reply_needed(target, b"\xff"),
+    }
+}
+
+pub(super) fn truncated_request(target: &Target) -> Outcome {
+    no_reply_needed(target, &target.client.half())
+}
+
+pub(super) fn largest_datagram(target: &Target) -> Outcome {
+    let length = if target.client.address.is_ipv4() { crate::LARGEST } else { 65_527 };
+    match target.client.options.request.clone() {
+        None => target.client.exchange(&vec![b'x'; length]),
+        Some(mut request) => {
+            request.resize(length, b'x');
+            no_reply_needed(target, &request)
+        }
+    }
+}
+
+/// Sends a datagram. Whether it deserves a reply is for the server to decide.
+fn no_reply_needed(target: &Target, payload: &[u8]) -> Outcome {
+    let socket = crate::udp(target.client.address);
+    socket.set_read_timeout(Some(PATIENCE / 10))?;
+    socket.send(payload)?;
     let _ = retry_on_eintr(|| socket.recv(&mut [0; 16]));
     Ok(())
 }
 
-pub(super) fn largest_datagram(target: &Target) -> Outcome {
-    let length = if target.address.is_ipv4() { crate::LARGEST } else { 65_527 };
-    target.exchange(&vec![b'x'; length])
-}
-
 pub(super) fn departed_client(target: &Target) -> Outcome {
     for _ in 0..10 {
-        let socket = crate::udp(target.address);
+        let socket = crate::udp(target.client.address);
         // The last of many is certainly not replied to before the socket is closed.
         for _ in 0..20 {
-            let _ = socket.send(b"Goodbye"); // It fails after the server has exited.
+            let _ = socket.send(&target.client.request(b"Goodbye")); // The server may have exited.
         }
     }
     Ok(())
 }
 
 pub(super) fn flood(target: &Target) -> Outcome {
-    let socket = crate::udp(target.address);
+    let socket = crate::udp(target.client.address);
     for _ in 0..20_000 {
         // It fails while the queue of the system is full, and after the server has exited.
-        let _ = socket.send(&[b'x'; 1_000]);
+        let _ = socket.send(&target.client.request(&[b'x'; 1_000]));
     }
     Ok(())
 }
 
+pub(super) fn source_port_0(target: &Target) -> Outcome {
+    forge(target, 0, 4, 0.2).map(drop)
+}
+
 pub(super) fn own_address(target: &Target) -> Outcome {
-    let port = target.address.port();
+    let port = target.client.address.port();
     let count = forge(target, port, 1, 0.5)?;
-    if count == 1 {
+    // A reply to a reply, as with DNS, is not yet a loop.
+    if count <= 10 {
         return Ok(());
     }
     // The datagram circulates until it meets a full queue.
     let stopped = (0..5).any(|_| flood(target).is_ok() && forge(target, port, 0, 0.3) == Ok(0));
     let advice = if stopped { "" } else { " and still does: restart it" };
-    let details = format!("replied to itself {} times in 0.5 s{advice}", grouped(count - 1));
+    let details = format!("replied to itself {} times within 0.5 s{advice}", grouped(count - 1));
     Err(Fails("spins", details))
 }
 
-/// Forges datagrams to the server and returns how many with these ports arrived.
-pub(super) fn forge(target: &Target, port: u16, copies: usize, seconds: f64) -> Outcome<usize> {
-    let address = target.address.ip().to_string();
-    let ports = [port.to_string(), target.address.port().to_string()];
-    for command in [&["python3"][..], &["sudo", "-n", "python3"]] {
-        let mut forger = Command::new(command[0]);
-        forger.args(&command[1..]).args(["-c", FORGER, &address, &ports[0], &ports[1]]);
-        forger.args([copies.to_string(), seconds.to_string()]).stdin(Stdio::null());
-        let output = forger.output().map(|output| output.stdout).unwrap_or_default();
-        match String::from_utf8_lossy(&output).trim().parse() {
-            Ok(count) if count >= copies.min(1) => return Ok(count),
-            _ => {}
-        }
-    }
-    Err(NotTried("needs IPv4, root and python3".into()))
+/// Forges datagrams to the server, and returns how many with these ports arrived.
+fn forge(target: &Target, port: u16, copies: usize, seconds: f64) -> Outcome<usize> {
+    let address = target.client.address;
+    let mut words = vec![address.ip().to_string(), port.to_string(), address.port().to_string()];
+    words.extend([copies.to_string(), seconds.to_string(), hex(&target.client.request(b"forged"))]);
+    let output = [&["python3"][..], &["sudo", "-n", "python3"]].map(|command| {
+        // An error means that the datagrams were not sent.
+        python(command, FORGER, &words)?.trim().parse().ok()
+    });
+    let count = output.into_iter().flatten().next();
+    count.ok_or(NotTried("needs IPv4, root and python3".into()))
 }
 
-pub(super) fn half_close(target: &Target) -> Outcome {
-    let request = lines(66_000);
-    let stream = target.connect(PATIENCE)?;
-    // An error also shows in the reply.
-    let _ = (&stream).write_all(&request);
-    let _ = stream.shutdown(Shutdown::Write);
-    target.reply(&stream, &request)
+/// Runs a script, and returns its output if it succeeds.
+fn python(command: &[&str], script: &str, words: &[String]) -> Option<String> {
+    let mut python = Command::new(command[0]);
+    python.args(&command[1..]).args(["-c", script]).args(words).stdin(Stdio::null());
+    let output = python.output().ok().filter(|output| output.status.success())?;
+    String::from_utf8(output.stdout).ok()
 }
 
-pub(super) fn one_byte_at_a_time(target: &Target) -> Outcome {
-    let request = lines(20);
-    let stream = target.connect(PATIENCE)?;
-    for byte in request.chunks(1) {
-        let _ = (&stream).write_all(byte);
-        sleep(Duration::from_millis(10)); // The server reads each byte by itself.
-    }
-    target.reply(&stream, &request)
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(super) fn disconnect(target: &Target) -> Outcome {
-    for _ in 0..5 {
-        target.probe()?;
-    }
+    (0..10).try_for_each(|_| target.client.probe())?;
     target.assert_idle()
 }
 
-pub(super) fn reset_while_reading(target: &Target) -> Outcome {
+pub(super) fn empty_connection(target: &Target) -> Outcome {
+    (0..10).try_for_each(|_| target.client.open().map(|stream| finish(&stream)))?;
+    target.assert_idle()
+}
+
+pub(super) fn half_close(target: &Target) -> Outcome {
+    let client = &target.client;
+    let request = client.request(&lines(66_000));
+    for round in 1..=10 {
+        let mut stream = client.open()?;
+        // An error also shows in the reply.
+        let _ = stream.write_all(&request);
+        let _ = stream.shutdown(Shutdown::Write);
+        client.reply(&stream, &request).map_err(|verdict| match verdict {
+            Fails(symptom, details) => Fails(symptom, format!("{details} (round {round} of 10)")),
+            other => other,
+        })?;
+        stream.set_read_timeout(Some(client.patience))?;
+        match io::copy(&mut stream.take(1 << 20), &mut io::sink()) {
+            Ok(length) if length < 1 << 20 => {}
+            Err(error) if is_timeout(&error) => {
+                let details = "the connection is open 5 s after the client's end of the stream";
+                return Err(Fails("hangs", details.into()));
+            }
+            Ok(_) => return Err(Fails("loses data", "sent 1 MiB more after the reply".into())),
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn one_byte_at_a_time(target: &Target) -> Outcome {
+    let request = target.client.request(&lines(20));
+    let mut stream = target.client.open()?;
+    for bytes in request.chunks(request.len().div_ceil(200).max(1)) {
+        let _ = stream.write_all(bytes);
+        sleep(Duration::from_millis(10)); // The server reads each byte by itself.
+    }
+    target.client.reply(&stream, &request)?;
+    finish(&stream);
+    Ok(())
+}
+
+pub(super) fn invalid_utf8(target: &Target) -> Outcome {
+    for _ in 0..3 {
+        let mut stream = target.client.open()?;
+        let _ =
+            stream.write_all(&[&target.client.half()[..], b"\xff\xfe\xc3\x28\r\n\r\n"].concat());
+        // Whether it deserves a reply is for the server to decide.
+        stream.set_read_timeout(Some(PATIENCE / 20))?;
+        let _ = retry_on_eintr(|| stream.read(&mut [0; 16]));
+        finish(&stream);
+    }
+    Ok(())
+}
+
+pub(super) fn line_without_an_end(target: &Target) -> Outcome {
+    let before = target.memory()?;
+    let mut stream = target.client.open()?;
+    let _ = stream.write_all(&target.client.half());
+    let (sent, outcome) = send_while_taken(&stream, &[b'x'; 65_536], 100, true)?;
+    grown(target, before, sent, outcome, "for a line without an end")
+}
+
+pub(super) fn never_reads(target: &Target) -> Outcome {
+    if target.client.options.no_reply {
+        return Err(NotTried("the server never replies".into()));
+    }
     stays_open(target)?;
+    let before = target.memory().unwrap_or_default();
+    let stream = target.client.connect()?;
+    let (sent, outcome) = send_while_taken(&stream, &target.client.bulk(65_520), 64, false)?;
+    target.client.probe()?;
+    grown(target, before, sent, outcome, "although no reply was read")
+}
+
+/// Sends blocks until the server takes no more, or has taken this many MiB, which are returned. The
+/// outcome is an error if it takes too long.
+fn send_while_taken(
+    stream: &TcpStream,
+    block: &[u8],
+    limit: usize,
+    reads: bool,
+) -> Outcome<(usize, Outcome)> {
+    let (start, done, mut sent) = (Instant::now(), AtomicBool::new(false), 0);
+    stream.set_write_timeout(Some(Duration::from_secs(2)))?; // Until it makes progress.
+    stream.set_read_timeout(Some(PATIENCE / 50))?;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut reader, mut buffer) = (stream, vec![0; 1 << 16]);
+            while reads && !done.load(Relaxed) {
+                match reader.read(&mut buffer) {
+                    Err(error) if !is_timeout(&error) => break,
+                    Ok(0) => break,
+                    _ => {}
+                }
+            }
+        });
+        let mut writer = stream;
+        let outcome = loop {
+            match writer.write(block) {
+                Ok(length) => sent += length,
+                // The server no longer reads, or has closed the connection.
+                Err(_) => break Ok((0, Ok(()))),
+            }
+            if sent >= limit << 20 {
+                break Ok((limit, Ok(())));
+            } else if start.elapsed() > 4 * PATIENCE {
+                let late = format!("{limit} MiB could not be sent within 20 s");
+                break Ok((0, Err(NotTried(late))));
+            }
+        };
+        done.store(true, Relaxed);
+        outcome
+    })
+}
+
+/// Fails if the server took everything and its memory has grown by half of that.
+fn grown(target: &Target, before: usize, sent: usize, outcome: Outcome, why: &str) -> Outcome {
+    let start = Instant::now();
+    // The server may not yet have read the last bytes.
+    while sent > 0 && start.elapsed() < PATIENCE / 5 {
+        let growth = match target.memory() {
+            Ok(after) => after.saturating_sub(before),
+            // That of a server that was already running is unknown.
+            Err(_) if matches!(target.client.content, Content::Function(_)) => sent,
+            Err(_) => 0,
+        };
+        if growth >= sent / 2 {
+            let details = format!("took {sent} MiB {why}, and its memory grew by {growth} MiB");
+            return Err(Fails("grows", details));
+        }
+        sleep(PATIENCE / 100);
+    }
+    outcome
+}
+
+pub(super) fn client_error_in_accept(target: &Target) -> Outcome {
+    target.processes()?;
+    let reset = reset(target, 5, "0", || target.suspend());
+    target.resume();
+    reset
+}
+
+/// Resets connections over which no reply has been sent, after something else.
+fn reset(target: &Target, count: usize, delay: &str, before: impl FnOnce() -> Outcome) -> Outcome {
+    let address = target.client.address;
+    let mut words = vec![address.ip().to_string(), address.port().to_string(), count.to_string()];
+    words.extend([hex(&target.client.half()), delay.into()]);
+    let mut python = Command::new("python3");
+    python.args(["-c", RESETTER]).args(words).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let missing = || NotTried("needs python3".into());
+    let mut python = crate::spawn(python.stderr(Stdio::null())).map_err(|_| missing())?;
+    let ready = python.stdout.take().map(|mut stdout| stdout.read_exact(&mut [0; 6]));
+    before()?;
+    drop(python.stdin.take());
+    let has_reset = python.wait().is_ok_and(|status| status.success());
+    match ready {
+        Some(Ok(())) if has_reset => Ok(()),
+        Some(Ok(())) => Err(NotTried("the server's backlog has less than 5 places".into())),
+        _ => Err(missing()),
+    }
+}
+
+pub(super) fn reset_while_reading(target: &Target) -> Outcome {
+    if target.closes || target.client.options.no_reply {
+        return reset(target, 20, "0.02", || Ok(()));
+    }
     for _ in 0..20 {
         // Closing a socket with unread data sends a reset instead of the end of the stream.
         unread_reply(target)?;
@@ -130,11 +331,14 @@ pub(super) fn reset_while_reading(target: &Target) -> Outcome {
 }
 
 pub(super) fn reset_while_writing(target: &Target) -> Outcome {
+    if target.client.options.no_reply {
+        return Err(NotTried("the server never replies".into()));
+    }
     for early in [true, false].repeat(10) {
         // An early reset arrives before the first write, the other after it.
-        let stream = if early { unread_reply(target)? } else { target.connect(PATIENCE)? };
+        let mut stream = if early { unread_reply(target)? } else { target.client.connect()? };
         stream.set_nonblocking(true)?;
-        let _ = (&stream).write(&lines(65_520));
+        let _ = stream.write(&target.client.bulk(65_520));
         let _ = stream.shutdown(Shutdown::Write);
     }
     Ok(())
@@ -142,58 +346,111 @@ pub(super) fn reset_while_writing(target: &Target) -> Outcome {
 
 /// Returns a connection over which a reply has arrived.
 fn unread_reply(target: &Target) -> Outcome<TcpStream> {
-    let mut stream = target.connect(PATIENCE)?;
-    let _ = stream.write_all(b"Unread\n");
+    let mut stream = target.client.connect()?;
+    let _ = stream.write_all(&target.client.request(b"Unread\n"));
     match retry_on_eintr(|| stream.peek(&mut [0])) {
         Ok(1..) => Ok(stream),
-        _ => Err(Fails("hangs", "no reply".into())),
+        Ok(0) => Err(Fails("loses data", "closed without a reply".into())),
+        Err(error) => Err(error.into()),
     }
 }
 
 fn stays_open(target: &Target) -> Outcome {
-    let stream = unread_reply(target)?;
-    stream.set_read_timeout(Some(Duration::from_millis(300)))?;
-    match stream.take(1 << 20).read_to_end(&mut Vec::new()) {
-        Err(error) if is_timeout(&error) => Ok(()),
-        _ => Err(NotTried("the server closes a connection soon after its reply".into())),
+    match target.closes {
+        true => Err(NotTried("the server closes a connection soon after its reply".into())),
+        false => Ok(()),
     }
 }
 
 pub(super) fn silent_clients(target: &Target) -> Outcome {
-    let _silent = hold(target, 200)?;
-    target.probe()
+    crowd(target, b"", None)
+}
+
+pub(super) fn unfinished_requests(target: &Target) -> Outcome {
+    crowd(target, &several_at_a_time(target)?.half(), None)
+}
+
+pub(super) fn slow_clients(target: &Target) -> Outcome {
+    let half = several_at_a_time(target)?.half();
+    crowd(target, &half, Some(half.last().copied().unwrap_or(b'x')))
+}
+
+fn several_at_a_time(target: &Target) -> Outcome<&Client> {
+    match target.serial {
+        true => Err(NotTried("the server serves one client at a time: see silent-clients".into())),
+        false => Ok(&target.client),
+    }
+}
+
+/// Opens many connections, sends something over each, and perhaps a byte now and then. Meanwhile one
+/// more client must be served.
+fn crowd(target: &Target, first: &[u8], drip: Option<u8>) -> Outcome {
+    let (streams, done) = (Mutex::new(Vec::<TcpStream>::new()), AtomicBool::new(false));
+    let lock = || streams.lock().unwrap_or_else(PoisonError::into_inner);
+    thread::scope(|scope| {
+        if let Some(byte) = drip {
+            scope.spawn({
+                let (lock, done) = (&lock, &done);
+                move || {
+                    while !done.load(Relaxed) {
+                        for mut stream in lock().iter() {
+                            let _ = stream.write(&[byte]);
+                        }
+                        sleep(Duration::from_millis(100));
+                    }
+                }
+            });
+        }
+        let full = hold(&target.client, 1_000, |mut stream| {
+            let _ = stream.write_all(first);
+            let _ = stream.set_nonblocking(true);
+            lock().push(stream);
+        });
+        let count = grouped(lock().len());
+        let other = Client { patience: 2 * PATIENCE, ..target.client.clone() };
+        let (stream, request) = (other.open(), other.request(b"One more\n"));
+        let served = match &stream {
+            Ok(stream) => full.and(other.exchange_on(stream, &request)),
+            Err(error) => Err(error.clone()),
+        };
+        done.store(true, Relaxed);
+        lock().clear();
+        if let (Ok(stream), Err(_)) = (&stream, &served) {
+            // A late reply is read as well, lest its connection is reset.
+            let _ = other.reply(stream, &request);
+        }
+        stream.iter().for_each(finish);
+        match served {
+            Ok(()) => Err(Survives(format!(" ({count} clients)"))),
+            Err(Fails("exits", details)) => Err(Fails("exits", details)),
+            Err(Fails(..)) => {
+                let details = format!("no reply within 10 s to one more client beside {count}");
+                Err(Fails("hangs", details))
+            }
+            not_tried => not_tried,
+        }
+    })
 }
 
 /// Opens connections until there are enough or the server accepts no more.
-fn hold(target: &Target, count: usize) -> Outcome<Vec<TcpStream>> {
-    let (mut streams, start) = (Vec::new(), Instant::now());
-    while streams.len() < count && start.elapsed() < 2 * PATIENCE {
-        match target.connect(Duration::from_secs(2)) {
+fn hold(client: &Client, count: usize, mut keep: impl FnMut(TcpStream)) -> Outcome {
+    let client = Client { patience: 2 * PATIENCE / 5, ..client.clone() };
+    let (start, mut last) = (Instant::now(), None);
+    for _ in 0..count {
+        match client.connect() {
+            Ok(stream) => last.replace(stream).into_iter().for_each(&mut keep),
             Err(Fails(..)) => break,
-            stream => streams.push(stream?),
+            // The kit has used up its own descriptors. One is given back for what follows.
+            Err(NotTried(_)) if last.take().is_some() => return Ok(()),
+            Err(other) => return Err(other),
+        }
+        if start.elapsed() > 3 * PATIENCE {
+            break;
         }
         sleep(Duration::from_millis(1)); // Even a small backlog does not overflow.
     }
-    Ok(streams)
-}
-
-pub(super) fn never_reads(target: &Target) -> Outcome {
-    const LIMIT: usize = 64 << 20; // More than the buffers of the system take.
-    stays_open(target)?;
-    let stream = target.connect(PATIENCE)?;
-    stream.set_write_timeout(Some(Duration::from_millis(500)))?; // Until it makes progress.
-    let (request, start, mut sent) = (lines(65_520), Instant::now(), 0);
-    while sent < LIMIT && start.elapsed() < 4 * PATIENCE {
-        match (&stream).write(&request) {
-            Ok(length) => sent += length,
-            Err(_) => break, // The server no longer reads, or has closed the connection.
-        }
-    }
-    target.probe()?;
-    match sent >= LIMIT && target.reply_to.is_some() {
-        true => Err(Fails("grows", "took 64 MiB although no reply was read".into())),
-        false => Ok(()),
-    }
+    last.into_iter().for_each(keep);
+    Ok(())
 }
 
 pub(super) fn burst_of_connections(target: &Target) -> Outcome {
@@ -202,14 +459,18 @@ pub(super) fn burst_of_connections(target: &Target) -> Outcome {
     let client = || {
         drop(gate.read());
         let start = Instant::now();
-        let stream = target.connect(LIMIT)?;
+        let mut client = Client { patience: LIMIT, ..target.client.clone() };
+        let stream = client.open()?;
         let left = LIMIT.saturating_sub(start.elapsed()) + Duration::from_secs(1);
+        client.patience = left;
         stream.set_read_timeout(Some(left))?;
-        target.exchange_on(&stream, b"One of many\n")
+        client.exchange_on(&stream, &client.request(b"One of many\n"))?;
+        finish(&stream);
+        Ok(())
     };
     let mut served: Vec<Outcome> = thread::scope(|scope| {
         let closed = gate.write();
-        let spawn = |_| thread::Builder::new().stack_size(128 << 10).spawn_scoped(scope, client);
+        let spawn = |_| thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, client);
         let clients: Vec<_> = (0..1_000).map_while(|n: usize| spawn(n).ok()).collect();
         drop(closed);
         clients.into_iter().filter_map(|client| client.join().ok()).collect()
@@ -217,82 +478,132 @@ pub(super) fn burst_of_connections(target: &Target) -> Outcome {
     // The system of the kit may allow fewer connections.
     served.retain(|result| !matches!(result, Err(NotTried(_))));
     let count = grouped(served.len());
-    Err(match served.iter().filter(|result| result.is_err()).count() {
+    let failed: Vec<_> = served.iter().filter_map(|result| result.as_ref().err()).collect();
+    Err(match failed[..] {
         _ if served.is_empty() => NotTried("the system allows no connections".into()),
-        0 => Survives(format!(" ({count} connections)")),
-        n => Fails("drops clients", format!("{} of {count} clients got no reply", grouped(n))),
+        [Fails(_, first), ..] => {
+            let text = format!("{} of {count} clients got no reply", grouped(failed.len()));
+            Fails("drops clients", format!("{text} within 20 s, the first: {first}"))
+        }
+        _ => Survives(format!(" ({count} clients)")),
     })
 }
 
-pub(super) fn descriptors_exhausted(target: &Target) -> Outcome {
-    const LIMIT: usize = 128;
+pub(super) fn descriptors_exhausted(target: &mut Target) -> Outcome {
     if target.busy {
         return Err(NotTried("the server uses a whole core already".into()));
     }
     target.processes()?;
-    let mut server = target.another(Some(LIMIT), Stdio::null())?;
-    let (streams, start) = (hold(&server, LIMIT + 40)?, Instant::now());
-    // A server that has exited has no open descriptors.
-    while (1..LIMIT)
-        .contains(&server.processes()?.into_iter().map(proc::descriptors).max().unwrap_or(0))
-    {
-        if start.elapsed() > PATIENCE {
-            return Err(NotTried("the server does not use up its descriptors".into()));
+    let mut remark = Ok(());
+    // An odd and an even limit, since a server may need two descriptors for each connection.
+    for limit in [128, 129] {
+        let mut server = target.another(Some(limit), false)?;
+        let outcome = exhaust(&server, limit);
+        match server.aftermath(outcome) {
+            Err(Survives(text)) => remark = Err(Survives(text)),
+            other => other?,
+        }
+    }
+    remark
+}
+
+fn exhaust(server: &Target, limit: usize) -> Outcome {
+    let first = server.client.open()?;
+    let mut streams = Vec::new();
+    hold(&server.client, limit + 40, |stream| streams.push(stream))?;
+    let open = || -> Outcome<usize> {
+        Ok(server.processes()?.into_iter().map(proc::descriptors).max().unwrap_or_default())
+    };
+    let (mut now, mut since) = (open()?, Instant::now());
+    // A server that has exited has no open descriptors. The last free one may not suffice.
+    while (1..limit - 1).contains(&now) {
+        if since.elapsed() > PATIENCE / 5 {
+            return Err(Survives(" (it limits itself to fewer connections)".into()));
         }
         sleep(Duration::from_millis(10));
+        let before = now;
+        now = open()?;
+        since = if now == before { since } else { Instant::now() };
     }
     let idle = server.assert_idle();
-    let served = streams.first().map_or(Ok(()), |it| server.exchange_on(it, b"Still there?\n"));
+    let served = server.client.exchange_on(&first, &server.client.request(b"Still there?\n"));
     drop(streams);
-    server.aftermath(idle.and(served))
+    idle.and(served.map_err(|verdict| match verdict {
+        Fails(symptom, details) => {
+            Fails(symptom, format!("{details} (limit: {limit} descriptors)"))
+        }
+        other => other,
+    }))
 }
 
 /// Sends a request while the server is suspended. A receive with a timeout then fails with EINTR.
 pub(super) fn suspend_and_resume(target: &Target) -> Outcome {
-    let request = b"While suspended\n";
-    let stream = (target.protocol == Tcp).then(|| target.connect(PATIENCE)).transpose()?;
+    let client = &target.client;
+    let request = client.request(b"While suspended\n");
+    let stream = (client.protocol == Tcp).then(|| client.open()).transpose()?;
     sleep(Duration::from_millis(100)); // The server accepts, and waits for the request.
     target.suspend()?;
     thread::scope(|scope| {
         scope.spawn(|| {
             sleep(Duration::from_millis(200));
-            signal("CONT", &target.processes().unwrap_or_default());
+            target.resume();
         });
         match &stream {
-            Some(stream) => target.exchange_on(stream, request),
-            None => target.exchange(request),
+            Some(stream) => client.exchange_on(stream, &request).map(|()| finish(stream)),
+            None => client.exchange(&request),
         }
     })
 }
 
-/// Closes the standard output of a server that writes to it for each request.
-pub(super) fn closed_output(target: &Target) -> Outcome {
-    let mut server = target.another(None, Stdio::piped())?;
-    let mut output = server.server.as_mut().and_then(|it| it.child.stdout.take()).expect("piped");
-    let reader = thread::spawn(move || {
-        sleep(Duration::from_millis(100));
-        // All output so far, and then that for the next request. Then the pipe is closed.
-        for _ in 0..2 {
-            let _ = output.read(&mut [0; 65_536]);
-        }
+/// Closes standard output and standard error of a server that writes to one of them for each request.
+pub(super) fn closed_output(target: &mut Target) -> Outcome {
+    let mut server = target.another(None, true)?;
+    let child = server.server.as_mut().map(|server| &mut server.child).expect("started");
+    let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
+    let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
+    let (close, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let readers = [stdout, stderr].map(|pipe| {
+        let (close, written, mut pipe) = (close.clone(), written.clone(), pipe.expect("piped"));
+        thread::spawn(move || {
+            let mut buffer = [0; 65_536];
+            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+                written.fetch_add(length, Relaxed);
+                if close.load(Relaxed) {
+                    break; // closes the pipe
+                }
+            }
+        })
     });
-    let start = Instant::now();
-    // Many requests, since a runtime may buffer its output.
-    let exchange_until = |end| {
-        while start.elapsed() < end && server.probe().is_ok() {
-            sleep(Duration::from_millis(5));
+    sleep(Duration::from_millis(100)); // What it writes when it starts has arrived.
+    let before = written.load(Relaxed);
+    // Many requests, since a runtime may buffer 4,096 bytes; two over each connection.
+    let client = &server.client;
+    let requests = |is_enough: &dyn Fn() -> bool| {
+        let request = client.request(b"Which you may log\n");
+        let start = Instant::now();
+        for _ in 0..400 {
+            let result = match (client.protocol == Tcp).then(|| client.open()) {
+                Some(Ok(stream)) => {
+                    let first = client.exchange_on(&stream, &request);
+                    let second = client.exchange_on(&stream, &request);
+                    finish(&stream);
+                    first.and(if server.closes { Ok(()) } else { second })
+                }
+                Some(Err(error)) => Err(error),
+                None => client.exchange(&request),
+            };
+            if result.is_err() || is_enough() || start.elapsed() > PATIENCE / 4 {
+                return;
+            }
         }
     };
-    exchange_until(Duration::from_millis(500));
-    if !reader.is_finished() {
-        return Err(NotTried("the server writes nothing to standard output for a request".into()));
+    requests(&|| written.load(Relaxed) > before);
+    sleep(Duration::from_millis(50));
+    if written.load(Relaxed) == before {
+        return Err(NotTried("the server writes nothing to its output for a request".into()));
     }
-    exchange_until(Duration::from_secs(1));
+    close.store(true, Relaxed);
+    requests(&|| readers.iter().any(thread::JoinHandle::is_finished));
+    requests(&|| false);
     server.aftermath(Ok(()))
-}
-
-/// Returns lines of 60 bytes, of which no two are equal; the last may be shorter.
-fn lines(length: usize) -> Vec<u8> {
-    let numbered = (0..).flat_map(|number: usize| format!("line {number:054}\n").into_bytes());
-    numbered.take(length - 1).chain([b'\n']).collect()
 }

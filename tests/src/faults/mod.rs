@@ -3,20 +3,27 @@
 //! [`inject`] injects one of the [`FAULTS`] into a [`Target`], and checks the server afterwards.
 //! Every fault is bounded in count, bytes and seconds, and `docs/pitfalls.md` explains it under a
 //! heading of its name.
+//!
+//! - `client.rs`: what the kit sends, and what a complete reply is.
+//! - `target.rs`: how the server is started, and what its processes do.
+//! - `injections.rs`: what each fault does.
 
+mod client;
 mod injections;
 mod target;
 
 pub use crate::candidates::Protocol;
+pub use client::Options;
 pub use target::Target;
 
+use Inject::{Another, This};
 use Protocol::{Tcp, Udp};
 use Verdict::{Fails, NotTried, Survives};
+use client::{Client, PATIENCE, is_timeout};
 use injections::*;
-use std::fmt;
-use std::io;
 use std::io::ErrorKind::{ConnectionRefused, ConnectionReset};
-use target::is_timeout;
+use std::sync::mpsc;
+use std::{fmt, io, thread};
 
 /// What became of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,65 +49,93 @@ pub struct Fault {
     pub summary: &'static str,
     /// What to change in a server that does not survive it.
     pub hint: &'static str,
-    inject: fn(&Target) -> Outcome,
+    inject: Inject,
+}
+
+/// The server into which a fault is injected: this one, or one more that is started for it.
+#[derive(Clone, Copy)]
+enum Inject {
+    This(fn(&Target) -> Outcome),
+    Another(fn(&mut Target) -> Outcome),
 }
 
 /// All faults, in the order in which they are injected.
 #[rustfmt::skip]
 pub const FAULTS: &[Fault] = &[
-    Fault { protocols: &[Udp], name: "empty-datagram", inject: empty_datagram,
+    Fault { protocols: &[Udp], name: "empty-datagram", inject: This(empty_datagram),
         summary: "A datagram without a payload.",
         hint: "A received length of 0 is not the end of anything. Handle it like any other." },
-    Fault { protocols: &[Udp], name: "one-byte-datagram", inject: |target| target.exchange(b"\xff"),
+    Fault { protocols: &[Udp], name: "one-byte-datagram", inject: This(one_byte_datagram),
         summary: "A datagram with a payload of 1 byte, which is not valid UTF-8.",
         hint: "Check the length before you index or parse, and do not rely on valid UTF-8." },
-    Fault { protocols: &[Udp], name: "largest-datagram", inject: largest_datagram,
+    Fault { protocols: &[Udp], name: "truncated-request", inject: This(truncated_request),
+        summary: "The first half of a request.",
+        hint: "Check the length before each field that you parse. Reply with an error, or not at all." },
+    Fault { protocols: &[Udp], name: "largest-datagram", inject: This(largest_datagram),
         summary: "The largest datagram: 65,507 bytes over IPv4, 65,527 over IPv6.",
         hint: "Receive into 65,535 bytes. What does not fit is cut off without an error." },
-    Fault { protocols: &[Udp], name: "departed-client", inject: departed_client,
+    Fault { protocols: &[Udp], name: "departed-client", inject: This(departed_client),
         summary: "Clients that close their sockets before the replies arrive.",
         hint: "A receive or send can fail because of an earlier reply. Log the error and go on." },
-    Fault { protocols: &[Udp], name: "flood", inject: flood,
-        summary: "20,000 datagrams of 1,000 bytes, as fast as they can be sent.",
+    Fault { protocols: &[Udp], name: "flood", inject: This(flood),
+        summary: "20,000 requests, of 1,000 bytes by default, as fast as they can be sent.",
         hint: "Leave requests in the socket's queue, which is bounded, until a thread is free." },
-    Fault { protocols: &[Udp], name: "source-port-0", inject: |it| forge(it, 0, 4, 0.2).map(drop),
+    Fault { protocols: &[Udp], name: "source-port-0", inject: This(source_port_0),
         summary: "A datagram from port 0, to which no reply can be sent (needs root, python3).",
         hint: "Do not exit when a send fails. The error concerns one client only." },
-    Fault { protocols: &[Udp], name: "own-address", inject: own_address,
+    Fault { protocols: &[Udp], name: "own-address", inject: This(own_address),
         summary: "A datagram whose source is the server's own address (needs root, python3).",
         hint: "Ignore datagrams from your own port, or you reply to your own replies endlessly." },
-    Fault { protocols: &[Tcp], name: "disconnect", inject: disconnect,
-        summary: "5 clients that disconnect after the reply.",
+    Fault { protocols: &[Tcp], name: "disconnect", inject: This(disconnect),
+        summary: "10 clients that disconnect after the reply.",
         hint: "The end of the stream is not an error: leave the loop, and keep on accepting." },
-    Fault { protocols: &[Tcp], name: "half-close", inject: half_close,
-        summary: "66,000 bytes, then the end of the stream. The whole reply must arrive.",
+    Fault { protocols: &[Tcp], name: "empty-connection", inject: This(empty_connection),
+        summary: "10 connections that are closed without a byte.",
+        hint: "The end of the stream may come before the first byte. Close the connection." },
+    Fault { protocols: &[Tcp], name: "half-close", inject: This(half_close),
+        summary: "10 times a request of 66,000 bytes, then the end of the stream. The reply must be whole.",
         hint: "A read may return a part of what was sent. Read and reply until a read returns 0." },
-    Fault { protocols: &[Tcp], name: "one-byte-at-a-time", inject: one_byte_at_a_time,
-        summary: "A request of 20 bytes, each in a segment of its own.",
+    Fault { protocols: &[Tcp], name: "one-byte-at-a-time", inject: This(one_byte_at_a_time),
+        summary: "A request, each byte in a segment of its own.",
         hint: "One read is not one message. Read on until the message is complete." },
-    Fault { protocols: &[Tcp], name: "reset-while-reading", inject: reset_while_reading,
+    Fault { protocols: &[Tcp], name: "invalid-utf-8", inject: This(invalid_utf8),
+        summary: "A request with bytes that are not valid UTF-8.",
+        hint: "Decode per request and handle the error, or work on bytes." },
+    Fault { protocols: &[Tcp], name: "line-without-an-end", inject: This(line_without_an_end),
+        summary: "100 MiB without a line end (Linux, needs the command).",
+        hint: "Limit the length of a line or a header, and close the connection beyond it." },
+    Fault { protocols: &[Tcp], name: "client-error-in-accept", inject: This(client_error_in_accept),
+        summary: "Connections that are reset before they are accepted (Linux, needs command, python3).",
+        hint: "A call on an accepted connection may fail at once. Close it and keep on accepting." },
+    Fault { protocols: &[Tcp], name: "reset-while-reading", inject: This(reset_while_reading),
         summary: "20 connections that are reset while the server waits for the next request.",
         hint: "A reset is an error of one connection. Close it and keep on accepting." },
-    Fault { protocols: &[Tcp], name: "reset-while-writing", inject: reset_while_writing,
+    Fault { protocols: &[Tcp], name: "reset-while-writing", inject: This(reset_while_writing),
         summary: "20 connections that are reset while the server writes.",
         hint: "Handle errors of a write per connection. In C, also ignore SIGPIPE." },
-    Fault { protocols: &[Tcp], name: "silent-clients", inject: silent_clients,
-        summary: "200 connections over which nothing is sent. Another client must be served.",
+    Fault { protocols: &[Tcp], name: "silent-clients", inject: This(silent_clients),
+        summary: "1,000 silent connections, or as many as are accepted. One more must be served in 10 s.",
         hint: "Serve connections concurrently, and close those that are idle for too long." },
-    Fault { protocols: &[Tcp], name: "client-that-never-reads", inject: never_reads,
+    Fault { protocols: &[Tcp], name: "unfinished-requests", inject: This(unfinished_requests),
+        summary: "The same with half a request over each connection.",
+        hint: "Wait for the rest of a request without occupying what other clients need." },
+    Fault { protocols: &[Tcp], name: "slow-clients", inject: This(slow_clients),
+        summary: "The same, and a byte every 100 ms over each connection.",
+        hint: "Give a request a deadline, limit connections per client, or use an event loop." },
+    Fault { protocols: &[Tcp], name: "client-that-never-reads", inject: This(never_reads),
         summary: "Up to 64 MiB of requests, replies unread. Another client must be served.",
         hint: "Stop reading while a write is pending, and give writes a timeout." },
-    Fault { protocols: &[Tcp], name: "burst-of-connections", inject: burst_of_connections,
+    Fault { protocols: &[Tcp], name: "burst-of-connections", inject: This(burst_of_connections),
         summary: "1,000 clients at once, or as many as the system allows. All must get replies.",
         hint: "Pass a larger backlog to `listen`, or accept in several threads." },
-    Fault { protocols: &[Tcp], name: "descriptors-exhausted", inject: descriptors_exhausted,
+    Fault { protocols: &[Tcp], name: "descriptors-exhausted", inject: Another(descriptors_exhausted),
         summary: "More connections than the server has descriptors (Linux, needs the command).",
         hint: "When accept fails, log it, pause, and try again. Also time out idle clients." },
-    Fault { protocols: &[Udp, Tcp], name: "suspend-and-resume", inject: suspend_and_resume,
+    Fault { protocols: &[Udp, Tcp], name: "suspend-and-resume", inject: This(suspend_and_resume),
         summary: "SIGSTOP before a request, SIGCONT after it (Linux, needs the command).",
         hint: "A receive or read with a timeout fails with EINTR after SIGCONT. Repeat it." },
-    Fault { protocols: &[Udp, Tcp], name: "closed-output", inject: closed_output,
-        summary: "Standard output is closed while the server runs (needs the command).",
+    Fault { protocols: &[Udp, Tcp], name: "closed-output", inject: Another(closed_output),
+        summary: "Standard output and standard error are closed (needs the command).",
         hint: "Ignore output errors (println! panics, print raises) and, in C and Go, SIGPIPE." },
 ];
 
@@ -115,14 +150,49 @@ pub fn faults(protocol: Protocol) -> impl Iterator<Item = &'static Fault> + Clon
 ///
 /// Panics if there is no such fault for the protocol of the server.
 pub fn inject(name: &str, target: &mut Target) -> Verdict {
-    let fault = faults(target.protocol).find(|fault| fault.name == name);
-    let fault = fault.unwrap_or_else(|| panic!("{name} is no fault for {:?}", target.protocol));
-    let verdict = match target.mend().and_then(|()| (fault.inject)(target)) {
-        Err(not_tried @ NotTried(_)) => return not_tried,
-        injected => target.aftermath(injected).err().unwrap_or(Survives(String::new())),
-    };
-    target.broken = target.busy || matches!(verdict, Fails(..));
+    let protocol = target.client.protocol;
+    let fault = faults(protocol).find(|fault| fault.name == name);
+    let fault = fault.unwrap_or_else(|| panic!("there is no fault {name} for {protocol:?}"));
+    let outcome = target.repair().and_then(|()| match fault.inject {
+        This(inject) => {
+            inject_beside(inject, target)?;
+            // One that never closes a connection has been accused of that.
+            let left_over = if target.busy { None } else { target.left_over(PATIENCE) };
+            let Some(first) = left_over else { return Ok(()) };
+            // It may have been opened once and for all. A leak repeats itself.
+            target.usage = target.usage();
+            inject_beside(inject, target)?;
+            let again = target.left_over(2 * PATIENCE);
+            again.map_or(Ok(()), |again| Err(Fails("leaks", format!("{first}, then {again}"))))
+        }
+        Another(inject) => inject(target),
+    });
+    let verdict = outcome.err().unwrap_or(Survives(String::new()));
+    target.broken = target.broken || target.busy || matches!(verdict, Fails(..));
     verdict
+}
+
+/// Injects a fault while another client is connected, which must be served, and checks the server
+/// afterwards.
+fn inject_beside(inject: fn(&Target) -> Outcome, target: &mut Target) -> Outcome {
+    let is_served = target.client.protocol == Tcp && !target.closes && !target.serial;
+    let injected = thread::scope(|scope| {
+        let client = Client { patience: 2 * PATIENCE, ..target.client.clone() };
+        let stream = if is_served { Some(client.open()?) } else { None };
+        let (stop, stopped) = mpsc::channel();
+        let other = stream.map(|stream| scope.spawn(move || client.stay(&stream, &stopped)));
+        let injected = inject(target);
+        drop(stop);
+        let served = other.and_then(|other| other.join().ok()).unwrap_or(Ok(()));
+        match injected {
+            Err(Fails(..) | NotTried(_)) => injected,
+            _ => served.and(injected),
+        }
+    });
+    match injected {
+        Err(NotTried(_)) => injected,
+        injected => target.aftermath(injected),
+    }
 }
 
 /// Tells errors that the server causes from those of the system on which the kit runs.

@@ -1,36 +1,34 @@
-//! The server under test: how to reach it, what its replies look like, what its processes do.
+//! The server under test: how it is started, and what its processes do.
 
 use super::Verdict::{Fails, NotTried};
-use super::{Outcome, Protocol, grouped};
-use crate::{CapturedOutput, capture, proc, retry_on_eintr, unused_address};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use super::client::{Client, Content, Options, PATIENCE, PAUSE, finish};
+use super::{Outcome, Protocol};
+use crate::{CapturedOutput, capture, proc, unused_address};
+use std::io::Write;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How long a server may take until it replies, or until more of its reply arrives.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-
 /// Returns the command that starts a server on a port of 127.0.0.1.
 type Launch = Arc<dyn Fn(u16) -> Command + Send + Sync>;
 
-/// Returns the reply to a request.
-type ReplyTo = fn(&[u8]) -> Vec<u8>;
-
 /// A server to inject faults into.
 pub struct Target {
-    pub(super) protocol: Protocol,
-    /// The address on which the server listens.
-    pub address: SocketAddr,
-    /// `None` if any reply is accepted.
-    pub(super) reply_to: Option<ReplyTo>,
+    pub(super) client: Client,
+    /// Whether the server closes a connection after its reply.
+    pub(super) closes: bool,
+    /// Whether it serves one client at a time.
+    pub(super) serial: bool,
     /// Whether it uses a whole core as soon as a client has disconnected.
     pub(super) busy: bool,
     /// Whether it is to be started again before the next fault.
     pub(super) broken: bool,
+    /// Its open descriptors and its processes when no client is connected.
+    pub(super) usage: (usize, usize),
     /// `None` for a server that was already running.
+    launch: Option<Launch>,
     pub(super) server: Option<RunningServer>,
 }
 
@@ -39,10 +37,15 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// Returns an error if it does not reply within 10 seconds.
-    pub fn running(protocol: Protocol, address: SocketAddr) -> Result<Target, String> {
-        Target { protocol, address, reply_to: None, busy: false, broken: false, server: None }
-            .learn()
+    /// Returns why the server cannot be checked, or how the first requests broke it.
+    pub fn running(
+        protocol: Protocol,
+        address: SocketAddr,
+        options: Options,
+    ) -> Result<Target, super::Verdict> {
+        let mut target = Target::new(protocol, address, options, None);
+        target.wait_until_ready()?;
+        target.learn()
     }
 
     /// Starts a server by the command that `launch` returns for a port of 127.0.0.1. It is started
@@ -50,227 +53,388 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// Returns an error if it does not start, or does not reply within 10 seconds.
+    /// Returns why the server cannot be checked, or how the first requests broke it.
     pub fn start(
         protocol: Protocol,
+        options: Options,
         launch: impl Fn(u16) -> Command + Send + Sync + 'static,
-    ) -> Result<Target, String> {
-        Target::launch(protocol, Arc::new(launch), None, Stdio::null())
+    ) -> Result<Target, super::Verdict> {
+        let mut target = Target::new(protocol, unused_address(), options, Some(Arc::new(launch)));
+        target.launch(None, false)?;
+        target.learn()
     }
 
-    /// Describes the replies of the server in a sentence.
-    pub fn summary(&self) -> String {
-        let reply = self.reply_to.map_or(b"other bytes".to_vec(), |reply_to| reply_to(b"Abc"));
-        format!("{} replies to Abc with {}.", self.address, reply.escape_ascii())
-    }
-
-    fn launch(
+    fn new(
         protocol: Protocol,
-        launch: Launch,
-        descriptors: Option<usize>,
-        stdout: Stdio,
-    ) -> Result<Target, String> {
-        let address = unused_address();
-        let mut command = launch(address.port());
-        if let Some(limit) = descriptors {
-            let mut shell = Command::new("sh");
-            // Sets both limits, since some runtimes raise the soft one.
-            shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]);
-            shell.arg(command.get_program()).args(command.get_args());
-            command = shell;
+        address: SocketAddr,
+        options: Options,
+        launch: Option<Launch>,
+    ) -> Target {
+        let content = if options.reply.is_some() { Content::Given } else { Content::Unknown };
+        let client =
+            Client { protocol, address, options, content, greets: false, patience: PATIENCE };
+        let (closes, serial, busy, broken) = (false, false, false, false);
+        Target { client, closes, serial, busy, broken, usage: (0, 0), launch, server: None }
+    }
+
+    /// Starts the server, and waits until it replies. If it is `tapped`, its standard output and
+    /// standard error are left to the caller.
+    fn launch(&mut self, descriptors: Option<usize>, tapped: bool) -> Outcome {
+        let launch = self.launch.clone().ok_or(NotTried("needs the command".into()))?;
+        let mut address = unused_address();
+        self.client.options.port.inspect(|port| address.set_port(*port));
+        self.client.address = address;
+        let start = Instant::now();
+        loop {
+            let mut command = launch(address.port());
+            if let Some(limit) = descriptors {
+                let mut shell = Command::new("sh");
+                // Sets both limits, since some runtimes raise the soft one.
+                shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]);
+                shell.arg(command.get_program()).args(command.get_args());
+                command = shell;
+            }
+            self.server = Some(RunningServer::start(command, tapped)?);
+            match self.wait_until_ready() {
+                // The port is not free at once after another server has used it.
+                Err(_) if self.client.options.port.is_some() && self.exit().is_some() => {
+                    if start.elapsed() > self.client.options.start {
+                        return self.wait_until_ready();
+                    }
+                    sleep(PATIENCE / 10);
+                }
+                result => return result,
+            }
         }
-        // The first line of a panic is enough, and output is not held back.
-        command.env("RUST_BACKTRACE", "0").env("PYTHONUNBUFFERED", "1");
-        // Standard input stays open until the child is dropped.
-        command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
-        let program = command.get_program().to_string_lossy().into_owned();
-        let mut child = command.spawn().map_err(|e| format!("cannot start {program}: {e}"))?;
-        // Not joined: a descendant may hold the pipe open.
-        let stderr = capture(child.stderr.take().expect("piped"));
-        let server = Some(RunningServer { launch, child, stderr });
-        Target { protocol, address, reply_to: None, busy: false, broken: false, server }.learn()
     }
 
     /// Starts one more server by the same command, with this limit on its descriptors.
-    pub(super) fn another(&self, limit: Option<usize>, stdout: Stdio) -> Outcome<Target> {
-        let launch = self.started()?.launch.clone();
-        Target::launch(self.protocol, launch, limit, stdout).map_err(NotTried)
+    pub(super) fn another(&mut self, limit: Option<usize>, tapped: bool) -> Outcome<Target> {
+        if self.client.options.port.is_some() {
+            self.server = None;
+            self.broken = true;
+        }
+        let mut target = Target {
+            client: self.client.clone(),
+            launch: self.launch.clone(),
+            server: None,
+            ..*self
+        };
+        target.launch(limit, tapped)?;
+        target.usage = target.usage();
+        Ok(target)
     }
 
-    fn started(&self) -> Outcome<&RunningServer> {
-        let missing = || NotTried("needs the command that starts the server".into());
-        self.server.as_ref().ok_or_else(missing)
-    }
-
-    /// Waits until the server replies, and finds out how.
-    fn learn(mut self) -> Result<Target, String> {
-        // No reply has fewer bytes, for which `exchange` would wait.
-        let (start, request) = (Instant::now(), b"x\n");
-        while self.exchange(request).is_err() {
+    fn wait_until_ready(&mut self) -> Outcome {
+        let (start, limit) = (Instant::now(), self.client.options.start);
+        while self.client.exchange(&self.client.request(b"x\n")).is_err() {
             if let Some(how) = self.exit() {
-                return Err(format!("the server {how}"));
+                return Err(NotTried(format!("the server {how}")));
             }
-            if start.elapsed() > 2 * PATIENCE {
-                let address = self.address;
-                return Err(format!(
-                    "no reply from {address} in 10 s; does the server listen there?"
-                ));
+            if start.elapsed() > limit {
+                return Err(NotTried(self.why_silent(limit)));
             }
             sleep(Duration::from_millis(20));
-        }
-        self.reply_to = [<[u8]>::to_ascii_uppercase, <[u8]>::to_vec].into_iter().find(|reply_to| {
-            self.reply_to = Some(*reply_to);
-            self.exchange(request).is_ok()
-        });
-        self.busy = self.protocol == Protocol::Tcp && self.assert_idle().is_err();
-        Ok(self)
-    }
-
-    /// Starts the server again if the last fault broke it.
-    pub(super) fn mend(&mut self) -> Outcome {
-        if self.broken {
-            if self.server.is_some() {
-                *self = Target { broken: true, ..self.another(None, Stdio::null())? };
-            }
-            self.probe().map_err(|_| NotTried("the server no longer replies".into()))?;
-            self.broken = false;
         }
         Ok(())
     }
 
-    /// Opens a connection to the server, with this limit on each call.
-    pub(super) fn connect(&self, limit: Duration) -> Outcome<TcpStream> {
-        let stream = TcpStream::connect_timeout(&self.address, limit)?;
-        stream.set_read_timeout(Some(limit))?;
-        stream.set_write_timeout(Some(limit))?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    }
-
-    pub(super) fn probe(&self) -> Outcome {
-        self.exchange(b"Are you there?\n")
-    }
-
-    /// Makes one exchange over a connection or socket of its own.
-    pub(super) fn exchange(&self, request: &[u8]) -> Outcome {
-        if self.protocol == Protocol::Tcp {
-            return self.exchange_on(&self.connect(PATIENCE)?, request);
+    fn why_silent(&self, limit: Duration) -> String {
+        let Client { address, protocol, .. } = &self.client;
+        let silence = format!("no reply from {address} within {} s", limit.as_secs_f64());
+        let ports = |protocol: Protocol| {
+            let ids = self.processes().unwrap_or_default().into_iter();
+            ids.flat_map(move |id| proc::listens_on(id, protocol.name()))
+                .map(move |port| (protocol, port))
+        };
+        let others = ports(Protocol::Tcp).chain(ports(Protocol::Udp)).collect::<Vec<_>>();
+        let pass = "pass --request, and perhaps --reply or --no-reply";
+        match others.iter().find(|other| **other == (*protocol, address.port())).or(others.first())
+        {
+            Some(other) if *other == (*protocol, address.port()) => {
+                format!("{silence}, although the server listens there: {pass}")
+            }
+            Some((protocol, port)) => {
+                format!("{silence}; the server listens on {protocol:?} port {port}: pass --port")
+                    .replace("Tcp", "TCP")
+                    .replace("Udp", "UDP")
+            }
+            None if self.client.connect().is_ok() && *protocol == Protocol::Tcp => {
+                format!("{silence}, although it accepts connections: {pass}")
+            }
+            None => format!("{silence}; does the server listen there? Otherwise {pass}"),
         }
-        let (socket, mut reply) = (crate::udp(self.address), vec![0; 65_535]);
-        socket.set_read_timeout(Some(PATIENCE / 10))?;
+    }
+
+    /// Finds out how the server replies.
+    fn learn(mut self) -> Outcome<Target> {
+        match self.learn_replies() {
+            // It replied at first.
+            Err(Fails(symptom, details)) => {
+                sleep(PATIENCE / 25); // gives a process time to exit
+                Err(self.exit().map_or(Fails(symptom, details), |how| Fails("exits", how)))
+            }
+            result => result.map(|()| self),
+        }
+    }
+
+    fn learn_replies(&mut self) -> Outcome {
+        let is_tcp = self.client.protocol == Protocol::Tcp;
+        let request = self.client.request(b"x\n");
+        if is_tcp && self.client.options.request.as_deref() != Some(b"") {
+            let stream = self.client.connect()?;
+            stream.set_read_timeout(Some(3 * PAUSE))?;
+            self.client.greets = matches!(stream.peek(&mut [0]), Ok(1));
+            stream.set_read_timeout(Some(PATIENCE))?;
+            self.client.read_greeting(&stream)?;
+            self.client.exchange_on(&stream, &request)?;
+            finish(&stream);
+        }
+        if self.client.options.no_reply || self.client.options.reply.is_some() {
+        } else if self.client.options.request.is_some() {
+            let lengths = (0..5).map(|_| self.client.length(&request));
+            let lengths = lengths.collect::<Outcome<Vec<_>>>()?;
+            if lengths.iter().all(|length| *length == lengths[0]) {
+                self.client.content = Content::Length(lengths[0]);
+            }
+        } else {
+            for function in [<[u8]>::to_ascii_uppercase, <[u8]>::to_vec] {
+                self.client.content = Content::Function(function);
+                match self.client.exchange(&request) {
+                    Ok(()) => break,
+                    Err(Fails("loses data", _)) => self.client.content = Content::Unknown,
+                    other => return other,
+                }
+            }
+        }
+        if is_tcp {
+            let stream = self.client.open()?;
+            if !self.client.options.no_reply {
+                self.client.exchange_on(&stream, &request)?;
+                stream.set_read_timeout(Some(3 * PAUSE))?;
+                self.closes = matches!(stream.peek(&mut [0]), Ok(0));
+            }
+            let first = if self.closes { self.client.open()? } else { stream };
+            let second = self.client.connect()?;
+            second.set_read_timeout(Some(2 * PATIENCE / 5))?;
+            let greeted = self.client.read_greeting(&second);
+            self.serial =
+                greeted.and_then(|()| self.client.exchange_on(&second, &request)).is_err();
+            finish(&first);
+            if self.serial {
+                // The late reply is read as well, lest its connection is reset.
+                second.set_read_timeout(Some(PATIENCE))?;
+                let _ = self.client.reply(&second, &request);
+            }
+            finish(&second);
+        }
+        self.recover()?;
+        self.busy = is_tcp && matches!(self.assert_idle(), Err(Fails(..)));
+        self.usage = self.usage();
+        Ok(())
+    }
+
+    /// Returns the address on which the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.client.address
+    }
+
+    /// Describes in a sentence or two how the server replies.
+    pub fn summary(&self) -> String {
+        let Client { address, content, options, greets, .. } = &self.client;
+        let mut summary = match content {
+            _ if options.no_reply => format!("{address} never replies."),
+            Content::Function(reply_to) => {
+                format!("{address} replies to Abc with {}.", reply_to(b"Abc").escape_ascii())
+            }
+            Content::Given => format!("{address} replies as given."),
+            Content::Length(length) => format!("{address} replies with {length} bytes."),
+            Content::Unknown => format!(
+                "{address} replies with other bytes: replies that are cut off go unnoticed. Pass --reply."
+            ),
+        };
+        for (is_true, text) in [
+            (*greets, " It greets each client."),
+            (self.closes, " It closes a connection after the reply."),
+            (self.serial, " It serves one client at a time."),
+        ] {
+            summary += if is_true { text } else { "" };
+        }
+        summary
+    }
+
+    /// Returns whether it is checked that replies are complete.
+    pub fn checks_content(&self) -> bool {
+        !matches!(self.client.content, Content::Unknown) || self.client.options.no_reply
+    }
+
+    /// Starts the server again if the last fault broke it, or if it has exited since.
+    pub(super) fn repair(&mut self) -> Outcome {
+        if (self.broken || self.exit().is_some()) && self.launch.is_some() {
+            self.broken = true;
+            self.server = None; // Its port may be needed.
+            self.launch(None, false).map_err(|error| {
+                NotTried(format!("the server could not be started again: {error}"))
+            })?;
+            self.usage = self.usage();
+        } else if self.broken {
+            self.recover().map_err(|_| NotTried("the server no longer replies".into()))?;
+        }
+        self.broken = false;
+        Ok(())
+    }
+
+    /// Waits until the server replies.
+    pub(super) fn recover(&mut self) -> Outcome {
         let start = Instant::now();
         loop {
-            // The server drops requests while its queue is full.
-            socket.send(request)?;
-            match retry_on_eintr(|| socket.recv(&mut reply)) {
-                Err(error) if is_timeout(&error) && start.elapsed() < PATIENCE => {}
-                received => return self.verify(request, &reply[..received?]),
+            let probed = self.client.probe();
+            if probed.is_ok() || start.elapsed() > PATIENCE || self.exit().is_some() {
+                return probed;
             }
+            sleep(PATIENCE / 100);
         }
-    }
-
-    /// Sends a request over a connection and checks the reply.
-    pub(super) fn exchange_on(&self, mut stream: &TcpStream, request: &[u8]) -> Outcome {
-        // An error also shows in the reply.
-        let _ = stream.write_all(request);
-        self.reply(stream, request)
-    }
-
-    /// Checks the reply to a request that was sent.
-    pub(super) fn reply(&self, mut stream: &TcpStream, request: &[u8]) -> Outcome {
-        let (mut reply, mut buffer) = (Vec::new(), [0; 4096]);
-        while reply.len() < text(request).len() {
-            match retry_on_eintr(|| stream.read(&mut buffer)) {
-                Ok(1..) if self.reply_to.is_none() => return Ok(()),
-                Ok(length @ 1..) => reply.extend(text(&buffer[..length])),
-                _ if !reply.is_empty() => break,
-                Err(error) if is_timeout(&error) => return Err(error.into()),
-                _ => return Err(Fails("loses data", "closed without a reply".into())),
-            }
-        }
-        self.verify(request, &reply)
-    }
-
-    /// Checks that a reply is complete.
-    fn verify(&self, request: &[u8], reply: &[u8]) -> Outcome {
-        let Some(reply_to) = self.reply_to else { return Ok(()) };
-        let (expected, received) = (text(&reply_to(request)), text(reply));
-        let length = grouped(expected.len());
-        let details = match expected.len().saturating_sub(received.len()) {
-            _ if received == expected => return Ok(()),
-            0 => format!("replied with other bytes to {length} bytes"),
-            lost => format!("lost {} of {length} bytes", grouped(lost)),
-        };
-        Err(Fails("loses data", details))
     }
 
     /// Checks that the server still runs, replies, and is idle when nothing is sent to it. Returns
     /// what explains most: `injected` is the result of the fault itself.
     pub(super) fn aftermath(&mut self, injected: Outcome) -> Outcome {
-        let probed = self.probe();
+        let probed = self.recover();
         // Also gives a process time to exit.
         let idle = if self.busy { Ok(()) } else { self.assert_idle() };
         if let Some(how) = self.exit() {
             return Err(Fails("exits", how));
         }
-        match (idle.and(probed), injected) {
-            (exits @ Err(Fails("exits", _)), _) => exits,
-            (_, failure @ Err(Fails(..))) => failure,
-            (Err(Fails(symptom, details)), _) => Err(Fails(symptom, details + " afterwards")),
-            (after, injected) => after.and(injected),
+        match (probed, idle, injected) {
+            (exits @ Err(Fails("exits", _)), ..) => exits,
+            (_, _, failure @ Err(Fails(..))) => failure,
+            (Err(Fails(symptom, details)), ..) | (_, Err(Fails(symptom, details)), _) => {
+                Err(Fails(symptom, details + " afterwards"))
+            }
+            (probed, idle, injected) => probed.and(idle).and(injected),
         }
     }
 
-    /// Fails if the server occupies a core for 3 seconds. A server that finishes its work within
-    /// this time is idle.
+    /// Fails if the server uses a core while nothing is sent to it: in most of the time windows, and
+    /// for as much of each as the machine can give. Work that ends within 3 seconds is no failure.
     pub(super) fn assert_idle(&self) -> Outcome {
+        let (mut idle, mut spins, mut unclear, mut in_a_row) = (0, 0, 0, 0);
         let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(3) {
-            let before = demand(&self.threads());
-            sleep(Duration::from_millis(100));
-            let threads = self.threads();
-            // On a very busy machine, a busy loop may not run at all, but it is runnable.
-            let runnable = threads.iter().any(|id| proc::state(*id) == Some('R'));
-            if !runnable && demand(&threads).saturating_sub(before) < 50_000_000 {
-                return Ok(());
+        while in_a_row < 2 && self.server.is_some() {
+            let (before, began, share) = (self.cpu_time(), Instant::now(), proc::share());
+            sleep(Duration::from_millis(100).div_f64(share.max(0.1)));
+            let (after, elapsed) = (self.cpu_time(), began.elapsed().as_secs_f64());
+            let [total, ran, waited] = [0, 1, 2].map(|i| (after[i] - before[i]).max(0.0) / elapsed);
+            let (used, wanted) = (total.max(ran), total.max(ran + waited));
+            // On a busy machine a thread that never waits for an event waits for a core.
+            match used {
+                _ if wanted < 0.3 => idle += 1,
+                0.6.. => spins += 1,
+                _ if wanted > 0.9 && used > 0.3 * share.min(proc::share()) => spins += 1,
+                _ => unclear += 1,
+            }
+            in_a_row = if wanted < 0.3 { in_a_row + 1 } else { 0 };
+            let seconds = start.elapsed().as_secs();
+            if seconds >= 3 && spins > idle + unclear {
+                let details = format!("uses a whole core while idle, for {seconds} s");
+                return Err(Fails("spins", details));
+            } else if seconds >= 10 && unclear > idle {
+                return Err(NotTried("the machine is too busy to tell whether it spins".into()));
+            } else if seconds >= 10 {
+                break;
             }
         }
-        Err(Fails("spins", "uses a whole core while idle".into()))
+        Ok(())
+    }
+
+    /// Returns the seconds for which the processes have run, for which their living threads have
+    /// run, and for which these have waited for a core. Only the first has units of 10 ms.
+    fn cpu_time(&self) -> [f64; 3] {
+        let mut sums = [0.0; 3];
+        for id in self.processes().unwrap_or_default() {
+            sums[0] += proc::cpu_time(id).as_secs_f64();
+            for (ran, waited) in proc::threads(id).into_iter().filter_map(proc::schedstat) {
+                sums[1] += ran as f64 / 1e9;
+                sums[2] += waited as f64 / 1e9;
+            }
+        }
+        sums
+    }
+
+    /// Returns the number of open descriptors, and that of processes.
+    pub(super) fn usage(&self) -> (usize, usize) {
+        let processes = self.processes().unwrap_or_default();
+        (processes.iter().map(|id| proc::descriptors(*id)).sum(), processes.len())
+    }
+
+    /// Waits until descriptors and processes are as few as before; returns what is left over.
+    pub(super) fn left_over(&self, limit: Duration) -> Option<String> {
+        // A runtime may open a few for itself.
+        const SLACK: usize = 4;
+        let start = Instant::now();
+        loop {
+            let (descriptors, processes) = self.usage();
+            let more = match (
+                descriptors.saturating_sub(self.usage.0),
+                processes.saturating_sub(self.usage.1),
+            ) {
+                (..=SLACK, ..=SLACK) => return None,
+                (descriptors, ..=SLACK) => format!("{descriptors} more open descriptors"),
+                (_, processes) => format!("{processes} more processes"),
+            };
+            if start.elapsed() > limit {
+                return Some(more);
+            }
+            sleep(PATIENCE / 100);
+        }
     }
 
     /// Returns how the process of the server ended, if it has.
-    fn exit(&mut self) -> Option<String> {
+    pub(super) fn exit(&mut self) -> Option<String> {
+        let (protocol, port) = (self.client.protocol.name(), self.client.address.port());
         let server = self.server.as_mut()?;
+        if let Some(id) = server.daemon {
+            return proc::state(id).is_none().then(|| "exited".into());
+        }
         let status = server.child.try_wait().ok()??;
+        if status.success() {
+            // It may have put itself into the background.
+            server.daemon = proc::listener(protocol, port);
+            if let Some(id) = server.daemon {
+                server.guard.iter_mut().for_each(|guard| {
+                    let _ = guard.stdin.as_mut().map(|stdin| writeln!(stdin, "{id}"));
+                });
+                return None;
+            }
+        }
         // The last lines may still be in the pipe, and a descendant may hold it open.
-        server.stderr.wait_for_end(Instant::now() + Duration::from_millis(200));
-        let stderr = server.stderr.text();
-        // Rust prints a note after the error, and Go a backtrace.
-        let mut lines = stderr.lines().filter(|it| !it.is_empty() && !it.starts_with("note:"));
-        let error = lines.clone().find(|line| line.starts_with("panic:")).or(lines.next_back());
-        Some(format!("exited ({status}): {}", error.unwrap_or("no error message").trim()))
+        let stderr = server.stderr.as_ref().map_or(String::new(), |stderr| {
+            stderr.wait_for_end(Instant::now() + Duration::from_millis(200));
+            stderr.text()
+        });
+        Some(format!("exited ({status}): {}", cause(&stderr).unwrap_or("no error message")))
     }
 
     /// Returns the process of the server and its descendants, which Linux lists.
     pub(super) fn processes(&self) -> Outcome<Vec<u32>> {
-        let family = proc::family(self.started()?.child.id());
+        let server = self.server.as_ref().ok_or(NotTried("needs the command".into()))?;
+        let family = proc::family(server.daemon.unwrap_or(server.child.id()));
         if family.is_empty() { Err(NotTried("needs Linux".into())) } else { Ok(family) }
     }
 
-    /// Returns their threads.
-    fn threads(&self) -> Vec<u32> {
-        self.processes().unwrap_or_default().into_iter().flat_map(proc::threads).collect()
+    /// Returns the resident memory of all processes in MiB.
+    pub(super) fn memory(&self) -> Outcome<usize> {
+        let sizes = self.processes()?.into_iter().filter_map(|id| proc::status(id, "VmRSS"));
+        Ok(sizes.sum::<u64>() as usize >> 10)
     }
 
     /// Suspends all threads of the server.
     pub(super) fn suspend(&self) -> Outcome {
         let start = Instant::now();
-        signal("STOP", &self.processes()?);
-        while self
-            .threads()
-            .iter()
-            .any(|id| proc::state(*id).is_some_and(|state| !"TZ".contains(state)))
-        {
+        let processes = self.processes()?;
+        signal("STOP", &processes);
+        let is_suspended = |id| proc::state(id).is_none_or(|state| "TZ".contains(state));
+        while !processes.iter().flat_map(|id| proc::threads(*id)).all(is_suspended) {
             if start.elapsed() > PATIENCE {
                 return Err(NotTried("SIGSTOP cannot be sent by sh".into()));
             }
@@ -278,45 +442,97 @@ impl Target {
         }
         Ok(())
     }
+
+    /// Resumes the server.
+    pub(super) fn resume(&self) {
+        signal("CONT", &self.processes().unwrap_or_default());
+    }
 }
 
 /// A server process that the kit started. It is killed together with its descendants.
 pub(super) struct RunningServer {
-    launch: Launch,
     pub(super) child: Child,
-    stderr: Arc<CapturedOutput>,
+    /// The process that serves, if the server has put itself into the background.
+    daemon: Option<u32>,
+    /// A process that kills the server when the kit exits, however it does.
+    guard: Option<Child>,
+    stderr: Option<Arc<CapturedOutput>>,
+}
+
+impl RunningServer {
+    fn start(mut command: Command, tapped: bool) -> Outcome<RunningServer> {
+        let guard = guard(&mut command);
+        // The first line of a panic is enough, and output is not held back.
+        command.env("RUST_BACKTRACE", "0").env("PYTHONUNBUFFERED", "1");
+        // Standard input stays open until the child is dropped.
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(if tapped { Stdio::piped() } else { Stdio::null() });
+        let program = command.get_program().to_string_lossy().into_owned();
+        let spawned = crate::spawn(&mut command);
+        let mut child = spawned.map_err(|e| NotTried(format!("cannot start {program}: {e}")))?;
+        // Not joined: a descendant may hold the pipe open.
+        let stderr = (!tapped).then(|| capture(child.stderr.take().expect("piped")));
+        Ok(RunningServer { child, daemon: None, guard, stderr })
+    }
+}
+
+/// Starts a process that, as soon as its input ends, kills the processes whose ids it has read and
+/// its own process group, which the command will be in.
+#[cfg(unix)]
+fn guard(command: &mut Command) -> Option<Child> {
+    use std::os::unix::process::CommandExt;
+    let script = "while read -r id; do ids=\"$ids $id\"; done; kill -KILL $ids 0";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let guard = crate::spawn(shell.process_group(0)).ok()?;
+    command.process_group(guard.id() as i32);
+    Some(guard)
+}
+
+#[cfg(not(unix))]
+fn guard(_: &mut Command) -> Option<Child> {
+    None
 }
 
 impl Drop for RunningServer {
     fn drop(&mut self) {
         // The id of a process that has exited may be in use again.
-        if matches!(self.child.try_wait(), Ok(None)) {
-            signal("KILL", &proc::family(self.child.id()));
-            let _ = self.child.kill(); // On other systems.
-            let _ = self.child.wait();
+        if matches!(self.child.try_wait(), Ok(None)) || self.daemon.is_some() {
+            signal("KILL", &proc::family(self.daemon.unwrap_or(self.child.id())));
         }
+        if let Some(mut guard) = self.guard.take() {
+            drop(guard.stdin.take());
+            let _ = guard.wait();
+        }
+        let _ = self.child.kill(); // Where there is no guard.
+        let _ = self.child.wait();
     }
 }
 
 /// Sends a signal by the built-in of the shell; not every machine has a program for it.
-pub(super) fn signal(name: &str, processes: &[u32]) {
+fn signal(name: &str, processes: &[u32]) {
     let ids: Vec<String> = processes.iter().map(u32::to_string).collect();
     let command = format!("kill -{name} {}", ids.join(" "));
     // A failure shows in what the processes do.
     let _ = Command::new("sh").args(["-c", &command]).stderr(Stdio::null()).status();
 }
 
-/// The nanoseconds for which threads ran or, on a busy machine, waited for a core.
-fn demand(threads: &[u32]) -> u64 {
-    threads.iter().filter_map(|id| proc::schedstat(*id)).map(|(ran, waited)| ran + waited).sum()
-}
-
-/// The bytes without line ends, which some servers strip or add.
-fn text(bytes: &[u8]) -> Vec<u8> {
-    bytes.iter().copied().filter(|byte| !b"\r\n".contains(byte)).collect()
-}
-
-/// Unix and Windows report a timeout differently.
-pub(super) fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+/// Returns the line of standard error that names the cause.
+fn cause(stderr: &str) -> Option<&str> {
+    // Not notes, and neither the frames of a backtrace nor what Node.js prints around them.
+    let is_about = |line: &&str| {
+        let others =
+            ["note:", "Emitted ", "Node.js v", "node:", "{", "}", "^", "goroutine ", "at "];
+        !line.starts_with([' ', '\t'])
+            && !line.is_empty()
+            && !others.iter().any(|it| line.starts_with(it))
+    };
+    let mut lines = stderr.lines().filter(is_about);
+    let panic = lines.clone().skip_while(|line| !line.contains(" panicked at ")).nth(1);
+    let go = || {
+        lines.clone().find(|line| line.starts_with("panic:") || line.starts_with("fatal error:"))
+    };
+    let named =
+        || lines.clone().rfind(|line| line.contains("Error: ") || line.contains("Exception: "));
+    panic.or_else(go).or_else(named).or_else(|| lines.next_back()).map(str::trim)
 }

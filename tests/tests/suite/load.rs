@@ -2,26 +2,27 @@
 
 use crate::support::*;
 use tests::candidates::{CANDIDATES, Candidate};
-use tests::faults::faults;
+use tests::faults::{Fault, faults};
 
 /// Asserts that our servers survive the faults that are `selected` by their descriptions.
 ///
 /// The kit is a process of its own, because a burst needs many descriptors. Ours end with it: the
 /// end of standard input stops the threaded servers.
-fn assert_survive(selected: fn(&str) -> bool) {
+fn assert_survive(selected: fn(&Fault) -> bool) {
     thread::scope(|scope| {
         for server in CANDIDATES.into_iter().filter(Candidate::is_ours) {
             scope.spawn(move || {
-                let protocol = format!("{:?}", server.protocol).to_lowercase();
-                let mut kit = assert_cmd::Command::new(env!("CARGO_BIN_EXE_fault-kit"));
-                kit.arg(&protocol);
-                for fault in faults(server.protocol).filter(|fault| selected(fault.summary)) {
+                let mut kit = Command::new(env!("CARGO_BIN_EXE_fault-kit"));
+                kit.arg(server.protocol.name());
+                for fault in faults(server.protocol).filter(|fault| selected(fault)) {
                     kit.args(["--only", fault.name]);
                 }
                 kit.arg("--").arg(program(&format!("{}-server", server.name))).arg(":{port}");
                 kit.args(server.name.contains("threaded").then_some("--until-eof"));
-                let assert = kit.timeout(DEADLINE).assert().success();
-                assert.stdout(predicates::str::ends_with(" survived, 0 failed, 0 not tried\n"));
+                let mut kit = Process::spawn(&mut kit);
+                kit.limit = Some(Instant::now() + 4 * DEADLINE);
+                let (code, output) = (kit.exit_code(), kit.stdout());
+                assert!(output.ends_with(" survived, 0 failed, 0 not tried\n"), "{code}: {output}");
             });
         }
     });
@@ -30,8 +31,11 @@ fn assert_survive(selected: fn(&str) -> bool) {
 #[test]
 fn ours_survive_every_fault() {
     let _lock = use_all_cores();
-    assert_survive(|summary| {
-        !summary.contains("needs root") && (cfg!(target_os = "linux") || !summary.contains("Linux"))
+    assert_survive(|Fault { name, summary, .. }| {
+        // A client that keeps sending keeps its worker. The survival table says so.
+        let is_survived = *name != "slow-clients";
+        let needs_more = summary.contains("root") || summary.contains("python3");
+        is_survived && !needs_more && (cfg!(target_os = "linux") || !summary.contains("Linux"))
     });
 }
 
@@ -40,7 +44,7 @@ mod needs_root {
     #[ignore = "needs root and python3"]
     fn ours_survive_forged_datagrams() {
         let _lock = super::use_all_cores();
-        super::assert_survive(|summary| summary.contains("needs root"));
+        super::assert_survive(|fault| fault.summary.contains("python3"));
     }
 }
 

@@ -1,0 +1,187 @@
+//! A server with one defect, for the tests of the fault kit.
+//!
+//! ```sh
+//! flawed-server udp|tcp PORT [DEFECT]
+//! ```
+//!
+//! It replies in upper case, and exits when its standard input ends.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
+use std::{env, process, thread};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn main() {
+    let words: Vec<String> = env::args().collect();
+    let defect: &str = words.get(3).cloned().unwrap_or_default().leak();
+    let address = format!("127.0.0.1:{}", words[2]);
+    thread::spawn(|| {
+        let _ = io::stdin().read(&mut [0]);
+        process::exit(1);
+    });
+    match words[1].as_str() {
+        "udp" => serve_datagrams(&UdpSocket::bind(address).unwrap(), defect),
+        _ => serve_connections(&TcpListener::bind(address).unwrap(), defect),
+    }
+}
+
+fn serve_datagrams(socket: &UdpSocket, defect: &str) {
+    socket.set_read_timeout((defect == "times out").then_some(LIMIT)).unwrap();
+    let (queue, replies) = mpsc::channel::<(Vec<u8>, _)>();
+    let sender = socket.try_clone().unwrap();
+    thread::spawn(move || {
+        for (reply, client) in replies {
+            thread::sleep(Duration::from_millis(50)); // A database, for example.
+            let _ = sender.send_to(&reply, client);
+        }
+    });
+    let mut buffer = vec![0; 65_535];
+    loop {
+        let (length, client) = match socket.recv_from(&mut buffer) {
+            Err(_) if defect != "times out" => continue, // For example, that a client has departed.
+            received => received.unwrap(),
+        };
+        let mut reply = buffer[..length].to_ascii_uppercase();
+        match defect {
+            "needs 1 byte" => assert!(length >= 1),
+            "needs 2 bytes" => assert!(length >= 2),
+            "needs a line end" => assert!(reply.ends_with(b"\n")),
+            "cuts" => reply.truncate(1_024),
+            "echoes" => reply = buffer[..length].to_vec(),
+            "prints" => println!("{length}"),
+            "logs" => drop(writeln!(io::stdout(), "{length}")),
+            "prints errors" => eprintln!("{length}"),
+            "accepts pings only" if reply != b"PING" => continue,
+            "never replies" => continue,
+            "queues" => {
+                queue.send((reply, client)).unwrap();
+                continue;
+            }
+            "replies to itself" => {}
+            _ if client == socket.local_addr().unwrap() => continue,
+            _ => {}
+        }
+        let sent = socket.send_to(&reply, client);
+        assert!(sent.is_ok() || defect != "exits on error", "{sent:?}");
+    }
+}
+
+fn serve_connections(listener: &TcpListener, defect: &'static str) {
+    if defect == "has 32 workers" {
+        return thread::scope(|scope| {
+            for _ in 0..32 {
+                scope
+                    .spawn(|| listener.incoming().for_each(|it| drop(handle(it.unwrap(), defect))));
+            }
+        });
+    }
+    for number in 0.. {
+        match listener.accept() {
+            Ok(_) if defect == "refuses" && (100..600).contains(&number) => {}
+            Ok(_) if defect == "exits soon" && number > 1 => panic!("{number} clients"),
+            Ok((stream, _)) if defect == "needs a peer" => {
+                stream.peer_addr().unwrap();
+                thread::spawn(move || handle(stream, ""));
+            }
+            Ok((stream, _)) => match defect {
+                "exits on read error" | "exits on write error" | "needs UTF-8" => {
+                    handle(stream, defect).unwrap();
+                }
+                "serves in turn" => drop(handle(stream, defect)),
+                _ => drop(thread::spawn(move || handle(stream, defect))),
+            },
+            Err(error) if defect == "exits on accept error" => panic!("{error}"),
+            Err(_) if defect == "spins on accept error" => {}
+            Err(_) => thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+fn handle(mut stream: TcpStream, defect: &str) -> io::Result<()> {
+    static UNFINISHED: Mutex<()> = Mutex::new(());
+    static EPOCH: AtomicUsize = AtomicUsize::new(0);
+    let epoch = EPOCH.load(SeqCst);
+    match defect {
+        "times out" => stream.set_read_timeout(Some(LIMIT))?,
+        "has 32 workers" => stream.set_read_timeout(Some(Duration::from_millis(500)))?,
+        "greets" => stream.write_all(b"220 welcome\r\n")?,
+        "only greets" => return stream.write_all(b"220 welcome\r\n"),
+        "leaks" => std::mem::forget(stream.try_clone()?),
+        _ => {}
+    }
+    let (queue, replies) = mpsc::channel::<Vec<u8>>();
+    if defect == "queues" {
+        let mut writer = stream.try_clone()?;
+        thread::spawn(move || replies.iter().try_for_each(|reply| writer.write_all(&reply)));
+    }
+    let (mut buffer, mut line, mut total, mut lock) = ([0; 1024], Vec::new(), 0, None);
+    loop {
+        let length = match stream.read(&mut buffer) {
+            Ok(0) if defect == "spins at end" => continue,
+            Ok(0) if defect == "exits at end" => process::exit(3),
+            Ok(0) if defect == "stays at end" => loop {
+                thread::park();
+            },
+            Ok(0) if defect == "burns threads at end" => burn(),
+            Ok(0) if defect == "needs a byte" && total == 0 => process::exit(4),
+            Ok(0) if defect == "closes all" && total == 0 => {
+                EPOCH.fetch_add(1, SeqCst);
+                return Ok(());
+            }
+            Err(error) if defect == "exits on read error" => return Err(error),
+            Ok(0) | Err(_) => return Ok(()),
+            Ok(length) => length,
+        };
+        if defect == "closes all" && EPOCH.load(SeqCst) != epoch {
+            return Ok(());
+        }
+        total += length;
+        let mut reply = buffer[..length].to_ascii_uppercase();
+        match defect {
+            "sends CR" => reply = String::from_utf8_lossy(&reply).replace('\n', "\r\n").into(),
+            "acknowledges" => reply = format!("{length} bytes\n").into(),
+            "needs UTF-8" => drop(String::from_utf8(reply.clone()).unwrap()),
+            "never replies" => continue,
+            "stores lines" => {
+                line.extend(&reply);
+                if !line.ends_with(b"\n") {
+                    continue;
+                }
+                reply = std::mem::take(&mut line);
+            }
+            "waits for the rest" => {
+                lock = lock.or_else(|| UNFINISHED.lock().ok());
+                if !reply.ends_with(b"\n") {
+                    continue;
+                }
+                lock = None;
+            }
+            "queues" => {
+                queue.send(reply).unwrap();
+                continue;
+            }
+            _ => {}
+        }
+        match stream.write_all(&reply) {
+            Err(error) if defect == "exits on write error" => return Err(error),
+            _ if defect == "reads once" => return Ok(()),
+            _ => {}
+        }
+    }
+}
+
+/// Uses more than a core, in threads of which none lives long.
+fn burn() -> ! {
+    loop {
+        let spin = || {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(20) {}
+        };
+        let threads = [thread::spawn(spin), thread::spawn(spin)];
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}

@@ -1,0 +1,288 @@
+//! The kit's side of a connection: what it sends, and what it expects from a complete reply.
+
+use super::Verdict::{Fails, NotTried};
+use super::{Outcome, Protocol, grouped};
+use crate::{proc, retry_on_eintr};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::mpsc::{Receiver, RecvTimeoutError::Timeout};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long a server may take until it replies, or until more of its reply arrives.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A reply whose end cannot be recognized is complete after such a time without further bytes.
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
+
+/// What the kit cannot find out about a server.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What to send instead of lines of text; empty if the server speaks first.
+    pub request: Option<Vec<u8>>,
+    /// What every complete reply contains.
+    pub reply: Option<Vec<u8>>,
+    /// Whether the server never replies.
+    pub no_reply: bool,
+    /// The port on which the server listens, if it does not take it from its arguments.
+    pub port: Option<u16>,
+    /// How long the server may take until its first reply.
+    pub start: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        let start = Duration::from_secs(10);
+        Options { request: None, reply: None, no_reply: false, port: None, start }
+    }
+}
+
+/// How a complete reply is recognized.
+#[derive(Clone, Copy)]
+pub(super) enum Content {
+    /// It is what this function makes of the request, except for line ends.
+    Function(fn(&[u8]) -> Vec<u8>),
+    /// It contains `Options::reply`.
+    Given,
+    Length(usize),
+    Unknown,
+}
+
+/// Decides about the bytes that have arrived so far.
+type IsComplete<'a> = &'a dyn Fn(&[u8]) -> bool;
+
+/// How to talk to a server.
+#[derive(Clone)]
+pub(super) struct Client {
+    pub protocol: Protocol,
+    pub address: SocketAddr,
+    pub options: Options,
+    pub content: Content,
+    /// Whether the server sends something before it receives something.
+    pub greets: bool,
+    /// The limit of each wait.
+    pub patience: Duration,
+}
+
+impl Client {
+    /// Returns the request for an exchange: this text, unless the user of the kit has given another.
+    pub fn request(&self, text: &[u8]) -> Vec<u8> {
+        self.options.request.as_deref().unwrap_or(text).to_vec()
+    }
+
+    /// Returns the first half of a request.
+    pub fn half(&self) -> Vec<u8> {
+        let mut request = self.request(b"Unfinished request\n");
+        request.truncate(request.len() / 2);
+        request
+    }
+
+    /// Returns a sequence of requests that has about this length.
+    pub fn bulk(&self, length: usize) -> Vec<u8> {
+        match self.options.request.as_deref() {
+            Some(request @ [_, ..]) => request.repeat(length.div_ceil(request.len())),
+            _ => lines(length),
+        }
+    }
+
+    /// Opens a connection, with the limit on each call.
+    pub fn connect(&self) -> Outcome<TcpStream> {
+        let stream = TcpStream::connect_timeout(&self.address, self.patience)?;
+        stream.set_read_timeout(Some(self.patience))?;
+        stream.set_write_timeout(Some(self.patience))?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// Opens a connection, and reads the greeting of a server that sends one.
+    pub fn open(&self) -> Outcome<TcpStream> {
+        let stream = self.connect()?;
+        self.read_greeting(&stream)?;
+        Ok(stream)
+    }
+
+    pub fn read_greeting(&self, stream: &TcpStream) -> Outcome {
+        if self.greets { self.read(stream, None).map(drop) } else { Ok(()) }
+    }
+
+    pub fn probe(&self) -> Outcome {
+        self.exchange(&self.request(b"Are you there?\n"))
+    }
+
+    /// Makes one exchange over a connection or socket of its own.
+    pub fn exchange(&self, request: &[u8]) -> Outcome {
+        if self.protocol == Protocol::Tcp {
+            let stream = self.open()?;
+            self.exchange_on(&stream, request)?;
+            finish(&stream);
+            return Ok(());
+        }
+        let (socket, mut reply) = (crate::udp(self.address), vec![0; 65_535]);
+        socket.set_read_timeout(Some(self.patience / 10))?;
+        let start = Instant::now();
+        loop {
+            // The server drops requests while its queue is full.
+            socket.send(request)?;
+            if self.options.no_reply {
+                return self.wait_until_read(0);
+            }
+            match retry_on_eintr(|| socket.recv(&mut reply)) {
+                Err(error) if is_timeout(&error) && start.elapsed() < self.patience => {}
+                Err(error) if is_timeout(&error) => return Err(self.no_reply()),
+                received => return self.verify(request, &reply[..received?]),
+            }
+        }
+    }
+
+    /// Sends a request over a connection and checks the reply.
+    pub fn exchange_on(&self, mut stream: &TcpStream, request: &[u8]) -> Outcome {
+        // An error also shows in the reply.
+        let _ = stream.write_all(request);
+        self.reply(stream, request)
+    }
+
+    /// Checks the reply to a request that was sent.
+    pub fn reply(&self, stream: &TcpStream, request: &[u8]) -> Outcome {
+        if self.options.no_reply {
+            return self.wait_until_read(stream.local_addr()?.port());
+        }
+        let is_complete = |reply: &[u8]| match self.content {
+            Content::Function(reply_to) => text(reply).len() >= text(&reply_to(request)).len(),
+            Content::Given => self.is_given(reply),
+            Content::Length(length) => reply.len() >= length,
+            Content::Unknown => false,
+        };
+        let is_known = !matches!(self.content, Content::Unknown);
+        self.verify(request, &self.read(stream, is_known.then_some(&is_complete as _))?)
+    }
+
+    /// Reads until the reply is complete, if this can be recognized, the stream ends, or no more arrives.
+    fn read(&self, mut stream: &TcpStream, is_complete: Option<IsComplete>) -> Outcome<Vec<u8>> {
+        let (mut reply, mut buffer) = (Vec::new(), vec![0; 65_536]);
+        let limit = stream.read_timeout()?;
+        while is_complete.is_none_or(|is_complete| !is_complete(&reply)) {
+            // A server that repeats itself forever never completes its reply.
+            if reply.len() > 16 << 20 {
+                return Err(Fails("loses data", "sent more than 16 MiB for one reply".into()));
+            }
+            if is_complete.is_none() && !reply.is_empty() {
+                stream.set_read_timeout(Some(PAUSE))?;
+            }
+            match retry_on_eintr(|| stream.read(&mut buffer)) {
+                Ok(length @ 1..) => reply.extend(&buffer[..length]),
+                Err(error) if is_timeout(&error) && reply.is_empty() => return Err(self.no_reply()),
+                _ => break,
+            }
+        }
+        stream.set_read_timeout(limit)?;
+        Ok(reply)
+    }
+
+    /// Returns the length of the reply to a request.
+    pub fn length(&self, request: &[u8]) -> Outcome<usize> {
+        if self.protocol == Protocol::Udp {
+            let socket = crate::udp(self.address);
+            socket.set_read_timeout(Some(self.patience))?;
+            socket.send(request)?;
+            return Ok(retry_on_eintr(|| socket.recv(&mut [0; 65_535]))?);
+        }
+        let mut stream = self.open()?;
+        let _ = stream.write_all(request);
+        let length = self.read(&stream, None)?.len();
+        finish(&stream);
+        Ok(length)
+    }
+
+    fn no_reply(&self) -> super::Verdict {
+        Fails("hangs", format!("no reply within {} s", self.patience.as_secs()))
+    }
+
+    fn is_given(&self, reply: &[u8]) -> bool {
+        let given = self.options.reply.as_deref().unwrap_or_default();
+        given.is_empty() || reply.windows(given.len()).any(|window| window == given)
+    }
+
+    /// Checks that a reply is complete.
+    fn verify(&self, request: &[u8], reply: &[u8]) -> Outcome {
+        if reply.is_empty() && self.protocol == Protocol::Tcp {
+            return Err(Fails("loses data", "closed without a reply".into()));
+        }
+        let start = || reply[..reply.len().min(60)].escape_ascii();
+        let (expected, received) = match self.content {
+            Content::Function(reply_to) => (text(&reply_to(request)), text(reply)),
+            Content::Length(length) if reply.len() < length => (vec![0; length], reply.to_vec()),
+            Content::Given if !self.is_given(reply) => {
+                return Err(Fails("loses data", format!("replied with \"{}\"", start())));
+            }
+            _ => return Ok(()),
+        };
+        let length = grouped(expected.len());
+        let details = match expected.len().saturating_sub(received.len()) {
+            _ if received == expected => return Ok(()),
+            0 => format!("replied with other bytes to {length} bytes: \"{}\"", start()),
+            lost => format!("lost {} of {length} bytes", grouped(lost)),
+        };
+        Err(Fails("loses data", details))
+    }
+
+    /// Waits until a server that never replies has read what was sent. The port is the client's.
+    fn wait_until_read(&self, peer: u16) -> Outcome {
+        let (start, port) = (Instant::now(), self.address.port());
+        loop {
+            let sockets = proc::sockets(self.protocol.name());
+            let mut own = sockets.iter().filter(|it| it.port == port && it.peer == peer).peekable();
+            if sockets.is_empty() {
+                return Err(NotTried("--no-reply needs Linux".into()));
+            } else if own.peek().is_none() && self.protocol == Protocol::Udp {
+                return Err(Fails("exits", "no longer listens".into()));
+            } else if own.all(|socket| socket.unread == 0) {
+                return Ok(());
+            } else if start.elapsed() > self.patience {
+                let seconds = self.patience.as_secs();
+                return Err(Fails("hangs", format!("a request is unread after {seconds} s")));
+            }
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Makes an exchange now and then over a connection that stays open, until told to stop.
+    pub fn stay(&self, stream: &TcpStream, stop: &Receiver<()>) -> Outcome {
+        loop {
+            let stopped = stop.recv_timeout(Duration::from_millis(500)) != Err(Timeout);
+            let served = self.exchange_on(stream, &self.request(b"I was here before.\n"));
+            served.map_err(|verdict| match verdict {
+                Fails(_, details) => {
+                    let details = format!("to a client that was connected before: {details}");
+                    Fails("drops clients", details)
+                }
+                other => other,
+            })?;
+            if stopped {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Closes a connection without a reset: everything that arrives is read.
+pub(super) fn finish(stream: &TcpStream) {
+    let _ = stream.shutdown(Shutdown::Write);
+    let _ = stream.set_read_timeout(Some(PAUSE));
+    let _ = io::copy(&mut stream.take(16 << 20), &mut io::sink());
+}
+
+/// Returns lines of 60 bytes, of which no two are equal; the last may be shorter.
+pub(super) fn lines(length: usize) -> Vec<u8> {
+    let numbered = (0..).flat_map(|number: usize| format!("line {number:054}\n").into_bytes());
+    numbered.take(length - 1).chain([b'\n']).collect()
+}
+
+/// The bytes without line ends, which some servers strip or add.
+fn text(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().copied().filter(|byte| !b"\r\n".contains(byte)).collect()
+}
+
+/// Unix and Windows report a timeout differently.
+pub(super) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
