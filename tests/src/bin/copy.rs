@@ -4,6 +4,7 @@
 //! cargo run --bin copy -- tcp-threaded-server ../my-server
 //! ```
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
@@ -28,8 +29,10 @@ Exit code: 0 if the program was copied, 1 if not, 2 for a wrong command line.
 ";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (code, text) = match run(&arguments) {
+    let arguments: Result<Vec<String>, OsString> =
+        std::env::args_os().skip(1).map(OsString::into_string).collect();
+    let invalid = |argument| (2, format!("the argument {argument:?} is not UTF-8"));
+    let (code, text) = match arguments.map_err(invalid).and_then(|arguments| run(&arguments)) {
         Ok(text) => (0, text),
         Err((code, error)) => (code, format!("copy: {error}\n")),
     };
@@ -84,8 +87,14 @@ fn package_name(folder: &Path) -> Result<String, String> {
     let name = name.to_string_lossy();
     let is_valid = name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
-    let problem = "a package name begins with a letter and has only letters, digits, - and _";
-    if is_valid { Ok(name.into()) } else { Err(format!("the folder {name:?}: {problem}")) }
+    if !is_valid {
+        let rule = "a package name begins with a letter and has only letters, digits, - and _";
+        Err(format!("the folder {name:?}: {rule}"))
+    } else if matches!(&*name, "build" | "deps" | "examples" | "incremental") {
+        Err(format!("the folder {name:?}: Cargo reserves this name for its own folders"))
+    } else {
+        Ok(name.into())
+    }
 }
 
 fn new_package(program: &str, folder: &Path, name: &str, log: bool) -> io::Result<String> {
@@ -95,14 +104,16 @@ fn new_package(program: &str, folder: &Path, name: &str, log: bool) -> io::Resul
     }
     let mut text = create(folder, &[(manifest, content), main])?;
     let (shown, address) = (folder.display(), "127.0.0.1:8888");
-    let log = if log { "RUST_LOG=info " } else { "" };
     text += &format!("\nNext, in {shown}:\n");
     if program.ends_with("client") {
         text += &format!("  cargo run -- {address} hello\n");
         return Ok(text + "\nThen replace `run`. docs/recipes.md has more.\n");
     }
-    text += &format!("  {log}cargo run    # on {address}, or on the address after `--`\n");
+    text += &format!("  cargo run    # on {address}, or on the address after `--`\n");
     text += "  cargo test   # runs the server in the process of the test\n\n";
+    if log {
+        text += "It logs only errors unless the environment variable RUST_LOG is `info`.\n";
+    }
     text += "Then replace `handle` and adapt the test; docs/recipes.md has handlers.\n";
     if program != "udp-basic-server" {
         let (protocol, _) = program.split_once('-').unwrap_or_default();

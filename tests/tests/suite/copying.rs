@@ -277,6 +277,10 @@ fn command_rejects_wrong_arguments() {
             &["udp-echo-server", "2x"],
             "the folder \"2x\": a package name begins with a letter and has only letters, digits, - and _",
         ),
+        (
+            &["udp-echo-server", "deps"],
+            "the folder \"deps\": Cargo reserves this name for its own folders",
+        ),
     ] {
         copy(arguments).code(2).stderr(format!("copy: {error}; see --help\n")).stdout("");
     }
