@@ -9,17 +9,18 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use tests::copying;
+use tests::{PAIRS, copying};
 
 const HELP: &str = "\
 Copies a program into a package of your own.
 
 Usage: copy [OPTIONS] PROGRAM FOLDER
 
-PROGRAM is PAIR-server or PAIR-client, where PAIR is udp-basic, udp-echo,
-tcp-threaded or udp-threaded. If FOLDER contains a package, the program becomes
-the module src/server.rs or src/client.rs. Otherwise FOLDER becomes a package,
-which is named like the folder. No file is overwritten.
+PROGRAM is PAIR-server or PAIR-client, where PAIR is one of:
+  {pairs}
+If FOLDER contains a package, the program becomes its module src/server.rs or
+src/client.rs. Otherwise FOLDER becomes a package, which is named like the
+folder. No file is overwritten.
 
 Options:
   --log       log by the crates log and env_logger instead of macros
@@ -50,7 +51,7 @@ fn run(arguments: &[String]) -> Result<String, (u8, String)> {
     let (mut operands, mut log) = (Vec::new(), false);
     for argument in arguments {
         match argument.as_str() {
-            "-h" | "--help" => return Ok(HELP.into()),
+            "-h" | "--help" => return Ok(HELP.replace("{pairs}", &PAIRS.join(", "))),
             "--log" => log = true,
             option if option.starts_with('-') => {
                 return Err(usage(format!("unknown option {option:?}")));

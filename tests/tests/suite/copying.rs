@@ -228,8 +228,10 @@ fn command_leaves_membership_in_other_workspace_to_it() {
     copy(&["udp-echo-client", "client", "--log"]).success();
     let [(_, manifest), _] = package("udp-echo-client", "client", true).unwrap();
     assert_eq!(fs::read_to_string(folder.0.join("client/Cargo.toml")).unwrap(), manifest);
-    let error = copy(&["udp-echo-client", "."]).code(2);
-    error.stderr("copy: ./Cargo.toml has no [package]: name a member; see --help\n");
+    let manifest = Path::new(".").join("Cargo.toml");
+    let error =
+        format!("copy: {} has no [package]: name a member; see --help\n", manifest.display());
+    copy(&["udp-echo-client", "."]).code(2).stderr(error);
 }
 
 #[test]
