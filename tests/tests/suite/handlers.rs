@@ -1,6 +1,7 @@
 //! The servers with other handlers: whatever stands in `handle`, the code around it protects the
 //! server from its clients and from `handle` itself.
 
+use crate::command_line::default_of;
 use crate::copying::copied;
 use crate::support::*;
 
@@ -185,10 +186,16 @@ fn quiet_server_logs_no_failed_request() {
 
 #[test]
 fn handler_gets_timeouts_and_nodelay() {
-    for (seconds, expected) in [("1.5", "Some(1.5s) Some(1.5s) true"), ("0", "None None true")] {
-        let options = ["--idle-timeout", seconds, "--count", "1"];
-        let mut server = start("tcp-threaded-options", &options);
-        assert_eq!(response(server.address(), b""), expected.as_bytes());
+    let default = default_of("tcp-threaded-server", "--idle-timeout");
+    let default_shown = format!("Some({default}s) Some({default}s) true");
+    for (option, expected) in [
+        ("--idle-timeout=1.5", "Some(1.5s) Some(1.5s) true"),
+        ("--idle-timeout=0", "None None true"),
+        ("--quiet", &default_shown),
+    ] {
+        let mut server = start("tcp-threaded-options", &[option, "--count", "1"]);
+        let shown = response(server.address(), b"");
+        assert_eq!(String::from_utf8_lossy(&shown), expected, "{option}");
         assert_eq!(server.exit_code(), 0);
     }
 }
