@@ -292,6 +292,19 @@ fn headers_and_changelog_name_version() {
 }
 
 #[test]
+fn front_page_quotes_benchmarks_and_names_faults() {
+    let page = |path| fs::read_to_string(repository(path)).unwrap();
+    let benchmarks = page("docs/benchmarks.md");
+    let (_, quoted) = benchmarks.split_once("<!-- front page -->\n").unwrap();
+    assert!(page("README.md").contains(quoted.split("<!-- end").next().unwrap()));
+    let output = block("fault kit");
+    let shown = output.lines().skip(2).filter_map(|line| line.split(' ').next());
+    let shown: Vec<&str> = shown.filter(|word| word.contains(char::is_alphabetic)).collect();
+    let faults = tests::faults::faults(tests::candidates::Protocol::Udp);
+    assert_eq!(shown, faults.map(|fault| fault.name).collect::<Vec<_>>());
+}
+
+#[test]
 fn every_pitfall_names_its_fault_and_test() {
     let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
     let (contents, _) = page.split_once("\n## ").unwrap();
