@@ -227,6 +227,7 @@ fn deadline_ends_request_of_one_byte_at_a_time() {
     let silent: Vec<TcpStream> = (0..4).map(connect).collect();
     assert!(server.wait_for_error(&line(&silent[3])).is_some());
     assert!(!server.stderr().contains(&line(&silent[0])));
+    assert!(server.wait_for_error(&line(&silent[0])).is_some());
 }
 
 #[test]
