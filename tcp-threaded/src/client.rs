@@ -13,9 +13,9 @@
 //! the message, which suits an echo server and few others. With `-`, standard input is sent unchanged,
 //! as `nc -N` does, and the output ends when the server closes the connection.
 //!
-//! The timeout limits the connection attempts in total, but not the resolution of a name, and then
-//! each read and write. The last read begins when all bytes are in the send buffer, so a long upload
-//! over a slow network needs a long timeout.
+//! The timeout limits the attempts to connect in total, but not the resolution of the name. After
+//! that, it limits each write, and each read once everything has been sent, that is, copied to the
+//! send buffer. A long upload over a slow network therefore needs a long timeout.
 //!
 //! In Python: `socket.create_connection`, `sendall`, `recv`. See also: `server.rs`; `udp-threaded`.
 //!
@@ -32,7 +32,7 @@ struct Client {
     /// The server's name, for error messages.
     server: String,
     stream: TcpStream,
-    /// Whether more may be sent. Until that has ended, silence from the server is not an error.
+    /// Whether more may be sent. Until then, a read timeout is not an error.
     sending: AtomicBool,
 }
 
@@ -46,16 +46,16 @@ impl Client {
             let remaining = addresses.len() - index;
             let share = timeout.saturating_sub(start.elapsed()) / remaining as u32;
             match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
-                // While no server is running, the kernel may assign its port to this socket, which is
-                // then connected to itself (RFC 9293 section 3.5, simultaneous open).
+                // While the server is not running, the kernel may assign its port to this socket,
+                // which is then connected to itself (RFC 9293 section 3.5, simultaneous open).
                 Ok(stream) if stream.local_addr().ok() == stream.peer_addr().ok() => {
                     last_error = ErrorKind::ConnectionRefused.into();
                 }
                 Ok(stream) => {
                     stream.set_read_timeout(Some(timeout))?;
                     stream.set_write_timeout(Some(timeout))?;
-                    // Nagle's algorithm holds back a small write until the server has acknowledged
-                    // the previous one, which a delayed ACK defers by 40 ms or more.
+                    // Nagle's algorithm could delay a small write by 40 ms or more, until a delayed
+                    // ACK arrives.
                     stream.set_nodelay(true)?;
                     return Ok(Client {
                         server: server.into(),
@@ -131,7 +131,7 @@ impl Client {
         if client.sending.load(SeqCst) {
             return Err(end);
         }
-        // An error of the sending thread is the cause of the end.
+        // If the sending thread failed, its error is the reason that the connection ended.
         if let Ok(sent) = sender.join() {
             sent?;
         }
@@ -156,7 +156,8 @@ impl Client {
                 Err(error) => break Err(io::Error::other(format!("standard input: {error}"))),
             }
         };
-        // In this order: when the server closes the connection in response, that is no error.
+        // In this order, because the server may close the connection in response, which is not an
+        // error.
         self.sending.store(false, SeqCst);
         let _ = self.stream.shutdown(Shutdown::Write);
         result
@@ -210,8 +211,8 @@ Arguments:
                   [default: hello]
 
 Options:
-  --timeout SECS  give up when connecting, or one read or write, takes SECS
-                  seconds [default: 5]
+  --timeout SECS  give up when connecting, a write, or a read after everything
+                  has been sent takes SECS seconds [default: 5]
   -h, --help      print this help
   -V, --version   print the version
 ";

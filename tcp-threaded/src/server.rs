@@ -5,25 +5,27 @@
 //! cargo run -p tcp-threaded --bin tcp-threaded-client -- :8888 hi    # in another
 //! ```
 //!
-//! A connection is a stream of bytes: a `read` returns some of those that have arrived, however the
-//! client's writes divided them. A protocol has to mark where each message ends.
+//! A connection is a stream of bytes: a `read` returns bytes that have arrived, which may be a part of
+//! one write or several writes together. A protocol has to mark where each message ends.
 //!
 //! N worker threads call `accept` on the same listener, and the kernel wakes one of them for each
-//! connection. The program needs no dispatcher, queue or lock of its own. While all workers are
-//! busy, connections wait in the listener's backlog.
+//! connection. The program does not need a dispatcher, a queue or a lock of its own. While all
+//! workers are busy, connections wait in the listener's backlog. When that is full, Linux ignores
+//! attempts to connect, which clients repeat after a second.
 //!
 //! *Before real use*:
 //! - A connection occupies a worker until the client closes it, or a read or write times out. Of 256
-//!   workers (the default), the last 64 serve only clients that send something every 250 ms, so that
-//!   silent clients keep no others out. Clients that send a byte now and then, or never read, still
-//!   do, from as many connections as there are workers. Restrict who can reach the port. The default
-//!   address is loopback.
-//! - A write may time out although the client reads slowly: it continues only when about a third of
-//!   the send buffer is free. For slow clients, allow minutes.
-//! - On Linux a worker holds a file descriptor even while it waits in `accept`. Keep `--workers` well
-//!   below `ulimit -n`.
-//! - There can be 10,000 workers. A thread takes up to four memory mappings, and Linux allows a
-//!   process 65,530. A thread that starts without them, or without memory, may abort the process.
+//!   workers (the default), the last 64 close a connection on which 250 ms pass without data. Silent
+//!   clients therefore delay others, but do not block them unless hundreds reconnect per second.
+//!   Clients that send a byte several times per second, or that never read, can block all workers.
+//!   Restrict who can reach the port. The default address is loopback.
+//! - On Linux, a write may time out even if the client is reading, because a blocked write continues
+//!   only when about a third of the send buffer is free. For slow clients, allow minutes.
+//! - On Linux, a worker holds a file descriptor even while it waits in `accept`. Keep `--workers` well
+//!   below `ulimit -n`. With fewer descriptors than workers, the last 64 never serve.
+//! - `--workers` is limited to 10,000, because a thread takes up to four memory mappings and Linux
+//!   allows a process 65,530. A thread that starts without them, or without memory, may abort the
+//!   process.
 //!
 //! In Python: `socketserver.ThreadingTCPServer`, but with a fixed number of threads. See also:
 //! `client.rs`; `udp-threaded`, for datagrams.
@@ -46,21 +48,26 @@ struct Server {
     /// The local address of `listener`.
     address: SocketAddr,
     workers: usize,
-    /// `None`: no timeout. Never zero.
+    /// `None` disables the timeout. Never zero.
     idle_timeout: Option<Duration>,
-    /// The number of connections to accept; `u64::MAX`: no limit.
+    /// The number of connections to accept. `u64::MAX` means unlimited.
     count: u64,
-    /// How many of these the workers have claimed.
+    /// How many connections the workers have started to wait for. May exceed `count`.
     claimed: AtomicU64,
     /// The number of workers that serve a connection.
     busy: AtomicUsize,
     stopping: AtomicBool,
+    /// A clone of `listener`. On Linux, shutting it down makes `accept` fail in all workers.
+    #[cfg(target_os = "linux")]
+    waker: TcpStream,
 }
 
 impl Server {
     fn new(listener: TcpListener) -> io::Result<Server> {
         Ok(Server {
             address: listener.local_addr()?,
+            #[cfg(target_os = "linux")]
+            waker: std::os::fd::OwnedFd::from(listener.try_clone()?).into(),
             listener,
             workers: 256,
             idle_timeout: Some(Duration::from_secs(60)),
@@ -78,6 +85,8 @@ impl Server {
                 // The system cannot start another thread. Serve with the workers that run.
                 if let Err(error) = worker.spawn_scoped(scope, move || self.work(n)) {
                     error!("cannot start worker {n} of {}: {error}", self.workers);
+                    // The missing workers count as busy, so that a reserve remains.
+                    self.busy.fetch_add(self.workers + 1 - n, Relaxed);
                     break;
                 }
             }
@@ -114,7 +123,7 @@ impl Server {
                 // `stop` woke this worker, or a client connected too late.
                 _ if self.stopping.load(Acquire) => break,
                 Ok(accepted) => return Some(accepted),
-                // The client reset its connection in the backlog. Linux reports that on a read.
+                // The client reset its connection in the backlog. (On Linux, the first read fails.)
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => continue, // on Windows
                 // A system error such as EMFILE. The first in a row may be caused by a client.
@@ -134,16 +143,15 @@ impl Server {
         // Silent clients could occupy all workers. The last quarter serves only clients that send.
         if busy > self.workers - self.workers / 4 {
             let short = Duration::from_millis(250);
-            read_timeout = Some(read_timeout.map_or(short, |timeout| timeout.min(short)));
+            read_timeout = Some(read_timeout.unwrap_or(short).min(short));
             if busy == self.workers {
                 error!("all {busy} workers are busy: new connections wait");
             }
         }
-        // Otherwise a client that never sends or never reads would block this worker forever.
+        // Without timeouts, a client that never sends or never reads would block a worker forever.
         stream.set_read_timeout(read_timeout)?;
         stream.set_write_timeout(self.idle_timeout)?;
-        // Nagle's algorithm holds back a small write until the client has acknowledged the previous
-        // one, which a delayed ACK defers by 40 ms or more.
+        // Nagle's algorithm could delay a small write by 40 ms or more, until a delayed ACK arrives.
         stream.set_nodelay(true)
     }
 
@@ -177,20 +185,18 @@ impl Server {
     }
 
     /// Stops the server. Workers finish their current connection, then `serve` returns; connections
-    /// in the backlog are reset. May be called from any thread and more than once. It needs a free
-    /// file descriptor. On systems other than Linux, workers keep waiting if the server cannot
-    /// connect to itself. Then call `stop` again later.
+    /// in the backlog are closed or reset. May be called from any thread and more than once. On Linux,
+    /// this also ends `accept` in other processes that share the listener. On other systems, workers
+    /// keep waiting while the server cannot connect to itself. Then call `stop` again later.
     fn stop(&self) {
         self.stopping.store(true, Release);
-        // On Linux this wakes all workers, even if the address or the interface is gone.
         #[cfg(target_os = "linux")]
-        if let Ok(listener) = self.listener.try_clone() {
-            let listener = TcpStream::from(std::os::fd::OwnedFd::from(listener));
-            let _ = listener.shutdown(std::net::Shutdown::Both);
+        let _ = self.waker.shutdown(std::net::Shutdown::Both);
+        if cfg!(target_os = "linux") {
             return;
         }
         // Nothing portable in std interrupts `accept`, but a connection wakes one worker, which then
-        // wakes the next by calling `stop`. If the backlog is full, no worker waits.
+        // wakes the next by calling `stop`. While the backlog is full, workers do not wait.
         let mut address = self.address;
         match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -214,11 +220,13 @@ Options:
   --workers N          number of connections at a time, 1 to 10000
                        [default: 256]
   --idle-timeout SECS  close a connection when a read or write waits for SECS
-                       seconds; 0: never [default: 60]
+                       seconds; 0: never [default: 60]. While more than three
+                       quarters of the workers are busy, a read waits for at
+                       most 250 ms
   --count N            exit after N connections
-  --until-eof          exit when standard input ends: Ctrl-D, or the parent
-                       process is gone; /dev/null ends at once, so a background
-                       job needs a pipe
+  --until-eof          when standard input ends, finish open connections and
+                       exit: on Ctrl-D, or when the parent process is gone;
+                       /dev/null ends at once, so a background job needs a pipe
   --quiet              print only the address and system errors
   -h, --help           print this help
   -V, --version        print the version
@@ -235,16 +243,15 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
     let count = args.number("--count", u64::MAX)?.unwrap_or(u64::MAX);
     let listener = TcpListener::bind(address.resolve()?.as_slice())
         .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
-    let spare = listener.try_clone();
     let server = Server { workers, idle_timeout, count, ..Server::new(listener)? };
     let server = std::sync::Arc::new(server);
     if args.flag("--until-eof") {
         let server = std::sync::Arc::clone(&server);
         common::on_eof(move || {
-            server.stop();
-            // The workers may hold all other file descriptors.
-            drop(spare);
-            server.stop();
+            loop {
+                server.stop();
+                thread::sleep(Duration::from_secs(1)); // a wake-up may have been lost
+            }
         })?;
     }
     common::listening(server.address);

@@ -27,8 +27,8 @@ impl Client {
         Ok(Client { sockets: connect(addresses)? })
     }
 
-    /// Sends a message to the first address that does not refuse it, or else to the last one, and
-    /// returns that address.
+    /// Sends a message to each address in turn until one does not refuse it. Returns the last address
+    /// tried, even if that refused it.
     fn send(&self, message: &[u8]) -> io::Result<SocketAddr> {
         let mut result = Err(io::Error::other("no address"));
         for socket in &self.sockets {
@@ -36,7 +36,7 @@ impl Client {
             // clears the error: try once more.
             let sent = socket.send(message).or_else(|_| socket.send(message));
             result = sent.and_then(|_| socket.peer_addr());
-            // A refusal by this host is pending on Linux when `send` returns.
+            // On Linux, a refusal by this host has already arrived when `send` returns.
             if result.is_ok() && socket.take_error()?.is_none() {
                 break;
             }
@@ -61,12 +61,12 @@ fn connect(addresses: &[SocketAddr]) -> io::Result<Vec<UdpSocket>> {
 /// Returns a connected socket. Connecting a UDP socket sends nothing.
 fn connect_to(address: &SocketAddr) -> io::Result<UdpSocket> {
     let any_port = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let mut rejected = Vec::new(); // open, so that the kernel assigns another port
+    let mut rejected = Vec::new(); // kept open, so that the kernel assigns another port
     loop {
         let socket = UdpSocket::bind(any_port)?;
         socket.connect(address)?;
-        // While no server is running, the kernel may assign its port to this socket, which would
-        // then receive its own requests.
+        // While the server is not running, the kernel may assign its port to this socket, which
+        // would then receive its own messages.
         if socket.local_addr()? != socket.peer_addr()? {
             return Ok(socket);
         }

@@ -8,8 +8,8 @@
 //! Each `send` is one datagram, and each `recv_from` returns one: datagrams are never merged or
 //! split, however fast they are sent. On the wire a datagram is a UDP header of 8 bytes (two ports,
 //! a length, a checksum: RFC 768) and the payload, which has at most 65,507 bytes over IPv4. The
-//! network may lose, duplicate or reorder datagrams, but it never delivers a part of one. Those that
-//! arrive during a call to `handle` wait in the socket's receive buffer. When that is full, the
+//! network may lose, duplicate or reorder datagrams, but it never delivers a part of one. Datagrams
+//! that arrive during a call to `handle` wait in the socket's receive buffer. When that is full, the
 //! kernel drops new ones.
 //!
 //! *Before real use*: a source address can be spoofed, so it does not prove who sent a datagram.
@@ -26,7 +26,7 @@ use std::time::Duration;
 
 struct Server {
     socket: UdpSocket,
-    /// The number of datagrams to receive; `u64::MAX`: no limit.
+    /// The number of datagrams to receive. `u64::MAX` means unlimited.
     count: u64,
 }
 

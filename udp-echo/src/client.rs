@@ -7,12 +7,13 @@
 //! ```
 //!
 //! UDP neither repeats what is lost nor matches replies to requests, so the client does:
-//! - It sends a request again when no reply arrives in time, and doubles the wait for each attempt
+//! - It sends a request again when a reply does not arrive in time, and doubles the wait for each attempt
 //!   (RFC 8085 section 3.1.1). A request or a reply may be lost, and either side may start first.
 //! - It connects its socket, so that the kernel drops datagrams from other addresses and reports
 //!   ICMP errors, such as that of a port on which no server is listening.
-//! - It takes a new socket for each message, with a port that none of the last 4,096 had. A late or
-//!   duplicated reply to an earlier message is then not taken for the current one.
+//! - It takes a new socket for each message. Its port differs from those of the last 4,096 sockets,
+//!   unless the system has few free ports. A late or duplicated reply to an earlier message is then
+//!   not taken for the current one.
 //!
 //! The server may receive a request more than once, so serving it again must do no harm. To resist
 //! spoofed replies, a protocol needs a random number in each request that its reply repeats. The
@@ -54,7 +55,7 @@ impl Client {
         let mut sockets = Vec::new();
         let mut wait = self.timeout;
         let mut last_error = io::Error::from(ErrorKind::TimedOut);
-        for _ in 0..*attempts {
+        for attempt in 1..=*attempts {
             let start = Instant::now();
             if sockets.is_empty() {
                 match self.connect() {
@@ -62,7 +63,9 @@ impl Client {
                     // For example, there is no route yet.
                     Err(error) if is_transient(&error) => {
                         last_error = error;
-                        thread::sleep(wait);
+                        if attempt < *attempts {
+                            thread::sleep(wait);
+                        }
                     }
                     Err(error) => return Err(failed(error)),
                 }
@@ -74,11 +77,15 @@ impl Client {
                 let is_last = remaining == 1;
                 // `send` may report an ICMP error from the previous attempt instead of sending. That
                 // clears the error: try once more.
-                last_error = match socket.send(message).or_else(|_| socket.send(message)) {
-                    Ok(_) => ErrorKind::TimedOut.into(),
-                    Err(error) if is_last && !is_transient(&error) => return Err(failed(error)),
-                    Err(error) => error,
-                };
+                match socket.send(message).or_else(|_| socket.send(message)) {
+                    Ok(_) => last_error = ErrorKind::TimedOut.into(),
+                    Err(error) if !is_last => {
+                        last_error = error;
+                        continue;
+                    }
+                    Err(error) if is_transient(&error) => last_error = error,
+                    Err(error) => return Err(failed(error)),
+                }
                 match receive(socket, share, is_last) {
                     Ok(Some(reply)) => return Ok(reply),
                     Ok(None) => {}
@@ -110,17 +117,17 @@ impl Client {
     /// Returns a connected socket. Connecting a UDP socket sends nothing.
     fn connect_to(&self, address: &SocketAddr) -> io::Result<UdpSocket> {
         let any_port = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let mut rejected = Vec::new(); // open, so that the kernel assigns other ports
+        let mut rejected = Vec::new(); // kept open, so that the kernel assigns other ports
         loop {
             let socket = UdpSocket::bind(any_port)?;
             socket.connect(address)?;
             let local = socket.local_addr()?;
             let mut recent = self.recent_ports.lock().unwrap_or_else(PoisonError::into_inner);
-            // A reply to an earlier request would be taken for the reply to this one. A system with
-            // few ports has to assign them again.
+            // A late reply to an earlier request could be taken for the reply to this one. (A system
+            // with few ports has to assign them again.)
             let is_recent = recent.contains(&local.port()) && rejected.len() < 16;
-            // While no server is running, the kernel may assign its port to this socket, which would
-            // then receive its own requests.
+            // While the server is not running, the kernel may assign its port to this socket, which
+            // would then receive its own requests.
             if is_recent || local == socket.peer_addr()? {
                 rejected.push(socket);
                 continue;
@@ -134,8 +141,9 @@ impl Client {
     }
 }
 
-/// Waits for a reply. Returns `None` if there was neither a reply nor an error. For the last address,
-/// an error does not end the wait, because a reply may follow.
+/// Waits for a reply. Returns `None` if there was neither a reply nor an error. An error ends the
+/// wait, so that the next address is tried. For the last address it does not, because a reply may
+/// follow.
 fn receive(socket: &UdpSocket, wait: Duration, is_last: bool) -> io::Result<Option<Vec<u8>>> {
     let start = Instant::now();
     let mut reply = vec![0; 65_535]; // the largest datagram; less would truncate it
@@ -190,7 +198,7 @@ Arguments:
 
 Options:
   --timeout SECS  time to wait for a reply, doubled on each retry [default: 1]
-  --attempts N    number of times to send each message [default: 4]
+  --attempts N    send each message at most N times [default: 4]
   -h, --help      print this help
   -V, --version   print the version
 ";

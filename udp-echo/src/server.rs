@@ -6,8 +6,8 @@
 //! ```
 //!
 //! One thread serves one socket. Datagrams that arrive during a call to `handle` wait in the socket's
-//! receive buffer. When that is full, the kernel drops new ones. A client that gets no reply has to
-//! send its request again.
+//! receive buffer. When that is full, the kernel drops new ones. A client that does not get a
+//! reply has to send its request again.
 //!
 //! *Before real use*:
 //! - A source address can be spoofed, and the reply goes to that address. Keep replies no longer than
@@ -16,8 +16,8 @@
 //!   one with the spoofed address of a second server would make the two reply to each other forever.
 //!   Loops with services on other ports cannot be detected here (CVE-2024-2169).
 //! - On Linux, replies to spoofed addresses on the local network fill the send buffer while the
-//!   kernel waits for ARP, and `send_to` blocks. A few hundred spoofed datagrams per second can keep
-//!   other clients from being served for as long as they arrive.
+//!   kernel waits for ARP, and `send_to` blocks. A hundred spoofed datagrams per second can delay the
+//!   replies to other clients by seconds for as long as they arrive.
 //! - On a host with several addresses, bind to one of them. A reply sent from `0.0.0.0` may have a
 //!   different source address from the one the request was sent to, and clients ignore it.
 //!
@@ -37,7 +37,7 @@ struct Server {
     socket: UdpSocket,
     /// The local address of `socket`.
     address: SocketAddr,
-    /// The number of datagrams to receive; `u64::MAX`: no limit.
+    /// The number of datagrams to receive. `u64::MAX` means unlimited.
     count: u64,
 }
 
@@ -55,7 +55,7 @@ impl Server {
                 let request = &mut buffer[..length];
                 // Formatting all of a long request would take longer than serving it.
                 info!("\"{}\" from {client}", request[..length.min(250)].escape_ascii());
-                // For example, the source port is 0, to which nothing can be sent.
+                // Sending fails, for example, if the source port is 0.
                 if let Err(error) = self.handle(request, client) {
                     warn!("{client}: {error}");
                 }

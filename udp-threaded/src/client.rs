@@ -47,7 +47,8 @@ impl Client {
     /// Starts the workers and returns a channel that yields each reply as it arrives.
     fn start(self, messages: Messages) -> io::Result<Receiver<io::Result<Vec<u8>>>> {
         let (client, messages) = (Arc::new(self), Arc::new(Mutex::new(messages)));
-        // Without capacity: a worker takes its next message after its reply has been received.
+        // With a capacity of zero, a worker takes its next message only after its reply has been
+        // received.
         let (sender, replies) = mpsc::sync_channel(0);
         for n in 1..=WORKERS {
             let (client, messages) = (Arc::clone(&client), Arc::clone(&messages));
@@ -86,7 +87,7 @@ impl Client {
         let mut sockets = Vec::new();
         let mut wait = self.timeout;
         let mut last_error = io::Error::from(ErrorKind::TimedOut);
-        for _ in 0..*attempts {
+        for attempt in 1..=*attempts {
             let start = Instant::now();
             if sockets.is_empty() {
                 match self.connect() {
@@ -94,7 +95,9 @@ impl Client {
                     // For example, there is no route yet.
                     Err(error) if is_transient(&error) => {
                         last_error = error;
-                        thread::sleep(wait);
+                        if attempt < *attempts {
+                            thread::sleep(wait);
+                        }
                     }
                     Err(error) => return Err(failed(error)),
                 }
@@ -106,11 +109,15 @@ impl Client {
                 let is_last = remaining == 1;
                 // `send` may report an ICMP error from the previous attempt instead of sending. That
                 // clears the error: try once more.
-                last_error = match socket.send(message).or_else(|_| socket.send(message)) {
-                    Ok(_) => ErrorKind::TimedOut.into(),
-                    Err(error) if is_last && !is_transient(&error) => return Err(failed(error)),
-                    Err(error) => error,
-                };
+                match socket.send(message).or_else(|_| socket.send(message)) {
+                    Ok(_) => last_error = ErrorKind::TimedOut.into(),
+                    Err(error) if !is_last => {
+                        last_error = error;
+                        continue;
+                    }
+                    Err(error) if is_transient(&error) => last_error = error,
+                    Err(error) => return Err(failed(error)),
+                }
                 match receive(socket, share, is_last) {
                     Ok(Some(reply)) => return Ok(reply),
                     Ok(None) => {}
@@ -142,17 +149,17 @@ impl Client {
     /// Returns a connected socket. Connecting a UDP socket sends nothing.
     fn connect_to(&self, address: &SocketAddr) -> io::Result<UdpSocket> {
         let any_port = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let mut rejected = Vec::new(); // open, so that the kernel assigns other ports
+        let mut rejected = Vec::new(); // kept open, so that the kernel assigns other ports
         loop {
             let socket = UdpSocket::bind(any_port)?;
             socket.connect(address)?;
             let local = socket.local_addr()?;
             let mut recent = self.recent_ports.lock().unwrap_or_else(PoisonError::into_inner);
-            // A reply to an earlier request would be taken for the reply to this one. A system with
-            // few ports has to assign them again.
+            // A late reply to an earlier request could be taken for the reply to this one. (A system
+            // with few ports has to assign them again.)
             let is_recent = recent.contains(&local.port()) && rejected.len() < 16;
-            // While no server is running, the kernel may assign its port to this socket, which would
-            // then receive its own requests.
+            // While the server is not running, the kernel may assign its port to this socket, which
+            // would then receive its own requests.
             if is_recent || local == socket.peer_addr()? {
                 rejected.push(socket);
                 continue;
@@ -166,8 +173,9 @@ impl Client {
     }
 }
 
-/// Waits for a reply. Returns `None` if there was neither a reply nor an error. For the last address,
-/// an error does not end the wait, because a reply may follow.
+/// Waits for a reply. Returns `None` if there was neither a reply nor an error. An error ends the
+/// wait, so that the next address is tried. For the last address it does not, because a reply may
+/// follow.
 fn receive(socket: &UdpSocket, wait: Duration, is_last: bool) -> io::Result<Option<Vec<u8>>> {
     let start = Instant::now();
     let mut reply = vec![0; 65_535]; // the largest datagram; less would truncate it
@@ -223,7 +231,7 @@ Arguments:
 
 Options:
   --timeout SECS  time to wait for a reply, doubled on each retry [default: 1]
-  --attempts N    number of times to send each message [default: 4]
+  --attempts N    send each message at most N times [default: 4]
   -h, --help      print this help
   -V, --version   print the version
 ";

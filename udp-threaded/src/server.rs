@@ -6,12 +6,13 @@
 //! ```
 //!
 //! N worker threads call `recv_from` on the same socket, and the kernel wakes one of them for each
-//! datagram. The program needs no dispatcher, queue or lock of its own. While all workers are busy,
-//! datagrams wait in the socket's receive buffer. When that is full, the kernel drops new ones. A
-//! client that gets no reply has to send its request again.
+//! datagram. The program does not need a dispatcher, a queue or a lock of its own. While all workers
+//! are busy, datagrams wait in the socket's receive buffer. When that is full, the kernel drops new
+//! ones. A client that does not get a reply has to send its request again.
 //!
 //! Replies may leave in a different order from their requests. One worker per core suits a handler
-//! that computes; more of them help only one that waits, for a disk or another server.
+//! that computes. More workers help only a handler that waits, for example for a disk or another
+//! server.
 //!
 //! *Before real use*:
 //! - A source address can be spoofed, and the reply goes to that address. Keep replies no longer than
@@ -20,8 +21,8 @@
 //!   one with the spoofed address of a second server would make the two reply to each other forever.
 //!   Loops with services on other ports cannot be detected here (CVE-2024-2169).
 //! - On Linux, replies to spoofed addresses on the local network fill the send buffer while the
-//!   kernel waits for ARP, and `send_to` blocks. A few hundred spoofed datagrams per second can keep
-//!   other clients from being served for as long as they arrive.
+//!   kernel waits for ARP, and `send_to` blocks. A hundred spoofed datagrams per second can delay the
+//!   replies to other clients by seconds for as long as they arrive.
 //! - On a host with several addresses, bind to one of them. A reply sent from `0.0.0.0` may have a
 //!   different source address from the one the request was sent to, and clients ignore it.
 //!
@@ -47,9 +48,9 @@ struct Server {
     address: SocketAddr,
     workers: usize,
     delay: Duration,
-    /// The number of datagrams to receive; `u64::MAX`: no limit.
+    /// The number of datagrams to receive. `u64::MAX` means unlimited.
     count: u64,
-    /// How many of these the workers have claimed.
+    /// How many datagrams the workers have started to wait for. May exceed `count`.
     claimed: AtomicU64,
     stopping: AtomicBool,
 }
@@ -89,11 +90,9 @@ impl Server {
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 let request = &mut buffer[..length];
                 // Formatting all of a long request would take longer than serving it.
-                info!(
-                    "\"{}\" from {client} (worker {n})",
-                    request[..length.min(250)].escape_ascii()
-                );
-                // For example, the source port is 0, to which nothing can be sent.
+                let start = request[..length.min(250)].escape_ascii();
+                info!("\"{start}\" from {client} (worker {n})");
+                // Sending fails, for example, if the source port is 0.
                 if let Err(error) = self.handle(request, client) {
                     warn!("{client}: {error}");
                 }
@@ -136,12 +135,12 @@ impl Server {
 
     /// Stops the server. Workers finish their current request, then `serve` returns; requests in the
     /// receive buffer are dropped. May be called from any thread and more than once. Workers keep
-    /// waiting if the server cannot send to itself, because its address or the loopback interface is
-    /// gone. Then call `stop` again later.
+    /// waiting while the server cannot send to itself, for example because its interface is gone or its
+    /// address is one for broadcasts. Then call `stop` again later.
     fn stop(&self) {
         self.stopping.store(true, Release);
         // Nothing portable in std interrupts `recv_from`, but a datagram wakes one worker, which then
-        // wakes the next by calling `stop`. If the receive buffer is full, no worker waits.
+        // wakes the next by calling `stop`. While the receive buffer is full, workers do not wait.
         let (v4, v6) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
         let ips: &[IpAddr] = match self.address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => &[v4.into()],
@@ -169,10 +168,11 @@ Arguments:
 Options:
   --workers N    number of worker threads, 1 to 10000
                  [default: one per core, at least 2]
-  --delay SECS   wait before each reply, as if computing it [default: 0]
+  --delay SECS   wait before each reply, as if for a database [default: 0]
   --count N      exit after N datagrams
-  --until-eof    exit when standard input ends: Ctrl-D, or the parent process is
-                 gone; /dev/null ends at once, so a background job needs a pipe
+  --until-eof    when standard input ends, finish current requests and exit: on
+                 Ctrl-D, or when the parent process is gone; /dev/null ends at
+                 once, so a background job needs a pipe
   --quiet        print only the address and system errors
   -h, --help     print this help
   -V, --version  print the version
@@ -190,7 +190,7 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
         .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
     let mut server = Server { delay, count, ..Server::new(socket)? };
     // At most 10,000: a thread takes up to four memory mappings, and Linux allows a process 65,530. A
-    // thread that starts without them aborts the process.
+    // thread that starts without them may abort the process.
     if let Some(workers) = args.number("--workers", 10_000)? {
         server.workers = workers as usize;
     }

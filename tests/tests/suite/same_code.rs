@@ -53,5 +53,7 @@ fn udp_servers_share_receive() {
 fn threaded_servers_share_workers() {
     let [udp, tcp] =
         ["udp", "tcp"].map(|name| function(&format!("{name}-threaded-server"), "serve"));
-    assert_eq!(udp, tcp);
+    // That of TCP also counts its busy workers.
+    let tcp: Vec<&str> = tcp.lines().filter(|line| !line.contains("busy")).collect();
+    assert_eq!(udp.lines().collect::<Vec<_>>(), tcp);
 }
