@@ -3,7 +3,6 @@
 use crate::candidates::{CANDIDATES, Candidate, Protocol};
 use crate::faults::Verdict::{Fails, NotTried, Survives};
 use crate::faults::{Options, Target, faults, inject};
-use std::fmt::Write;
 use std::{env, fs};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/pitfalls.md");
@@ -138,76 +137,51 @@ const STYLE: &str = "<style>\n\
 /// Returns a picture of a table as SVG: a grid for each protocol, which can be read when it is 400
 /// pixels wide.
 pub fn picture(table: &str) -> String {
-    const LABEL: usize = 160;
-    const HEADER: usize = 122;
-    const CELL: [usize; 2] = [29, 16];
-    let (mut body, mut y) = (String::new(), 46);
+    let line = |x: usize, y: usize, style: &str, text: &str| {
+        format!("<text x=\"{x}\" y=\"{y}\"{style}>{text}</text>\n")
+    };
+    let (bold, title) = (" font-weight=\"bold\"", "Which server survives which fault");
+    let mut body = line(20, 28, " font-size=\"16\" font-weight=\"bold\"", title);
+    let (mut y, x_of) = (46, |column: usize| 131 + 29 * column);
     for protocol in [Protocol::Udp, Protocol::Tcp] {
         let rows = rows(table, protocol);
-        y += HEADER;
-        for (row, cells) in rows.iter().enumerate().filter(|(row, _)| *row != 1) {
-            let _ = writeln!(body, "<g>");
-            for (column, cell) in cells.iter().enumerate() {
-                let x = LABEL + column.saturating_sub(1) * CELL[0];
-                let middle = x + CELL[0] / 2;
-                let text = cell.trim_matches('*');
-                let is_ours = column > 0 && rows[0][column].contains("-");
-                let bold = if is_ours && row == 0 { " font-weight=\"bold\"" } else { "" };
-                let _ = match (row, column) {
-                    (0, 0) => writeln!(
-                        body,
-                        "<text x=\"20\" y=\"{}\" font-size=\"14\" font-weight=\"bold\">{text}</text>",
-                        y - 6
-                    ),
-                    (0, _) => writeln!(
-                        body,
-                        "<text transform=\"translate({} {}) rotate(-90)\"{bold}>{text}</text>",
-                        middle + 4,
-                        y - 6
-                    ),
-                    (_, 0) => {
-                        let name = text.trim_start_matches('[').split(']').next().unwrap_or(text);
-                        writeln!(body, "<text x=\"20\" y=\"{}\">{name}</text>", y + 12)
-                    }
-                    _ => {
-                        let class = match text {
-                            "survives" => text,
-                            _ if cell.starts_with('*') => "fails",
-                            _ => "untried",
-                        };
-                        let width = CELL[0] - 1;
-                        let _ = writeln!(
-                            body,
-                            "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"15\"/>"
-                        );
-                        let symptom = text.split(' ').next().unwrap_or(text);
-                        let (x, y) = (x + width / 2, y + 11);
-                        match class {
-                            "fails" => writeln!(
-                                body,
-                                "<text class=\"symptom\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{symptom}</text>"
-                            ),
-                            _ => Ok(()),
-                        }
-                    }
+        y += 122; // the height of the labels
+        body += &line(20, y - 6, " font-size=\"14\" font-weight=\"bold\"", rows[0][0]);
+        for (column, label) in rows[0].iter().enumerate().skip(1) {
+            let turn = format!("translate({} {}) rotate(-90)", x_of(column) + 18, y - 6);
+            let ours = if label.contains('-') { bold } else { "" };
+            body += &format!("<text transform=\"{turn}\"{ours}>{label}</text>\n");
+        }
+        for cells in &rows[2..] {
+            body +=
+                &line(20, y + 12, "", cells[0].trim_matches(['[', ')']).split(']').next().unwrap());
+            for (column, cell) in cells.iter().enumerate().skip(1) {
+                let (x, symptom) = (x_of(column), cell.trim_matches('*'));
+                let class = match symptom {
+                    "survives" => "survives",
+                    _ if cell.starts_with('*') => "fails",
+                    _ => "untried",
                 };
+                body += &format!(
+                    "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"28\" height=\"15\"/>\n"
+                );
+                if class == "fails" {
+                    let symptom = symptom.split(' ').next().unwrap_or(symptom);
+                    let style = " class=\"symptom\" text-anchor=\"middle\"";
+                    body += &line(x + 14, y + 11, style, symptom);
+                }
             }
-            let _ = writeln!(body, "</g>");
-            y += if row == 0 { 0 } else { CELL[1] };
+            y += 16;
         }
         y += 16;
     }
     let system = table.lines().next().unwrap_or_default().trim_end_matches(':');
-    let (title, width, height) = ("Which server survives which fault", 410, y + 40);
+    body += &line(20, y + 8, "", &format!("Green: survives. Gray: not tried. {system}."));
+    body += &line(20, y + 24, "", "loses: loses data. drops: drops clients. Ours are bold.");
+    let (width, height) = (410, y + 40);
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
-         <title>{title}</title>\n{STYLE}\
-         <rect class=\"paper\" width=\"{width}\" height=\"{height}\" rx=\"8\"/>\n\
-         <text x=\"20\" y=\"28\" font-size=\"16\" font-weight=\"bold\">{title}</text>\n{body}\
-         <text x=\"20\" y=\"{0}\">Green: survives. Gray: not tried. {system}.</text>\n\
-         <text x=\"20\" y=\"{1}\">loses: loses data. drops: drops clients. Ours are bold.</text>\n\
-         </svg>\n",
-        y + 8,
-        y + 24
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+         viewBox=\"0 0 {width} {height}\" role=\"img\">\n<title>{title}</title>\n{STYLE}\
+         <rect class=\"paper\" width=\"{width}\" height=\"{height}\" rx=\"8\"/>\n{body}</svg>\n"
     )
 }

@@ -250,13 +250,11 @@ impl Client {
         loop {
             let stopped = stop.recv_timeout(Duration::from_millis(500)) != Err(Timeout);
             let served = self.exchange_on(stream, &self.request(b"I was here before.\n"));
-            served.map_err(|verdict| match verdict {
-                Fails(_, details) => {
-                    let details = format!("to a client that was connected before: {details}");
-                    Fails("drops clients", details)
-                }
-                other => other,
-            })?;
+            if let Err(Fails(_, details)) = served {
+                let details = format!("{details} to a client that was connected before");
+                return Err(Fails("drops clients", details));
+            }
+            served?;
             if stopped {
                 return Ok(());
             }

@@ -99,10 +99,11 @@ pub(super) fn departed_client(target: &Target) -> Outcome {
 }
 
 pub(super) fn flood(target: &Target) -> Outcome {
-    let socket = crate::udp(target.client.address);
+    let (socket, request) =
+        (crate::udp(target.client.address), target.client.request(&[b'x'; 1_000]));
     for _ in 0..20_000 {
         // It fails while the queue of the system is full, and after the server has exited.
-        let _ = socket.send(&target.client.request(&[b'x'; 1_000]));
+        let _ = socket.send(&request);
     }
     Ok(())
 }
@@ -130,20 +131,21 @@ fn forge(target: &Target, port: u16, copies: usize, seconds: f64) -> Outcome<usi
     let address = target.client.address;
     let mut words = vec![address.ip().to_string(), port.to_string(), address.port().to_string()];
     words.extend([copies.to_string(), seconds.to_string(), hex(&target.client.request(b"forged"))]);
-    let output = [&["python3"][..], &["sudo", "-n", "python3"]].map(|command| {
-        // An error means that the datagrams were not sent.
-        python(command, FORGER, &words)?.trim().parse().ok()
-    });
-    let count = output.into_iter().flatten().next();
-    count.ok_or(NotTried("needs IPv4, root and python3".into()))
-}
-
-/// Runs a script, and returns its output if it succeeds.
-fn python(command: &[&str], script: &str, words: &[String]) -> Option<String> {
-    let mut python = Command::new(command[0]);
-    python.args(&command[1..]).args(["-c", script]).args(words).stdin(Stdio::null());
-    let output = python.output().ok().filter(|output| output.status.success())?;
-    String::from_utf8(output.stdout).ok()
+    for command in [&["python3"][..], &["sudo", "-n", "python3"]] {
+        let mut python = Command::new(command[0]);
+        python.args(&command[1..]).args(["-c", FORGER]).args(&words).stdin(Stdio::null());
+        match python.output() {
+            // Otherwise the datagrams were not sent.
+            Ok(output) if output.status.success() => {
+                return Ok(String::from_utf8_lossy(&output.stdout)
+                    .trim()
+                    .parse()
+                    .unwrap_or_default());
+            }
+            _ => {}
+        }
+    }
+    Err(NotTried("needs IPv4, root and python3".into()))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -168,20 +170,17 @@ pub(super) fn half_close(target: &Target) -> Outcome {
         // An error also shows in the reply.
         let _ = stream.write_all(&request);
         let _ = stream.shutdown(Shutdown::Write);
-        client.reply(&stream, &request).map_err(|verdict| match verdict {
-            Fails(symptom, details) => Fails(symptom, format!("{details} (round {round} of 10)")),
-            other => other,
-        })?;
+        let reply = client.reply(&stream, &request);
+        reply.map_err(|verdict| verdict.with(&format!(" (round {round} of 10)")))?;
         stream.set_read_timeout(Some(client.patience))?;
-        match io::copy(&mut stream.take(1 << 20), &mut io::sink()) {
-            Ok(length) if length < 1 << 20 => {}
+        let (symptom, details) = match io::copy(&mut stream.take(1 << 20), &mut io::sink()) {
             Err(error) if is_timeout(&error) => {
-                let details = "the connection is open 5 s after the client's end of the stream";
-                return Err(Fails("hangs", details.into()));
+                ("hangs", "the connection is open 5 s after the client's end of the stream")
             }
-            Ok(_) => return Err(Fails("loses data", "sent 1 MiB more after the reply".into())),
-            Err(_) => {}
-        }
+            Ok(length) if length == 1 << 20 => ("loses data", "sent 1 MiB more after the reply"),
+            _ => continue,
+        };
+        return Err(Fails(symptom, details.into()));
     }
     Ok(())
 }
@@ -215,31 +214,22 @@ pub(super) fn line_without_an_end(target: &Target) -> Outcome {
     let before = target.memory()?;
     let mut stream = target.client.open()?;
     let _ = stream.write_all(&target.client.half());
-    let (sent, outcome) = send_while_taken(&stream, &[b'x'; 65_536], 100, true)?;
-    grown(target, before, sent, outcome, "for a line without an end")
+    let taken = send_while_taken(&stream, &[b'x'; 65_536], 100, true)?;
+    assert_not_grown(target, before, taken, "for a line without an end")
 }
 
 pub(super) fn never_reads(target: &Target) -> Outcome {
-    if target.client.options.no_reply {
-        return Err(NotTried("the server never replies".into()));
-    }
-    stays_open(target)?;
+    stays_open_and_replies(target)?;
     let before = target.memory().unwrap_or_default();
     let stream = target.client.connect()?;
-    let (sent, outcome) = send_while_taken(&stream, &target.client.bulk(65_520), 64, false)?;
+    let taken = send_while_taken(&stream, &target.client.bulk(65_520), 64, false)?;
     target.client.probe()?;
-    grown(target, before, sent, outcome, "although no reply was read")
+    assert_not_grown(target, before, taken, "although no reply was read")
 }
 
-/// Sends blocks until the server takes no more, or has taken this many MiB, which are returned. The
-/// outcome is an error if it takes too long.
-fn send_while_taken(
-    stream: &TcpStream,
-    block: &[u8],
-    limit: usize,
-    reads: bool,
-) -> Outcome<(usize, Outcome)> {
-    let (start, done, mut sent) = (Instant::now(), AtomicBool::new(false), 0);
+/// Sends blocks until the server takes no more, or has taken this many MiB, which are returned.
+fn send_while_taken(stream: &TcpStream, block: &[u8], limit: usize, reads: bool) -> Outcome<usize> {
+    let (start, done, mut writer, mut sent) = (Instant::now(), AtomicBool::new(false), stream, 0);
     stream.set_write_timeout(Some(Duration::from_secs(2)))?; // Until it makes progress.
     stream.set_read_timeout(Some(PATIENCE / 50))?;
     thread::scope(|scope| {
@@ -247,49 +237,44 @@ fn send_while_taken(
             let (mut reader, mut buffer) = (stream, vec![0; 1 << 16]);
             while reads && !done.load(Relaxed) {
                 match reader.read(&mut buffer) {
-                    Err(error) if !is_timeout(&error) => break,
-                    Ok(0) => break,
-                    _ => {}
+                    Err(error) if is_timeout(&error) => {}
+                    Ok(1..) => {}
+                    _ => break,
                 }
             }
         });
-        let mut writer = stream;
-        let outcome = loop {
+        let result = loop {
             match writer.write(block) {
                 Ok(length) => sent += length,
                 // The server no longer reads, or has closed the connection.
-                Err(_) => break Ok((0, Ok(()))),
+                Err(_) => break Ok(0),
             }
             if sent >= limit << 20 {
-                break Ok((limit, Ok(())));
+                break Ok(limit);
             } else if start.elapsed() > 4 * PATIENCE {
-                let late = format!("{limit} MiB could not be sent within 20 s");
-                break Ok((0, Err(NotTried(late))));
+                break Err(NotTried(format!("{limit} MiB could not be sent within 20 s")));
             }
         };
         done.store(true, Relaxed);
-        outcome
+        result
     })
 }
 
-/// Fails if the server took everything and its memory has grown by half of that.
-fn grown(target: &Target, before: usize, sent: usize, outcome: Outcome, why: &str) -> Outcome {
+/// Fails if the memory of the server has grown by half of what it took.
+fn assert_not_grown(target: &Target, before: usize, taken: usize, why: &str) -> Outcome {
     let start = Instant::now();
     // The server may not yet have read the last bytes.
-    while sent > 0 && start.elapsed() < PATIENCE / 5 {
-        let growth = match target.memory() {
-            Ok(after) => after.saturating_sub(before),
-            // That of a server that was already running is unknown.
-            Err(_) if matches!(target.client.content, Content::Function(_)) => sent,
-            Err(_) => 0,
-        };
-        if growth >= sent / 2 {
-            let details = format!("took {sent} MiB {why}, and its memory grew by {growth} MiB");
+    while taken > 0 && start.elapsed() < PATIENCE / 5 {
+        // The memory of a server that was already running is unknown.
+        let unknown = if let Content::Function(_) = target.client.content { taken } else { 0 };
+        let growth = target.memory().map_or(unknown, |after| after.saturating_sub(before));
+        if growth >= taken / 2 {
+            let details = format!("took {taken} MiB {why}, and its memory grew by {growth} MiB");
             return Err(Fails("grows", details));
         }
         sleep(PATIENCE / 100);
     }
-    outcome
+    Ok(())
 }
 
 pub(super) fn client_error_in_accept(target: &Target) -> Outcome {
@@ -331,9 +316,7 @@ pub(super) fn reset_while_reading(target: &Target) -> Outcome {
 }
 
 pub(super) fn reset_while_writing(target: &Target) -> Outcome {
-    if target.client.options.no_reply {
-        return Err(NotTried("the server never replies".into()));
-    }
+    replies(target)?;
     for early in [true, false].repeat(10) {
         // An early reset arrives before the first write, the other after it.
         let mut stream = if early { unread_reply(target)? } else { target.client.connect()? };
@@ -355,11 +338,16 @@ fn unread_reply(target: &Target) -> Outcome<TcpStream> {
     }
 }
 
-fn stays_open(target: &Target) -> Outcome {
-    match target.closes {
-        true => Err(NotTried("the server closes a connection soon after its reply".into())),
-        false => Ok(()),
+fn stays_open_and_replies(target: &Target) -> Outcome {
+    if target.closes {
+        return Err(NotTried("the server closes a connection soon after its reply".into()));
     }
+    replies(target)
+}
+
+fn replies(target: &Target) -> Outcome {
+    let never = target.client.options.no_reply;
+    if never { Err(NotTried("the server never replies".into())) } else { Ok(()) }
 }
 
 pub(super) fn silent_clients(target: &Target) -> Outcome {
@@ -528,12 +516,7 @@ fn exhaust(server: &Target, limit: usize) -> Outcome {
     let idle = server.assert_idle();
     let served = server.client.exchange_on(&first, &server.client.request(b"Still there?\n"));
     drop(streams);
-    idle.and(served.map_err(|verdict| match verdict {
-        Fails(symptom, details) => {
-            Fails(symptom, format!("{details} (limit: {limit} descriptors)"))
-        }
-        other => other,
-    }))
+    idle.and(served.map_err(|verdict| verdict.with(&format!(" (limit: {limit} descriptors)"))))
 }
 
 /// Sends a request while the server is suspended. A receive with a timeout then fails with EINTR.

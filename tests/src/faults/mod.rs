@@ -36,6 +36,16 @@ pub enum Verdict {
     NotTried(String),
 }
 
+impl Verdict {
+    /// Adds to the details of a failure.
+    fn with(self, more: &str) -> Verdict {
+        match self {
+            Fails(symptom, details) => Fails(symptom, details + more),
+            other => other,
+        }
+    }
+}
+
 /// The result of a step. An error is the verdict; otherwise, how the server is afterwards decides.
 type Outcome<T = ()> = Result<T, Verdict>;
 

@@ -38,11 +38,7 @@ impl Target {
     /// # Errors
     ///
     /// Returns why the server cannot be checked, or how the first requests broke it.
-    pub fn running(
-        protocol: Protocol,
-        address: SocketAddr,
-        options: Options,
-    ) -> Result<Target, super::Verdict> {
+    pub fn running(protocol: Protocol, address: SocketAddr, options: Options) -> Outcome<Target> {
         let mut target = Target::new(protocol, address, options, None);
         target.wait_until_ready()?;
         target.learn()
@@ -58,7 +54,7 @@ impl Target {
         protocol: Protocol,
         options: Options,
         launch: impl Fn(u16) -> Command + Send + Sync + 'static,
-    ) -> Result<Target, super::Verdict> {
+    ) -> Outcome<Target> {
         let mut target = Target::new(protocol, unused_address(), options, Some(Arc::new(launch)));
         target.launch(None, false)?;
         target.learn()
@@ -81,12 +77,11 @@ impl Target {
     /// standard error are left to the caller.
     fn launch(&mut self, descriptors: Option<usize>, tapped: bool) -> Outcome {
         let launch = self.launch.clone().ok_or(NotTried("needs the command".into()))?;
-        let mut address = unused_address();
-        self.client.options.port.inspect(|port| address.set_port(*port));
-        self.client.address = address;
-        let start = Instant::now();
+        let (start, port) = (Instant::now(), self.client.options.port);
+        self.client.address = unused_address();
+        port.inspect(|port| self.client.address.set_port(*port));
         loop {
-            let mut command = launch(address.port());
+            let mut command = launch(self.client.address.port());
             if let Some(limit) = descriptors {
                 let mut shell = Command::new("sh");
                 // Sets both limits, since some runtimes raise the soft one.
@@ -95,16 +90,13 @@ impl Target {
                 command = shell;
             }
             self.server = Some(RunningServer::start(command, tapped)?);
-            match self.wait_until_ready() {
-                // The port is not free at once after another server has used it.
-                Err(_) if self.client.options.port.is_some() && self.exit().is_some() => {
-                    if start.elapsed() > self.client.options.start {
-                        return self.wait_until_ready();
-                    }
-                    sleep(PATIENCE / 10);
-                }
-                result => return result,
+            let result = self.wait_until_ready();
+            // The port is not free at once after another server has used it.
+            let again = result.is_err() && port.is_some() && self.exit().is_some();
+            if !again || start.elapsed() > self.client.options.start {
+                return result;
             }
+            sleep(PATIENCE / 10);
         }
     }
 
@@ -114,12 +106,8 @@ impl Target {
             self.server = None;
             self.broken = true;
         }
-        let mut target = Target {
-            client: self.client.clone(),
-            launch: self.launch.clone(),
-            server: None,
-            ..*self
-        };
+        let (client, launch) = (self.client.clone(), self.launch.clone());
+        let mut target = Target { client, launch, server: None, ..*self };
         target.launch(limit, tapped)?;
         target.usage = target.usage();
         Ok(target)
@@ -140,29 +128,27 @@ impl Target {
     }
 
     fn why_silent(&self, limit: Duration) -> String {
-        let Client { address, protocol, .. } = &self.client;
+        let (address, own) = (self.client.address, self.client.protocol);
+        let mut ports = Vec::new();
+        for id in self.processes().unwrap_or_default() {
+            for protocol in ["tcp", "udp"] {
+                let found = proc::listens_on(id, protocol).into_iter();
+                ports.extend(found.map(|port| (protocol, port)));
+            }
+        }
         let silence = format!("no reply from {address} within {} s", limit.as_secs_f64());
-        let ports = |protocol: Protocol| {
-            let ids = self.processes().unwrap_or_default().into_iter();
-            ids.flat_map(move |id| proc::listens_on(id, protocol.name()))
-                .map(move |port| (protocol, port))
-        };
-        let others = ports(Protocol::Tcp).chain(ports(Protocol::Udp)).collect::<Vec<_>>();
         let pass = "pass --request, and perhaps --reply or --no-reply";
-        match others.iter().find(|other| **other == (*protocol, address.port())).or(others.first())
-        {
-            Some(other) if *other == (*protocol, address.port()) => {
-                format!("{silence}, although the server listens there: {pass}")
+        match ports.first() {
+            Some((protocol, port)) if !ports.contains(&(own.name(), address.port())) => {
+                let protocol = protocol.to_uppercase();
+                format!(
+                    "{silence}; the server listens on {protocol} port {port}: pass --port {port}"
+                )
             }
-            Some((protocol, port)) => {
-                format!("{silence}; the server listens on {protocol:?} port {port}: pass --port")
-                    .replace("Tcp", "TCP")
-                    .replace("Udp", "UDP")
+            None if own == Protocol::Udp || self.client.connect().is_err() => {
+                format!("{silence}; does the server listen there? Otherwise {pass}")
             }
-            None if self.client.connect().is_ok() && *protocol == Protocol::Tcp => {
-                format!("{silence}, although it accepts connections: {pass}")
-            }
-            None => format!("{silence}; does the server listen there? Otherwise {pass}"),
+            _ => format!("{silence}, although the server listens there: {pass}"),
         }
     }
 
@@ -249,18 +235,15 @@ impl Target {
             }
             Content::Given => format!("{address} replies as given."),
             Content::Length(length) => format!("{address} replies with {length} bytes."),
-            Content::Unknown => format!(
-                "{address} replies with other bytes: replies that are cut off go unnoticed. Pass --reply."
-            ),
+            Content::Unknown => {
+                let advice = "replies that are cut off go unnoticed. Pass --reply.";
+                format!("{address} replies with other bytes: {advice}")
+            }
         };
-        for (is_true, text) in [
-            (*greets, " It greets each client."),
-            (self.closes, " It closes a connection after the reply."),
-            (self.serial, " It serves one client at a time."),
-        ] {
-            summary += if is_true { text } else { "" };
-        }
-        summary
+        let say = |is_true, text| if is_true { text } else { "" };
+        summary += say(*greets, " It greets each client.");
+        summary += say(self.closes, " It closes a connection after the reply.");
+        summary + say(self.serial, " It serves one client at a time.")
     }
 
     /// Returns whether it is checked that replies are complete.
@@ -369,21 +352,19 @@ impl Target {
 
     /// Waits until descriptors and processes are as few as before; returns what is left over.
     pub(super) fn left_over(&self, limit: Duration) -> Option<String> {
-        // A runtime may open a few for itself.
-        const SLACK: usize = 4;
+        const SLACK: usize = 4; // A runtime may open a few for itself.
         let start = Instant::now();
         loop {
             let (descriptors, processes) = self.usage();
-            let more = match (
-                descriptors.saturating_sub(self.usage.0),
-                processes.saturating_sub(self.usage.1),
-            ) {
-                (..=SLACK, ..=SLACK) => return None,
-                (descriptors, ..=SLACK) => format!("{descriptors} more open descriptors"),
-                (_, processes) => format!("{processes} more processes"),
-            };
-            if start.elapsed() > limit {
-                return Some(more);
+            let descriptors = descriptors.saturating_sub(self.usage.0);
+            let processes = processes.saturating_sub(self.usage.1);
+            if descriptors.max(processes) <= SLACK {
+                return None;
+            } else if start.elapsed() > limit {
+                return Some(match processes {
+                    ..=SLACK => format!("{descriptors} more open descriptors"),
+                    _ => format!("{processes} more processes"),
+                });
             }
             sleep(PATIENCE / 100);
         }
@@ -400,10 +381,8 @@ impl Target {
         if status.success() {
             // It may have put itself into the background.
             server.daemon = proc::listener(protocol, port);
-            if let Some(id) = server.daemon {
-                server.guard.iter_mut().for_each(|guard| {
-                    let _ = guard.stdin.as_mut().map(|stdin| writeln!(stdin, "{id}"));
-                });
+            if let (Some(id), Some(guard)) = (server.daemon, &mut server.guard) {
+                let _ = guard.stdin.as_mut().map(|stdin| writeln!(stdin, "{id}"));
                 return None;
             }
         }

@@ -88,7 +88,7 @@ fn connections() {
         ["disconnect", "", "survives"],
         ["empty-connection", "", "survives"],
         ["empty-connection", "needs a byte", "exits: exited (…4)"],
-        ["empty-connection", "closes all", "drops clients: to a client that was connected"],
+        ["empty-connection", "closes all", "drops clients: …to a client that was connected before"],
         ["half-close", "sends CR", "survives"],
         ["half-close", "reads once", lost],
         ["half-close", "stays at end", "hangs: the connection is open 5 s after"],
