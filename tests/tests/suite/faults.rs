@@ -286,6 +286,9 @@ fn command_line() {
 fn picture_shows_the_committed_table() {
     let committed = committed();
     let svg = picture(&committed);
+    if env::var_os("BLESS").is_some() {
+        write_file(&repository("docs/survival.svg"), &svg);
+    }
     assert!(fs::read_to_string(repository("docs/survival.svg")).unwrap() == svg);
     let cells = committed.matches("survives |").count();
     assert_eq!(svg.matches("<rect class=\"survives\"").count(), cells);
