@@ -340,7 +340,7 @@ fn unread_reply(target: &Target) -> Outcome<TcpStream> {
 
 fn stays_open_and_replies(target: &Target) -> Outcome {
     if target.closes {
-        return Err(NotTried("the server closes a connection soon after its reply".into()));
+        return Err(NotTried("the server replies once over each connection".into()));
     }
     replies(target)
 }

@@ -17,7 +17,7 @@ type Launch = Arc<dyn Fn(u16) -> Command + Send + Sync>;
 /// A server to inject faults into.
 pub struct Target {
     pub(super) client: Client,
-    /// Whether the server closes a connection after its reply.
+    /// Whether a connection is good for one reply only.
     pub(super) closes: bool,
     /// Whether it serves one client at a time.
     pub(super) serial: bool,
@@ -167,7 +167,8 @@ impl Target {
     fn learn_replies(&mut self) -> Outcome {
         let is_tcp = self.client.protocol == Protocol::Tcp;
         let request = self.client.request(b"x\n");
-        if is_tcp && self.client.options.request.as_deref() != Some(b"") {
+        let speaks_first = self.client.options.request.as_deref() == Some(b"");
+        if is_tcp && !speaks_first {
             let stream = self.client.connect()?;
             stream.set_read_timeout(Some(3 * PAUSE))?;
             self.client.greets = matches!(stream.peek(&mut [0]), Ok(1));
@@ -198,7 +199,7 @@ impl Target {
             if !self.client.options.no_reply {
                 self.client.exchange_on(&stream, &request)?;
                 stream.set_read_timeout(Some(3 * PAUSE))?;
-                self.closes = matches!(stream.peek(&mut [0]), Ok(0));
+                self.closes = speaks_first || matches!(stream.peek(&mut [0]), Ok(0));
             }
             let first = if self.closes { self.client.open()? } else { stream };
             let second = self.client.connect()?;
@@ -242,7 +243,7 @@ impl Target {
         };
         let say = |is_true, text| if is_true { text } else { "" };
         summary += say(*greets, " It greets each client.");
-        summary += say(self.closes, " It closes a connection after the reply.");
+        summary += say(self.closes, " It replies once over each connection.");
         summary + say(self.serial, " It serves one client at a time.")
     }
 

@@ -101,7 +101,7 @@ fn connections() {
         ["reset-while-reading", "exits on read error", "exits: exited"],
         ["reset-while-writing", "", "survives"],
         ["reset-while-writing", "exits on write error", "exits: exited"],
-        ["client-that-never-reads", "reads once", "not tried: the server closes"],
+        ["client-that-never-reads", "reads once", "not tried: the server replies once"],
         ["client-that-never-reads", "", "survives"],
         ["client-that-never-reads", "serves in turn", "hangs: no reply"],
         [
@@ -174,13 +174,13 @@ fn replies_of_any_protocol_are_recognized() {
     let rows = [
         ["tcp", "", "replies to Abc with ABC."],
         ["tcp", "greets", "replies to Abc with ABC. It greets each client."],
-        ["tcp", "reads once", "replies to Abc with ABC. It closes a connection after the reply."],
+        ["tcp", "reads once", "replies to Abc with ABC. It replies once over each connection."],
         ["tcp", "serves in turn", "replies to Abc with ABC. It serves one client at a time."],
         ["udp", "echoes", "replies to Abc with Abc."],
         ["tcp", "acknowledges", "replies that are cut off go unnoticed. Pass --reply."],
         ["tcp --request AB\\r\\n", "acknowledges", "replies with 8 bytes."],
         ["tcp --request ab\\r\\n --reply A\\x42", "", "replies as given."],
-        ["tcp --request= --reply 220", "only greets", "replies as given. It closes"],
+        ["tcp --request= --reply 220", "only greets", "replies as given. It replies once"],
         ["udp --request ping", "accepts pings only", "replies with 4 bytes."],
     ];
     thread::scope(|scope| {
