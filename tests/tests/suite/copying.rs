@@ -222,7 +222,7 @@ fn command_makes_package_even_in_this_workspace() {
 }
 
 #[test]
-fn command_leaves_membership_in_other_workspace_to_it() {
+fn command_respects_other_workspace() {
     let (copy, folder) = copy_in("other");
     fs::write(folder.0.join("Cargo.toml"), "[workspace]\nmembers = [\"*\"]\n").unwrap();
     copy(&["udp-echo-client", "client", "--log"]).success();
@@ -252,7 +252,7 @@ fn command_adds_module_to_package() {
 }
 
 #[test]
-fn command_overwrites_nothing() {
+fn command_does_not_overwrite_files() {
     let (copy, folder) = copy_in("in-the-way");
     fs::create_dir(folder.0.join("src")).unwrap();
     fs::write(folder.0.join("src/main.rs"), "mine").unwrap();

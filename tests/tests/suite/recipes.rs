@@ -270,7 +270,7 @@ fn exchange_all(server: SocketAddr, request: &str) -> Vec<u8> {
 }
 
 #[test]
-fn member_that_does_not_read_blocks_no_other() {
+fn slow_member_does_not_block_others() {
     let server = start("chat");
     let (_silent, mut sender, mut receiver) =
         (tcp(server.address()), tcp(server.address()), tcp(server.address()));
@@ -319,7 +319,7 @@ fn client_has_limited_number_of_connections() {
 }
 
 #[test]
-fn clients_that_send_now_and_then_keep_no_other_out() {
+fn oldest_late_connection_makes_room() {
     let server = start("hostile");
     let stop = AtomicBool::new(false);
     let hostile: Vec<TcpStream> = (0..24).map(|_| tcp(server.address())).collect();
