@@ -296,7 +296,8 @@ fn front_page_quotes_benchmarks_and_names_faults() {
     let page = |path| fs::read_to_string(repository(path)).unwrap();
     let benchmarks = page("docs/benchmarks.md");
     let (_, quoted) = benchmarks.split_once("<!-- front page -->\n").unwrap();
-    assert!(page("README.md").contains(quoted.split("<!-- end").next().unwrap()));
+    let quoted = quoted.split("<!-- end").next().unwrap();
+    assert!(page("README.md").contains(quoted), "README.md does not contain:\n{quoted}");
     let output = block("fault kit");
     let shown = output.lines().skip(2).filter_map(|line| line.split(' ').next());
     let shown: Vec<&str> = shown.filter(|word| word.contains(char::is_alphabetic)).collect();
