@@ -116,8 +116,11 @@ impl Target {
     fn wait_until_ready(&mut self) -> Outcome {
         let (start, limit) = (Instant::now(), self.client.options.start);
         while self.client.exchange(&self.client.request(b"x\n")).is_err() {
-            if let Some(how) = self.exit() {
-                return Err(NotTried(format!("the server {how}")));
+            match self.exit() {
+                // It may not listen yet in the background.
+                Some(how) if how.contains("(exit status: 0)") && start.elapsed() < PATIENCE => {}
+                Some(how) => return Err(NotTried(format!("the server {how}"))),
+                None => {}
             }
             if start.elapsed() > limit {
                 return Err(NotTried(self.why_silent(limit)));
