@@ -130,7 +130,7 @@ pub const FAULTS: &[Fault] = &[
         summary: "The same with half a request over each connection.",
         hint: "Wait for the rest of a request without occupying what other clients need." },
     Fault { protocols: &[Tcp], name: "slow-clients", inject: This(slow_clients),
-        summary: "The same, and a byte every 100 ms over each connection.",
+        summary: "The same, and a byte every 50 ms over each connection.",
         hint: "Give a request a deadline, limit connections per client, or use an event loop." },
     Fault { protocols: &[Tcp], name: "client-that-never-reads", inject: This(never_reads),
         summary: "Up to 64 MiB of requests, replies unread. Another client must be served.",

@@ -365,10 +365,12 @@ impl Target {
             if descriptors.max(processes) <= SLACK {
                 return None;
             } else if start.elapsed() > limit {
-                return Some(match processes {
-                    ..=SLACK => format!("{descriptors} more open descriptors"),
-                    _ => format!("{processes} more processes"),
-                });
+                let more = if processes > 0 {
+                    format!(" and {processes} processes")
+                } else {
+                    String::new()
+                };
+                return Some(format!("{descriptors} more open descriptors{more}"));
             }
             sleep(PATIENCE / 100);
         }

@@ -135,7 +135,9 @@ fn many_connections() {
     let check = |[fault, defect, expected]: [&str; 3]| {
         let code = if expected.contains("no reply") { "1" } else { "0" };
         let output = kit(&["tcp", "--only", fault], &[SERVER, "tcp", "{port}", defect], code);
-        assert!(output.contains(expected), "{fault} with {defect:?}: {output}");
+        // Beside other work, the kit may be too slow for its own slow clients.
+        let too_busy = defect.is_empty() && output.contains("too busy to send a byte every 50 ms");
+        assert!(output.contains(expected) || too_busy, "{fault} with {defect:?}: {output}");
     };
     for rows in rows.chunks(3) {
         thread::scope(|scope| rows.iter().for_each(|row| drop(scope.spawn(|| check(*row)))));
