@@ -215,7 +215,9 @@ pub(super) fn line_without_an_end(target: &Target) -> Outcome {
     let mut stream = target.client.open()?;
     let _ = stream.write_all(&target.client.half());
     let taken = send_while_taken(&stream, &[b'x'; 65_536], 100, true)?;
-    assert_not_grown(target, before, taken, "for a line without an end")
+    let not_grown = assert_not_grown(target, before, taken, "for a line without an end");
+    finish(&stream);
+    not_grown
 }
 
 pub(super) fn never_reads(target: &Target) -> Outcome {
@@ -392,7 +394,6 @@ fn crowd(target: &Target, first: &[u8], drip: Option<u8>) -> Outcome {
         }
         let full = hold(&target.client, 1_000, |mut stream| {
             let _ = stream.write_all(first);
-            let _ = stream.set_nonblocking(true);
             lock().push(stream);
         });
         let count = grouped(lock().len());
@@ -403,7 +404,7 @@ fn crowd(target: &Target, first: &[u8], drip: Option<u8>) -> Outcome {
             Err(error) => Err(error.clone()),
         };
         done.store(true, Relaxed);
-        lock().clear();
+        leave(std::mem::take(&mut *lock()));
         if let (Ok(stream), Err(_)) = (&stream, &served) {
             // A late reply is read as well, lest its connection is reset.
             let _ = other.reply(stream, &request);
@@ -430,7 +431,10 @@ fn hold(client: &Client, count: usize, mut keep: impl FnMut(TcpStream)) -> Outco
     let (start, mut last) = (Instant::now(), None);
     for _ in 0..count {
         match client.connect() {
-            Ok(stream) => last.replace(stream).into_iter().for_each(&mut keep),
+            Ok(stream) => {
+                stream.set_nonblocking(true)?;
+                last.replace(stream).into_iter().for_each(&mut keep);
+            }
             Err(Fails(..)) => break,
             // The kit has used up its own descriptors. One is given back for what follows.
             Err(NotTried(_)) if last.take().is_some() => return Ok(()),
@@ -443,6 +447,13 @@ fn hold(client: &Client, count: usize, mut keep: impl FnMut(TcpStream)) -> Outco
     }
     last.into_iter().for_each(keep);
     Ok(())
+}
+
+/// Closes non-blocking connections without resets: what has arrived is read.
+fn leave(streams: Vec<TcpStream>) {
+    streams.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Write)));
+    sleep(Duration::from_millis(100));
+    streams.iter().for_each(|mut stream| drop(io::copy(&mut stream, &mut io::sink())));
 }
 
 pub(super) fn burst_of_connections(target: &Target) -> Outcome {
@@ -519,7 +530,7 @@ fn exhaust(server: &Target, limit: usize) -> Outcome {
     }
     let idle = server.assert_idle();
     let served = server.client.exchange_on(&first, &server.client.request(b"Still there?\n"));
-    drop(streams);
+    leave(streams);
     idle.and(served.map_err(|verdict| verdict.with(&format!(" (limit: {limit} descriptors)"))))
 }
 
