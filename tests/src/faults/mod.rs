@@ -166,13 +166,15 @@ pub fn inject(name: &str, target: &mut Target) -> Verdict {
     let outcome = target.repair().and_then(|()| match fault.inject {
         This(inject) => {
             inject_beside(inject, target)?;
-            // One that never closes a connection has been accused of that.
-            let left_over = if target.busy { None } else { target.left_over(PATIENCE) };
+            // It is not accused of the same in every row.
+            let is_known = target.busy || target.leaks;
+            let left_over = if is_known { None } else { target.left_over(PATIENCE) };
             let Some(first) = left_over else { return Ok(()) };
             // It may have been opened once and for all. A leak repeats itself.
             target.usage = target.usage();
             inject_beside(inject, target)?;
             let again = target.left_over(2 * PATIENCE);
+            target.leaks = again.is_some();
             again.map_or(Ok(()), |again| Err(Fails("leaks", format!("{first}, then {again}"))))
         }
         Another(inject) => inject(target),

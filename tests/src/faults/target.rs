@@ -4,6 +4,7 @@ use super::Verdict::{Fails, NotTried};
 use super::client::{Client, Content, Options, PATIENCE, PAUSE, finish};
 use super::{Outcome, Protocol};
 use crate::{CapturedOutput, capture, proc, unused_address};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -23,6 +24,8 @@ pub struct Target {
     pub(super) serial: bool,
     /// Whether it uses a whole core as soon as a client has disconnected.
     pub(super) busy: bool,
+    /// Whether it was found to leave descriptors or processes over.
+    pub(super) leaks: bool,
     /// Whether it is to be started again before the next fault.
     pub(super) broken: bool,
     /// Its open descriptors and its processes when no client is connected.
@@ -69,8 +72,8 @@ impl Target {
         let content = if options.reply.is_some() { Content::Given } else { Content::Unknown };
         let client =
             Client { protocol, address, options, content, greets: false, patience: PATIENCE };
-        let (closes, serial, busy, broken) = (false, false, false, false);
-        Target { client, closes, serial, busy, broken, usage: (0, 0), launch, server: None }
+        let (closes, serial, busy, leaks, broken) = (false, false, false, false, false);
+        Target { client, closes, serial, busy, leaks, broken, usage: (0, 0), launch, server: None }
     }
 
     /// Starts the server, and waits until it replies. If it is `tapped`, its standard output and
@@ -261,7 +264,7 @@ impl Target {
             self.broken = true;
             self.server = None; // Its port may be needed.
             self.launch(None, false).map_err(|error| {
-                NotTried(format!("the server could not be started again: {error}"))
+                NotTried(format!("cannot be started again: {error}").replace("not tried: ", ""))
             })?;
             self.usage = self.usage();
         } else if self.broken {
@@ -311,9 +314,13 @@ impl Target {
             let (before, began, share) = (self.cpu_time(), Instant::now(), proc::share());
             sleep(Duration::from_millis(100).div_f64(share.max(0.1)));
             let (after, elapsed) = (self.cpu_time(), began.elapsed().as_secs_f64());
-            let [total, ran, waited] = [0, 1, 2].map(|i| (after[i] - before[i]).max(0.0) / elapsed);
-            let (used, wanted) = (total.max(ran), total.max(ran + waited));
-            // On a busy machine a thread that never waits for an event waits for a core.
+            let used = after.0.saturating_sub(before.0).as_secs_f64() / elapsed;
+            // On a busy machine, the busiest thread may have waited for a core instead.
+            let demands = after.1.iter().map(|(id, demand)| {
+                demand.saturating_sub(before.1.get(id).copied().unwrap_or_default())
+            });
+            let wanted = demands.max().unwrap_or_default() as f64 / 1e9 / elapsed;
+            let wanted = wanted.max(used);
             match used {
                 _ if wanted < 0.3 => idle += 1,
                 0.6.. => spins += 1,
@@ -334,18 +341,13 @@ impl Target {
         Ok(())
     }
 
-    /// Returns the seconds for which the processes have run, for which their living threads have
-    /// run, and for which these have waited for a core. Only the first has units of 10 ms.
-    fn cpu_time(&self) -> [f64; 3] {
-        let mut sums = [0.0; 3];
-        for id in self.processes().unwrap_or_default() {
-            sums[0] += proc::cpu_time(id).as_secs_f64();
-            for (ran, waited) in proc::threads(id).into_iter().filter_map(proc::schedstat) {
-                sums[1] += ran as f64 / 1e9;
-                sums[2] += waited as f64 / 1e9;
-            }
-        }
-        sums
+    /// Returns for how long the processes have run, and for how many nanoseconds each of their living
+    /// threads has run or waited for a core.
+    fn cpu_time(&self) -> (Duration, BTreeMap<u32, u64>) {
+        let processes = self.processes().unwrap_or_default();
+        let threads = processes.iter().flat_map(|id| proc::threads(*id));
+        let demand = |id| proc::schedstat(id).map(|(ran, waited)| (id, ran + waited));
+        (processes.iter().map(|id| proc::cpu_time(*id)).sum(), threads.filter_map(demand).collect())
     }
 
     /// Returns the number of open descriptors, and that of processes.
