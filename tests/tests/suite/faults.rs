@@ -117,6 +117,9 @@ fn connections() {
 #[test]
 fn many_connections() {
     let _lock = use_all_cores();
+    if !can_open_files("faults::many_connections") {
+        return;
+    }
     let turns = "not tried: the server serves one client at a time";
     let rows = [
         ["silent-clients", "", "survives (1,000 clients)"],
@@ -336,6 +339,9 @@ mod linux {
     #[test]
     fn busy_processes() {
         let _lock = use_all_cores();
+        if !can_open_files("faults::linux::busy_processes") {
+            return;
+        }
         for row in [
             ["disconnect", "spins at end", "spins: uses a whole core while idle, for "],
             // Or it is too busy a machine to tell whether it spins, but it never survives.
@@ -354,6 +360,9 @@ mod linux {
 
     #[test]
     fn processes() {
+        if !can_open_files("faults::linux::processes") {
+            return;
+        }
         let rows = [
             ["disconnect", "leaks", "leaks: 1…more open descriptors, then 1"],
             ["descriptors-exhausted", "", "survives"],
@@ -389,6 +398,9 @@ mod linux {
 
     #[test]
     fn server_on_port_of_its_own_is_started_again() {
+        if !can_open_files("faults::linux::server_on_port_of_its_own_is_started_again") {
+            return;
+        }
         let port = unused_address().port();
         let options = Options { port: Some(port), ..Options::default() };
         let command = [SERVER, "tcp", &port.to_string(), "exits at end"];
