@@ -102,7 +102,8 @@ pub fn sources() -> Vec<(String, String)> {
         .replace("b\"hello\"", "b\"set color green\\nget color\\n\"")
         .replace("b\"HELLO\"", "b\"ok\\n= green\\n\"");
     let key_value = with_handler(&key_value, &block("recipe: key-value handler"));
-    let chat = with_field(&tcp, "chat") + &block("recipe: chat type") + &block("recipe: on drop");
+    let chat = tested.replace("b\"HELLO\"", "b\"\"");
+    let chat = with_field(&chat, "chat") + &block("recipe: chat type") + &block("recipe: on drop");
     let chat = with_handler(&chat, &block("recipe: chat handler"));
     let before_handler = |name: &str| {
         let source = with_field(&tcp, name) + &block("recipe: on drop");
@@ -292,6 +293,13 @@ fn slow_member_does_not_block_others() {
         receiver.read_exact(&mut message).unwrap();
         assert_eq!(message, expected.as_bytes());
     }
+    // A burst from a single write, of more messages than the member's thread writes meanwhile.
+    sender.write_all("burst\n".repeat(3_000).as_bytes()).unwrap();
+    let expected = format!("{name}: burst\n").repeat(3_000);
+    let mut burst = vec![0; expected.len()];
+    receiver.read_exact(&mut burst).unwrap();
+    assert!(burst == expected.as_bytes());
+    assert!(cargo_test(&["--package", "recipes", "--bin", "chat"]).contains(" 1 passed;"));
     // The worker of a member that leaves is free again.
     sender.shutdown(Shutdown::Write).unwrap();
     assert_closed(&sender);
