@@ -76,8 +76,8 @@ fn run(arguments: &[String]) -> Result<ExitCode, (u8, String)> {
                 _ => return Err(usage("--port is not a number from 1 to 65535")),
             },
             "--start" => match value()?.parse().map(Duration::try_from_secs_f64) {
-                Ok(Ok(start)) => options.start = start,
-                _ => return Err(usage("--start is not a number of seconds")),
+                Ok(Ok(start)) if !start.is_zero() => options.start = start,
+                _ => return Err(usage("--start is not a number of seconds above zero")),
             },
             "--only" => only.push(value()?),
             "--skip" => skipped.push(value()?),
@@ -92,8 +92,19 @@ fn run(arguments: &[String]) -> Result<ExitCode, (u8, String)> {
                 }
                 return Ok(ExitCode::SUCCESS);
             }
+            option if option.starts_with('-') => {
+                return Err(usage(&format!("unknown option {option:?}")));
+            }
             operand => operands.push(operand),
         }
+    }
+    match &options.reply {
+        Some(_) if options.no_reply => return Err(usage("--no-reply excludes --reply")),
+        Some(reply) if reply.is_empty() => return Err(usage("--reply is empty")),
+        _ => {}
+    }
+    if let Some(file) = junit {
+        fs::write(file, "").map_err(|error| (2, format!("cannot write {file}: {error}")))?;
     }
     let protocol = if operands.first() == Some(&"udp") { Udp } else { Tcp };
     let is_unknown = |name: &&&str| faults(protocol).all(|fault| fault.name != **name);
@@ -120,6 +131,9 @@ fn run(arguments: &[String]) -> Result<ExitCode, (u8, String)> {
                 server.args(args.iter().map(|word| word.replace("{port}", &port.to_string())));
                 server
             })
+        }
+        (["udp" | "tcp"], [_, _, ..]) => {
+            return Err(usage("the command has no {port}: add it, or pass --port"));
         }
         _ => return Err(usage("expected udp or tcp, and ADDR or -- COMMAND with {port}")),
     };

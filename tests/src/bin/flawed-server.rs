@@ -169,6 +169,10 @@ fn handle(mut stream: TcpStream, defect: &str) -> io::Result<()> {
         match stream.write_all(&reply) {
             Err(error) if defect == "exits on write error" => return Err(error),
             _ if defect == "reads once" => return Ok(()),
+            _ if defect == "ends late" => {
+                thread::sleep(Duration::from_millis(300));
+                return stream.write_all(b"more");
+            }
             _ => {}
         }
     }

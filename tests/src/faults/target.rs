@@ -5,7 +5,7 @@ use super::client::{Client, Content, Options, PATIENCE, PAUSE, finish};
 use super::{Outcome, Protocol};
 use crate::{CapturedOutput, capture, proc, unused_address};
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -204,8 +204,10 @@ impl Target {
             let stream = self.client.open()?;
             if !self.client.options.no_reply {
                 self.client.exchange_on(&stream, &request)?;
-                stream.set_read_timeout(Some(3 * PAUSE))?;
-                self.closes = speaks_first || matches!(stream.peek(&mut [0]), Ok(0));
+                stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+                // More than what the options take for the reply may follow before the end.
+                let rest = io::copy(&mut (&stream).take(1 << 20), &mut io::sink());
+                self.closes = speaks_first || rest.is_ok_and(|length| length < 1 << 20);
             }
             let first = if self.closes { self.client.open()? } else { stream };
             let second = self.client.connect()?;
@@ -243,8 +245,8 @@ impl Target {
             Content::Given => format!("{address} replies as given."),
             Content::Length(length) => format!("{address} replies with {length} bytes."),
             Content::Unknown => {
-                let advice = "replies that are cut off go unnoticed. Pass --reply.";
-                format!("{address} replies with other bytes: {advice}")
+                let advice = "Replies that are cut off go unnoticed. Pass --request and --reply.";
+                format!("{address} replies with other bytes, perhaps with an error. {advice}")
             }
         };
         let say = |is_true, text| if is_true { text } else { "" };

@@ -182,9 +182,14 @@ fn replies_of_any_protocol_are_recognized() {
         ["tcp", "reads once", "replies to Abc with ABC. It replies once over each connection."],
         ["tcp", "serves in turn", "replies to Abc with ABC. It serves one client at a time."],
         ["udp", "echoes", "replies to Abc with Abc."],
-        ["tcp", "acknowledges", "replies that are cut off go unnoticed. Pass --reply."],
+        [
+            "tcp",
+            "acknowledges",
+            "Replies that are cut off go unnoticed. Pass --request and --reply.",
+        ],
         ["tcp --request AB\\r\\n", "acknowledges", "replies with 8 bytes."],
         ["tcp --request ab\\r\\n --reply A\\x42", "", "replies as given."],
+        ["tcp --request ab --reply AB", "ends late", "as given. It replies once"],
         ["tcp --request= --reply 220", "only greets", "replies as given. It replies once"],
         ["udp --request ping", "accepts pings only", "replies with 4 bytes."],
     ];
