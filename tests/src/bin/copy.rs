@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tests::{PAIRS, copying};
 
@@ -63,21 +63,49 @@ fn run(arguments: &[String]) -> Result<String, (u8, String)> {
         return Err(usage("expected a PROGRAM and a FOLDER".into()));
     };
     if !copying::programs().any(|name| name == program) {
-        return Err(usage(format!("unknown program {program:?}")));
+        let names = copying::programs().collect::<Vec<String>>().join(", ");
+        return Err(usage(format!("unknown program {program:?}, expected one of {names}")));
     }
     let folder = Path::new(folder);
+    if folder.is_file() {
+        return Err(usage(format!("{} is not a folder", folder.display())));
+    }
     let manifest = folder.join("Cargo.toml");
     if !manifest.exists() {
+        if let Some(package) = package_around(folder) {
+            let (shown, package) = (folder.display(), package.display());
+            return Err(usage(format!("{shown} is inside of the package {package}: name that")));
+        }
         let name = package_name(folder).map_err(usage)?;
         return new_package(program, folder, &name, log).map_err(|error| (1, error.to_string()));
     }
     match fs::read_to_string(&manifest) {
-        Ok(text) if text.lines().any(|line| line.trim() == "[package]") => {
+        Ok(text) if has_table(&text, "[package]") => {
             add_module(program, folder, log).map_err(|error| (1, error.to_string()))
         }
         Ok(_) => Err(usage(format!("{} has no [package]: name a member", manifest.display()))),
         Err(error) => Err((1, format!("cannot read {}: {error}", manifest.display()))),
     }
+}
+
+/// Returns whether a manifest has a table such as `[package]`.
+fn has_table(manifest: &str, name: &str) -> bool {
+    manifest.lines().any(|line| line.split('#').next().is_some_and(|line| line.trim() == name))
+}
+
+/// Returns the absolute path of a folder, or of its nearest ancestor that exists.
+fn existing(folder: &Path) -> PathBuf {
+    let absolute = std::path::absolute(folder).unwrap_or_default();
+    absolute.ancestors().find_map(|folder| folder.canonicalize().ok()).unwrap_or_default()
+}
+
+/// Returns the folder of the package, other than the root of a workspace, that a folder is part of.
+fn package_around(folder: &Path) -> Option<PathBuf> {
+    existing(folder).ancestors().find_map(|folder| {
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).ok()?;
+        let is_package = has_table(&manifest, "[package]") && !has_table(&manifest, "[workspace]");
+        Some(is_package.then(|| folder.into()))
+    })?
 }
 
 /// Returns the name of a folder if a package may have it.
@@ -108,32 +136,42 @@ fn new_package(program: &str, folder: &Path, name: &str, log: bool) -> io::Resul
     text += &format!("\nNext, in {shown}:\n");
     if program.ends_with("client") {
         text += &format!("  cargo run -- {address} hello\n");
-        return Ok(text + "\nThen replace `run`. docs/recipes.md has more.\n");
+        return Ok(text + &advice(program, ""));
     }
     text += &format!("  cargo run    # on {address}, or on the address after `--`\n");
-    text += "  cargo test   # runs the server in the process of the test\n\n";
+    text += "  cargo test   # runs the server in the process of the test\n";
     if log {
-        text += "It logs only errors unless the environment variable RUST_LOG is `info`.\n";
+        text += "\nIt logs only errors unless the environment variable RUST_LOG is `info`.\n";
     }
-    text += "Then replace `handle` and adapt the test; docs/recipes.md has handlers.\n";
+    Ok(text + &advice(program, &format!("{shown}/target/debug/{name}")))
+}
+
+/// Returns what to change in a copy, and how to check the server of a binary.
+fn advice(program: &str, binary: &str) -> String {
+    if program == "tcp-threaded-client" {
+        return "\nIt expects each response to be as long as its message: docs/copying.md#clients.\n".into();
+    } else if program.ends_with("client") {
+        return "\nThen replace `run`. docs/recipes.md has more.\n".into();
+    }
+    let mut text =
+        "\nThen replace `handle` and adapt the test; docs/recipes.md has handlers.\n".to_string();
     if program != "udp-basic-server" {
         let (protocol, _) = program.split_once('-').unwrap_or_default();
         text += "To inject faults into the server that `cargo build` makes, in this checkout:\n";
         text += "  cargo run -p tests --bin fault-kit -- \\\n";
-        text += &format!("    {protocol} -- {shown}/target/debug/{name} \"127.0.0.1:{{port}}\"\n");
+        text += &format!("    {protocol} -- {binary} \"127.0.0.1:{{port}}\"\n");
     }
-    Ok(text)
+    text
 }
 
 /// Returns whether the nearest workspace around a folder is this one.
 fn is_in_workspace(folder: &Path) -> bool {
     let is_root = |folder: &&Path| {
         let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
-        manifest.lines().any(|line| line.trim() == "[workspace]")
+        has_table(&manifest, "[workspace]")
     };
-    let absolute = std::path::absolute(folder).unwrap_or_default();
-    let existing = absolute.ancestors().find_map(|folder| folder.canonicalize().ok());
-    let nearest = existing.as_deref().and_then(|folder| folder.ancestors().find(is_root));
+    let existing = existing(folder);
+    let nearest = existing.ancestors().find(is_root);
     nearest.is_some() && nearest == copying::root().canonicalize().ok().as_deref()
 }
 
@@ -145,24 +183,28 @@ fn add_module(program: &str, folder: &Path, log: bool) -> io::Result<String> {
     let (root, public) = if has_main { ("main.rs", "") } else { ("lib.rs", "pub ") };
     let messages = if side == "client" { ", vec![b\"hello\".to_vec()]" } else { "" };
     let root = folder.join("src").join(root);
-    text += &format!("\nAdd to {}, the second line inside of a function:\n", root.display());
-    text += &format!("  {public}mod {side};\n  {side}::run(\"127.0.0.1:8888\"{messages})?;\n");
-    if log {
-        text += "\nThe module needs the crate `log`: cargo add log\n";
+    text += &format!("\nAdd to {}:\n  {public}mod {side};\n", root.display());
+    text += "and inside a function that returns a Result, such as `fn main() -> std::io::Result<()>`:\n";
+    let returns = if side == "server" { " // returns when the server stops" } else { "" };
+    text += &format!("  {side}::run(\"127.0.0.1:8888\"{messages})?;{returns}\n");
+    text += "The address may be an option of your own.\n";
+    if log && side == "server" {
+        text += "\nThe module uses the crate `log` (cargo add log). With tracing, change `use log::` to\n";
+        text += "`use tracing::`.\n";
     }
-    if side == "server" {
-        text += "\nThen replace `handle` and adapt the test; docs/recipes.md has handlers.\n";
-    }
-    Ok(text)
+    Ok(text + &advice(program, &folder.join("target/debug/PROGRAM").display().to_string()))
 }
 
 /// Creates files in a folder, unless one of them exists, and returns a line for each.
 fn create(folder: &Path, files: &[(&str, String)]) -> io::Result<String> {
     let paths = || files.iter().map(|(file, _)| folder.join(file));
-    let existing: Vec<String> =
-        paths().filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
+    // A module may also be a folder.
+    let existing = paths().flat_map(|path| [path.with_extension("").join("mod.rs"), path]);
+    let existing = existing.filter(|path| path.exists()).map(|path| path.display().to_string());
+    let existing = existing.collect::<Vec<String>>().join(", ");
     if !existing.is_empty() {
-        return Err(io::Error::other(format!("in the way: {}", existing.join(", "))));
+        let error = format!("in the way: {existing} (delete or rename it to copy again)");
+        return Err(io::Error::other(error));
     }
     let mut lines = String::new();
     for (path, (_, content)) in paths().zip(files) {

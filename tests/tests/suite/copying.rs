@@ -237,17 +237,22 @@ fn command_respects_other_workspace() {
 #[test]
 fn command_adds_module_to_package() {
     let (copy, folder) = copy_in("existing");
-    fs::write(folder.0.join("Cargo.toml"), "[package]\n").unwrap();
+    fs::write(folder.0.join("Cargo.toml"), "[package] # mine\n").unwrap();
     fs::create_dir(folder.0.join("src")).unwrap();
     fs::write(folder.0.join("src/main.rs"), "").unwrap();
     for side in ["server", "client"] {
         let program = format!("udp-threaded-{side}");
         let assert = copy(&[&program, "."]).success();
         let output = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
-        let lines = format!("\n  mod {side};\n  {side}::run(\"127.0.0.1:8888\"");
-        assert!(output.contains(&lines), "{output}");
+        assert!(output.contains(&format!("\n  mod {side};\n")), "{output}");
+        assert!(output.contains(&format!("\n  {side}::run(\"127.0.0.1:8888\"")), "{output}");
         let written = fs::read_to_string(folder.0.join(format!("src/{side}.rs"))).unwrap();
         assert_eq!(written, module(&program, false).unwrap());
+    }
+    for part in ["src", "new/server"] {
+        let assert = copy(&["udp-echo-server", part]).code(2).stdout("");
+        let error = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+        assert!(error.contains(&format!("{part} is inside of the package ")), "{error}");
     }
 }
 
@@ -256,12 +261,20 @@ fn command_does_not_overwrite_files() {
     let (copy, folder) = copy_in("in-the-way");
     fs::create_dir(folder.0.join("src")).unwrap();
     fs::write(folder.0.join("src/main.rs"), "mine").unwrap();
-    let error = format!("copy: in the way: {}\n", Path::new(".").join("src/main.rs").display());
-    copy(&["udp-echo-server", "."]).code(1).stderr(error).stdout("");
+    let in_the_way = |file| {
+        let file = Path::new(".").join(file);
+        format!("copy: in the way: {} (delete or rename it to copy again)\n", file.display())
+    };
+    copy(&["udp-echo-server", "."]).code(1).stderr(in_the_way("src/main.rs")).stdout("");
     assert!(!folder.0.join("Cargo.toml").exists());
     fs::write(folder.0.join("Cargo.toml"), "[package]").unwrap();
     fs::write(folder.0.join("src/server.rs"), "mine").unwrap();
-    copy(&["udp-echo-server", "."]).code(1).stdout("");
+    copy(&["udp-echo-server", "."]).code(1).stderr(in_the_way("src/server.rs")).stdout("");
+    write_file(&folder.0.join("src/client/mod.rs"), "mine");
+    copy(&["udp-echo-client", "."]).code(1).stderr(in_the_way("src/client/mod.rs")).stdout("");
+    copy(&["udp-echo-client", "Cargo.toml"])
+        .code(2)
+        .stderr("copy: Cargo.toml is not a folder; see --help\n");
     for file in ["src/main.rs", "src/server.rs"] {
         assert_eq!(fs::read_to_string(folder.0.join(file)).unwrap(), "mine");
     }
@@ -270,10 +283,11 @@ fn command_does_not_overwrite_files() {
 #[test]
 fn command_rejects_wrong_arguments() {
     let (copy, folder) = copy_in("wrong");
+    let names = programs().collect::<Vec<String>>().join(", ");
+    let unknown = format!("unknown program \"udp-echo\", expected one of {names}");
     for (arguments, error) in [
         (&["udp-echo-server"][..], "expected a PROGRAM and a FOLDER"),
-        (&["udp-ecko-server", "x"], "unknown program \"udp-ecko-server\""),
-        (&["udp-echo", "x"], "unknown program \"udp-echo\""),
+        (&["udp-echo", "x"], &unknown),
         (&["udp-echo-server", "x", "--lgo"], "unknown option \"--lgo\""),
         (
             &["udp-echo-server", "2x"],
