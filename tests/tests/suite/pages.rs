@@ -1,6 +1,7 @@
 //! The pages: their commands are run, their output is compared, their links are followed.
 
 use crate::support::*;
+#[cfg(target_os = "linux")]
 use std::net::ToSocketAddrs;
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! The snippets of docs/copying.md, docs/recipes.md and docs/from-python.md, each in a copy of the
 //! program that the page names, built with warnings denied.
 
-use crate::copying::{cargo_test, copied, head, start, with_handler};
+use crate::copying::{cargo_test, head, start, with_handler};
 use crate::pages::block;
 use crate::pitfalls::nesting;
 use crate::support::*;
@@ -362,10 +362,10 @@ fn connect_leaves_time_for_next_address() {
     let backlog: Vec<TcpStream> = (0..1_000).map_while(connect).collect();
     assert!(backlog.len() < 1_000);
     let server = Server::start("tcp-threaded-server", &[]);
-    let mut client = Command::new(copied("connect"));
+    let mut client = Command::new(crate::copying::copied("connect"));
     client.args([full.1, unused_address(), server.address()].map(|address| address.to_string()));
     run(&mut client, "").success().stdout(format!("{} Some(4s)\n", server.address()));
-    let mut client = Command::new(copied("connect"));
+    let mut client = Command::new(crate::copying::copied("connect"));
     let assert = run(client.arg(full.1.to_string()), "").code(1);
     assert!(String::from_utf8_lossy(&assert.get_output().stderr).contains("TimedOut"));
 }
@@ -415,7 +415,9 @@ fn broadcast_reaches_server() {
     // The broadcast address of the loopback network.
     let broadcast = format!("127.255.255.255:{port}");
     let reply = format!("127.0.0.1:{port}: HELLO\n");
-    run(Command::new(copied("broadcast")).arg(&broadcast), "").success().stdout(reply);
+    run(Command::new(crate::copying::copied("broadcast")).arg(&broadcast), "")
+        .success()
+        .stdout(reply);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let error = socket.send_to(b"hello", &broadcast).unwrap_err();
     assert_eq!(error.to_string(), "Permission denied (os error 13)");

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 const SERVERS: [&str; 2] = ["tcp-threaded-server", "udp-threaded-server"];
 const TCP: &str = SERVERS[0];
+#[cfg(target_os = "linux")]
 const UDP: &str = SERVERS[1];
 
 fn start(name: &str, options: &[&str]) -> Server {
