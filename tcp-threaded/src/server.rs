@@ -22,7 +22,7 @@
 //! - On Linux, a write may time out even if the client is reading, because a blocked write continues
 //!   only when about a third of the send buffer is free. For slow clients, allow minutes.
 //! - On Linux, a worker holds a file descriptor even while it waits in `accept`. Keep `--workers` well
-//!   below `ulimit -n`. With fewer descriptors than workers, the last 64 never serve.
+//!   below `ulimit -n`. With fewer descriptors, part or all of the 64 cannot serve.
 //! - `--workers` is limited to 10,000, because a thread takes up to four memory mappings and Linux
 //!   allows a process 65,530. A thread that starts without them, or without memory, may abort the
 //!   process.

@@ -29,7 +29,7 @@ fn buf_writer_sends_when_flushed() -> io::Result<()> {
     let (stream, server) = connection();
     let mut writer = BufWriter::new(&stream);
     writer.write_all(b"hello\n")?;
-    // Overtakes the line in the buffer.
+    // Arrives before the line in the buffer.
     (&stream).write_all(b"first\n")?;
     read_exact(&server, b"first\n");
     writer.flush()?;
