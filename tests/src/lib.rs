@@ -53,7 +53,7 @@ use std::time::{Duration, Instant};
 
 /// The longest time that a test waits for one event; less if it was compiled to fail.
 pub const DEADLINE: Duration =
-    Duration::from_secs(if option_env!("MUTATIONS").is_some() { 20 } else { 60 });
+    Duration::from_secs(if option_env!("MUTANTS").is_some() { 20 } else { 60 });
 
 /// The packages that consist of a `NAME-server` and a `NAME-client`.
 pub const PAIRS: [&str; 4] = ["udp-basic", "udp-echo", "tcp-threaded", "udp-threaded"];

@@ -110,7 +110,7 @@ fn build() -> Result<PathBuf, String> {
 fn cargo(workspace: &Path) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
     // What a mutation leaves unused must not be what makes a test fail.
-    let warnings = if env::var_os("MUTATIONS").is_some() { "-Awarnings" } else { "-Dwarnings" };
+    let warnings = if env::var_os("MUTANTS").is_some() { "-Awarnings" } else { "-Dwarnings" };
     cargo.current_dir(workspace).env("CARGO_NET_OFFLINE", "true").env("RUSTFLAGS", warnings);
     cargo.env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("CARGO_BUILD_TARGET");
     cargo.env_remove("RUST_TEST_THREADS"); // it changes what a test prints

@@ -4,13 +4,13 @@ use crate::support::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-#[derive(Default)]
 struct Mutation {
-    /// The heading of an entry of docs/pitfalls.md, or another subject.
-    pitfall: String,
+    /// Headings of docs/pitfalls.md, or other subjects.
+    pitfalls: String,
     file: String,
-    /// The lines to replace, and the lines in their place.
-    edits: Vec<(Vec<String>, Vec<String>)>,
+    /// The texts to replace, and the texts in their place.
+    edits: Vec<(String, String)>,
+    /// Those of other packages are `PACKAGE/NAME`.
     tests: Vec<String>,
 }
 
@@ -19,9 +19,8 @@ impl Mutation {
     fn apply(&self, folder: &Path) -> String {
         let mut source = fs::read_to_string(folder.join(&self.file)).unwrap();
         for (old, new) in &self.edits {
-            let (old, new) = (old.join("\n"), new.join("\n"));
-            assert_eq!(source.matches(&old).count(), 1, "{}: {old}", self.file);
-            source = source.replace(&old, &new);
+            assert_eq!(source.matches(old).count(), 1, "{}: {old}", self.file);
+            source = source.replace(old, new);
         }
         source
     }
@@ -30,30 +29,55 @@ impl Mutation {
 impl fmt::Display for Mutation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (old, new) = &self.edits[0];
-        let (old, new) = (old[0].trim(), new.first().map_or("", |line| line.trim()));
-        write!(f, "{}: {}: {old} -> {new}", self.pitfall, self.file)
+        let [old, new] = [old, new].map(|text| text.lines().next().unwrap_or("").trim());
+        write!(f, "{}: {}: {old} ==> {new}", self.pitfalls, self.file)
     }
 }
 
-fn table() -> Vec<Mutation> {
-    let (mut table, mut pitfall) = (Vec::<Mutation>::new(), String::new());
+/// Returns the signs of tests/mutations.txt, each with its text up to the next sign.
+fn entries() -> Vec<(String, String)> {
+    let mut entries = Vec::<(String, String)>::new();
     for line in fs::read_to_string(repository("tests/mutations.txt")).unwrap().lines() {
-        let (kind, text) = line.split_once(' ').unwrap_or((line, ""));
-        let text = text.to_string();
-        match (kind, table.last_mut()) {
-            ("" | "#", _) => {}
-            ("==", _) => pitfall = text,
-            ("@", _) => {
-                table.push(Mutation { pitfall: pitfall.clone(), file: text, ..Mutation::default() })
+        match (line.split_once(' '), entries.last_mut()) {
+            (None | Some(("#", _)), _) => {}
+            (Some(("", _)), Some((_, text))) => *text += &format!("\n{}", &line[2..]),
+            (Some((sign, text)), _) => entries.push((sign.into(), text.into())),
+        }
+    }
+    entries
+}
+
+fn table() -> Vec<Mutation> {
+    let (mut table, mut pitfalls) = (Vec::<Mutation>::new(), String::new());
+    let (mut files, mut first) = (String::new(), 0);
+    for (sign, text) in entries() {
+        let (old, new) = text.split_once(" ==> ").unwrap_or((&text, ""));
+        let edit = (old.to_string(), new.to_string());
+        match sign.as_str() {
+            "==" => pitfalls = text,
+            "@" => files = text,
+            "-" => {
+                first = table.len();
+                table.extend(files.split(' ').map(|file| Mutation {
+                    pitfalls: pitfalls.clone(),
+                    file: file.into(),
+                    edits: vec![edit.clone()],
+                    tests: vec![],
+                }));
             }
-            ("-", Some(last)) => match last.edits.last_mut() {
-                Some((old, new)) if new.is_empty() => old.push(text),
-                _ => last.edits.push((vec![text], vec![])),
-            },
-            ("+", Some(last)) => last.edits.last_mut().expect("what to replace").1.push(text),
-            ("?", Some(last)) => last.tests.push(text),
-            ("!", _) => {}
-            _ => panic!("{line}"),
+            "&" => table[first..].iter_mut().for_each(|last| last.edits.push(edit.clone())),
+            "+" => {
+                for edit in table[first..].iter_mut().filter_map(|last| last.edits.last_mut()) {
+                    edit.1.clone_from(&text);
+                }
+            }
+            "?" => {
+                for mutation in table.iter_mut().filter(|mutation| mutation.tests.is_empty()) {
+                    mutation.tests = text.split_whitespace().map(Into::into).collect();
+                }
+            }
+            "!" => {}
+            _ => panic!("{sign} {text}"),
         }
     }
     table
@@ -61,18 +85,18 @@ fn table() -> Vec<Mutation> {
 
 /// Returns the tests of the suite by the subject that they prove or show.
 fn tests_by_pitfall() -> BTreeMap<String, BTreeSet<String>> {
-    let mut subjects = BTreeMap::<_, BTreeSet<_>>::new();
-    let mut subject = String::new();
-    for line in fs::read_to_string(repository("tests/mutations.txt")).unwrap().lines() {
-        match line.split_once(' ') {
-            Some(("==", heading)) => subject = heading.into(),
-            Some(("?" | "!", test)) if !test.contains(' ') => {
-                subjects.entry(subject.clone()).or_default().insert(test.into());
-            }
-            _ => {}
+    let mut pitfalls = BTreeMap::<_, BTreeSet<_>>::new();
+    for mutation in table() {
+        for pitfall in mutation.pitfalls.split("; ") {
+            let tests = mutation.tests.iter().filter(|test| !test.contains('/')).cloned();
+            pitfalls.entry(pitfall.into()).or_default().extend(tests);
         }
     }
-    subjects
+    for (_, text) in entries().iter().filter(|(sign, _)| sign == "!") {
+        let (pitfall, test) = text.split_once(": ").unwrap();
+        pitfalls.entry(pitfall.into()).or_default().insert(test.into());
+    }
+    pitfalls
 }
 
 #[test]
@@ -82,7 +106,7 @@ fn table_fits_programs_and_tests() {
     for mutation in table() {
         mutation.apply(&repository(""));
         assert!(!mutation.tests.is_empty(), "{mutation}");
-        for test in mutation.tests.iter().filter(|test| !test.contains(' ')) {
+        for test in mutation.tests.iter().filter(|test| !test.contains('/')) {
             assert!(list.lines().any(|line| line == format!("{test}: test")), "no test {test}");
         }
     }
@@ -119,12 +143,14 @@ fn every_mutation_fails_its_tests() {
         let path = folder.join(&mutation.file);
         let original = fs::read_to_string(&path).unwrap();
         fs::write(&path, mutation.apply(&folder)).unwrap();
+        let start = Instant::now();
         let mut build = cargo(&folder);
         build.args(["build", "--quiet", "--workspace", "--bins"]);
-        assert_eq!(finish(build).0, 0, "{mutation}: does not build");
-        let start = Instant::now();
+        let (exit_code, output) = finish(build);
+        assert_eq!(exit_code, 0, "{mutation}: {output}");
+        let built = start.elapsed();
         let failed = failures(&folder, &Vec::from_iter(tests));
-        println!("{mutation} ({:.0?})", start.elapsed());
+        println!("{mutation} ({built:.0?} of {:.0?} to build)", start.elapsed());
         for test in tests {
             let failed = failed.contains(test);
             println!("    {test}: {}", if failed { "fails" } else { "PASSES" });
@@ -165,7 +191,7 @@ fn copy_of_repository() -> PathBuf {
 fn failures(folder: &Path, tests: &[&String]) -> Vec<String> {
     let mut packages = BTreeMap::<&str, Vec<&str>>::new();
     for test in tests {
-        let (package, name) = test.split_once(' ').unwrap_or(("tests", test));
+        let (package, name) = test.split_once('/').unwrap_or(("tests", test));
         packages.entry(package).or_default().push(name);
     }
     let mut failed = Vec::new();
@@ -177,7 +203,7 @@ fn failures(folder: &Path, tests: &[&String]) -> Vec<String> {
         let (_, output) = finish(test);
         for name in names {
             let result = |result| output.contains(&format!("\ntest {name} ... {result}\n"));
-            let full = if package == "tests" { name.into() } else { format!("{package} {name}") };
+            let full = if package == "tests" { name.into() } else { format!("{package}/{name}") };
             match (result("ok"), result("FAILED")) {
                 (true, false) => {}
                 (false, true) => failed.push(full),
@@ -204,7 +230,7 @@ fn cargo(folder: &Path) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.current_dir(folder).env_remove("BIN_DIR").env_remove("RUST_TEST_THREADS");
     cargo.env("CARGO_TARGET_DIR", folder.join("target"));
-    cargo.env("MUTATIONS", "1"); // Most of these tests fail at their deadline, which is then shorter.
+    cargo.env("MUTANTS", "1"); // Most of these tests fail at their deadline, which is then shorter.
     cargo
 }
 
