@@ -119,6 +119,26 @@ fn spawn(command: &mut Command) -> io::Result<Child> {
     command.spawn()
 }
 
+/// Returns a pipe whose reader has exited, to be a standard stream of another process.
+pub fn closed_pipe() -> Stdio {
+    let mut reader = Command::new(program("udp-basic-client"));
+    reader.arg("--version").stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut reader = spawn(&mut reader).expect("an example can be run");
+    let pipe = reader.stdin.take().expect("piped");
+    reader.wait().expect("it is a child of this process");
+    pipe.into()
+}
+
+/// Sends a signal by the built-in of the shell; not every system has a program for it.
+///
+/// A failure shows in what the processes do.
+pub fn signal(name: &str, processes: &[u32]) {
+    let ids: Vec<String> = processes.iter().map(u32::to_string).collect();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("kill -{name} {}", ids.join(" "))]).stderr(Stdio::null());
+    let _ = spawn(&mut shell).and_then(|mut shell| shell.wait());
+}
+
 /// A process that prints the address on which it listens.
 pub type Server = Process;
 
@@ -140,12 +160,18 @@ pub struct Process {
 impl Process {
     /// Starts a process with pipes for its three standard streams.
     pub fn spawn(command: &mut Command) -> Process {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Process::with_streams(command)
+    }
+
+    /// Starts a process whose standard streams the command has set. The other end of those that are
+    /// not pipes is not captured.
+    pub fn with_streams(command: &mut Command) -> Process {
         let name = shorten(&format!("{command:?}"));
         let mut child = spawn(command).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let stdin = Some(feed(child.stdin.take().expect("piped")));
-        let stdout = capture(child.stdout.take().expect("piped"));
-        let stderr = capture(child.stderr.take().expect("piped"));
+        let stdin = child.stdin.take().map(feed);
+        let stdout = child.stdout.take().map_or_else(|| capture(io::empty()), capture);
+        let stderr = child.stderr.take().map_or_else(|| capture(io::empty()), capture);
         Process { name, child, stdin, stdout, stderr, limit: None }
     }
 

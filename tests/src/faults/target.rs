@@ -3,7 +3,7 @@
 use super::Verdict::{Fails, NotTried};
 use super::client::{Client, Content, Options, PATIENCE, PAUSE, finish};
 use super::{Outcome, Protocol};
-use crate::{CapturedOutput, capture, proc, unused_address};
+use crate::{CapturedOutput, capture, proc, signal, unused_address};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -496,14 +496,6 @@ impl Drop for RunningServer {
         let _ = self.child.kill(); // Where there is no guard.
         let _ = self.child.wait();
     }
-}
-
-/// Sends a signal by the built-in of the shell; not every machine has a program for it.
-fn signal(name: &str, processes: &[u32]) {
-    let ids: Vec<String> = processes.iter().map(u32::to_string).collect();
-    let command = format!("kill -{name} {}", ids.join(" "));
-    // A failure shows in what the processes do.
-    let _ = Command::new("sh").args(["-c", &command]).stderr(Stdio::null()).status();
 }
 
 /// Returns the line of standard error that names the cause.

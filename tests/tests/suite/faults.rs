@@ -452,7 +452,7 @@ mod linux {
             let mut kit = Process::spawn(&mut kit);
             let line = kit.wait_for(" replies to Abc").unwrap();
             let address: SocketAddr = line.split(' ').next().unwrap().parse().unwrap();
-            crate::support::signal(signal, kit.id());
+            crate::support::signal(signal, &[kit.id()]);
             assert_eq!(kit.exit_code(), -1);
             wait_until("the server is killed", || TcpStream::connect(address).is_err());
         }

@@ -33,7 +33,7 @@ fn python_server(file: &str, protocol: &str) -> (Process, SocketAddr) {
     let mut python = Command::new("python3");
     python.arg(repository("tests/competitors/python").join(file)).arg(address.port().to_string());
     let server = Process::spawn(&mut python);
-    request_when_listening(protocol, address);
+    wait_until_listening(protocol, address);
     (server, address)
 }
 

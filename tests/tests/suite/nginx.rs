@@ -57,7 +57,7 @@ struct QuitOnDrop(Process);
 
 impl Drop for QuitOnDrop {
     fn drop(&mut self) {
-        signal("TERM", self.0.id());
+        signal("TERM", &[self.0.id()]);
         self.0.exit_code();
     }
 }

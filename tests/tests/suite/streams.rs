@@ -1,103 +1,23 @@
 //! Standard streams that are closed, missing or unreadable.
 
 use crate::support::*;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout};
-use std::sync::mpsc;
 
-/// A child without the harness, which would keep its pipes open; dropping it kills the child.
-struct KillOnDrop(Child);
-
-impl KillOnDrop {
-    fn spawn(command: &mut Command) -> KillOnDrop {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        KillOnDrop(command.spawn().unwrap())
-    }
-
-    /// Waits until the child has exited. Returns the exit code, or -1 after a signal, and what it
-    /// wrote to the output and error streams that are still open.
-    #[track_caller]
-    fn end(&mut self) -> (i32, String) {
-        wait_until("the child has exited", || self.0.try_wait().unwrap().is_some());
-        let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
-        let mut output = String::new();
-        stdout.map(|mut pipe| pipe.read_to_string(&mut output).unwrap());
-        stderr.map(|mut pipe| pipe.read_to_string(&mut output).unwrap());
-        (self.0.wait().unwrap().code().unwrap_or(-1), output)
-    }
-}
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        // An error means that it has exited already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Reads the first line of a child's output, and returns the rest as well.
-#[track_caller]
-fn first_line(child: &mut KillOnDrop) -> (BufReader<ChildStdout>, String) {
-    // A small buffer, so that closing the pipe leaves little unread.
-    let mut output = BufReader::with_capacity(64, child.0.stdout.take().unwrap());
-    let (sender, line) = mpsc::channel();
-    thread::spawn(move || {
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
-        sender.send((output, line.trim_end().to_string()))
-    });
-    line.recv_timeout(DEADLINE).unwrap()
-}
-
-/// Returns a program that starts once its standard input is closed, so that a pipe can be closed
-/// before it writes. On Windows, without a shell, it starts at once, and may have written by then.
-fn held(name: &str) -> Command {
-    #[cfg(unix)]
-    return shell("read go; exec \"$0\" \"$@\"", program(name));
-    #[cfg(not(unix))]
-    command(name)
-}
-
-#[test]
-fn server_survives_closed_stderr() {
-    let mut command = command("tcp-threaded-server");
-    command.args([":0", "--workers=1", "--count=3"]);
-    let mut server = KillOnDrop::spawn(&mut command);
-    let (_output, first) = first_line(&mut server);
-    drop(server.0.stderr.take());
-    let address = first.strip_prefix("listening on ").unwrap().parse().unwrap();
-    for _ in 0..2 {
-        let mut stream = tcp(address);
-        stream.write_all(b"hello").unwrap();
-        reset(stream); // the server logs this
-    }
-    assert_eq!(exchange(&tcp(address), b"hello"), b"HELLO");
-    assert_eq!(server.end().0, 0);
+/// Returns a command whose standard streams are pipes.
+fn piped(name: &str, arguments: &[&str]) -> Command {
+    let mut command = command(name);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
 }
 
 #[test]
 fn client_exits_at_closed_stdout_with_open_stdin() {
-    for (pair, lines_read) in PAIRS.iter().flat_map(|pair| [(pair, 0), (pair, 1)]) {
-        let server = Server::start(&format!("{pair}-server"), &["--quiet", "--count", "9999"]);
-        let mut command = command(&format!("{pair}-client"));
-        let mut client = KillOnDrop::spawn(command.args([&server.address().to_string(), "-"]));
-        let mut input = client.0.stdin.take().unwrap();
-        if lines_read == 1 {
-            input.write_all(b"hello\n").unwrap();
-            let line = first_line(&mut client).1;
-            assert!(line == "HELLO" || line.starts_with("sent \"hello\" to "), "{line}");
-        }
-        drop(client.0.stdout.take());
-        // A process that another test starts may hold the pipe until it executes its program, so the
-        // first writes may succeed.
-        for _ in 0..1_000 {
-            let _ = input.write_all(b"hello\n");
-            thread::sleep(Duration::from_millis(1));
-            if client.0.try_wait().unwrap().is_some() {
-                break;
-            }
-        }
-        assert_eq!(client.end(), (0, String::new()), "{pair}");
+    for pair in PAIRS {
+        let server = Server::start(&format!("{pair}-server"), &["--quiet"]);
+        let mut client = piped(&format!("{pair}-client"), &[&server.address().to_string(), "-"]);
+        let mut client = Process::with_streams(client.stdout(closed_pipe()));
+        client.write(b"hello\n");
+        wait_until("the client has exited", || !client.is_running());
+        assert_eq!(output_of(client), "", "{pair}");
     }
 }
 
@@ -105,10 +25,8 @@ fn client_exits_at_closed_stdout_with_open_stdin() {
 fn help_exits_quietly_when_stdout_is_closed() {
     for name in servers().chain(clients()) {
         for flag in ["--help", "--version"] {
-            let mut child = KillOnDrop::spawn(held(&name).arg(flag));
-            drop(child.0.stdout.take());
-            drop(child.0.stdin.take());
-            assert_eq!(child.end(), (0, String::new()));
+            let mut help = piped(&name, &[flag]);
+            assert_eq!(output_of(Process::with_streams(help.stdout(closed_pipe()))), "");
         }
     }
 }
@@ -133,10 +51,10 @@ fn closed_stderr_changes_no_exit_code() {
             _ => &["192.0.2.1:0"],
         };
         for (arguments, code) in [(&["--bogus"][..], 2), (failing, 1)] {
-            let mut child = KillOnDrop::spawn(held(&name).args(arguments));
-            drop(child.0.stderr.take());
-            drop(child.0.stdin.take());
-            assert_eq!(child.end(), (code, String::new()), "{name} {arguments:?}");
+            let mut process = piped(&name, arguments);
+            let mut process = Process::with_streams(process.stderr(closed_pipe()));
+            let result = (process.exit_code(), process.stdout());
+            assert_eq!(result, (code, String::new()), "{name} {arguments:?}");
         }
     }
 }
@@ -149,12 +67,10 @@ fn nonblocking_stdin_is_no_timeout() {
     let server = Server::start("tcp-threaded-server", &["--quiet"]);
     let (_open, input) = UnixStream::pair().unwrap();
     input.set_nonblocking(true).unwrap();
-    let mut command = command("tcp-threaded-client");
-    command.args([&server.address().to_string(), "-"]).stdin(OwnedFd::from(input));
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut client = KillOnDrop(command.spawn().unwrap());
-    let (code, error) = client.end();
-    assert_eq!(code, 1);
+    let mut client = piped("tcp-threaded-client", &[&server.address().to_string(), "-"]);
+    let mut client = Process::with_streams(client.stdin(OwnedFd::from(input)));
+    assert_eq!(client.exit_code(), 1);
+    let error = client.stderr();
     assert!(error.starts_with("tcp-threaded-client: standard input: Resource temp"), "{error}");
 }
 
@@ -174,9 +90,9 @@ fn programs_work_with_unusable_standard_streams() {
             let (server, client) = (format!("{pair}-server"), format!("{pair}-client"));
             let address = unused_address();
             let mut command = redirected(redirection, &server);
-            command.args([&address.to_string(), "--count", "4"]);
+            command.args([&address.to_string(), "--count", "3"]);
             let mut serving = Process::spawn(&mut command);
-            request_when_listening(&server, address);
+            wait_until_listening(&server[..3], address);
             (0..2).for_each(|_| request_any(&server, address));
             let mut command = redirected(redirection, &client);
             let mut process = Process::spawn(command.args([&address.to_string(), "hello"]));

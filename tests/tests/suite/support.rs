@@ -10,8 +10,8 @@ pub use std::path::{Path, PathBuf};
 pub use std::process::{Command, Stdio};
 pub use std::time::{Duration, Instant};
 pub use std::{env, fs, thread};
-pub use tests::{DEADLINE, LARGEST, PAIRS, Process, Server, program};
-pub use tests::{retry_on_eintr, tcp, udp, unused_address};
+pub use tests::{DEADLINE, LARGEST, PAIRS, Process, Server, proc, program};
+pub use tests::{closed_pipe, retry_on_eintr, signal, tcp, udp, unused_address};
 
 use assert_cmd::assert::{Assert, OutputAssertExt};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -139,15 +139,13 @@ pub fn request_any(server: &str, address: SocketAddr) {
     }
 }
 
-/// Sends a first request to a server on 127.0.0.1 that does not print when it listens.
+/// Waits until a server that does not print its address listens on 127.0.0.1.
 #[cfg(target_os = "linux")]
-pub fn request_when_listening(server: &str, address: SocketAddr) {
-    if server.starts_with("tcp") {
-        return wait_until("the server listens", || TcpStream::connect(address).is_ok());
-    }
-    let bound = format!(" 0100007F:{:04X} ", address.port());
-    wait_until("the server listens", || tests::proc::read("net/udp").unwrap().contains(&bound));
-    udp(address).send(b"hello").unwrap();
+pub fn wait_until_listening(protocol: &str, address: SocketAddr) {
+    wait_until("the server listens", || {
+        let mut sockets = proc::sockets(protocol).into_iter();
+        sockets.any(|socket| (socket.port, socket.peer) == (address.port(), 0))
+    });
 }
 
 /// Reads to the end of a connection, which is a reset if the peer did not read everything.
@@ -306,12 +304,6 @@ pub fn can_open_files(test: &str) -> bool {
     false
 }
 
-/// Sends a signal by the shell's own `kill`, because not every system has it as a program.
-#[cfg(target_os = "linux")]
-pub fn signal(name: &str, process: u32) {
-    run(Command::new("sh").args(["-c", &format!("kill -{name} {process}")]), "").success();
-}
-
 #[cfg(target_os = "linux")]
 pub use linux::*;
 
@@ -319,37 +311,25 @@ pub use linux::*;
 mod linux {
     use super::*;
 
-    /// Suspends and resumes a process, and waits until each of both has happened.
+    /// Suspends a process, and resumes it once it is suspended.
     pub fn suspend_and_resume(process: u32) {
-        signal("STOP", process);
-        wait_until("the process is suspended", || state(process) == 'T');
-        signal("CONT", process);
-    }
-
-    /// Returns the state of the main thread: S while it waits in a system call, T while suspended.
-    pub fn state(process: u32) -> char {
-        tests::proc::state(process).unwrap()
+        signal("STOP", &[process]);
+        wait_until("the process is suspended", || proc::state(process) == Some('T'));
+        signal("CONT", &[process]);
     }
 
     /// Waits until the peer, a process of this host, has read what was written to a connection.
     pub fn wait_until_read(stream: &TcpStream) {
-        // Addresses and queues in the table are hexadecimal: `0100007F:PORT 0100007F:PORT 01 TX:RX`.
-        let name =
-            |address: io::Result<SocketAddr>| format!("0100007F:{:04X}", address.unwrap().port());
-        let (local, peer) = (name(stream.local_addr()), name(stream.peer_addr()));
-        let sent = format!("{local} {peer} 01 00000000:");
-        let read = format!("{peer} {local} 01 ");
+        let [own, peer] = [stream.local_addr(), stream.peer_addr()].map(|it| it.unwrap().port());
         wait_until("the peer has read", || {
-            let table = fs::read_to_string("/proc/net/tcp").unwrap();
-            let queue =
-                |line: &str| line.split_once(&read).map(|(_, queues)| queues[9..17].to_string());
-            table.contains(&sent) && table.lines().find_map(queue) == Some("00000000".into())
+            let mut sockets = proc::sockets("tcp").into_iter();
+            sockets.any(|socket| (socket.port, socket.peer, socket.unread) == (peer, own, 0))
         });
     }
 
     /// Returns a number from a process's status, such as `Threads` or `VmHWM` (peak memory in KiB).
     pub fn status(process: u32, field: &str) -> usize {
-        tests::proc::status(process, field).unwrap() as usize
+        proc::status(process, field).unwrap() as usize
     }
 
     /// Returns a script that will run in a namespace of its own. Its arguments are to follow.
