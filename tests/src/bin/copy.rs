@@ -72,7 +72,9 @@ fn run(arguments: &[String]) -> Result<String, (u8, String)> {
     }
     let manifest = folder.join("Cargo.toml");
     if !manifest.exists() {
-        if let Some(package) = package_around(folder) {
+        let around = manifests_around(folder);
+        let is_package = |text| has_table(text, "[package]") && !has_table(text, "[workspace]");
+        if let Some((package, _)) = around.first().filter(|(_, text)| is_package(text)) {
             let (shown, package) = (folder.display(), package.display());
             return Err(usage(format!("{shown} is inside of the package {package}: name that")));
         }
@@ -93,19 +95,15 @@ fn has_table(manifest: &str, name: &str) -> bool {
     manifest.lines().any(|line| line.split('#').next().is_some_and(|line| line.trim() == name))
 }
 
-/// Returns the absolute path of a folder, or of its nearest ancestor that exists.
-fn existing(folder: &Path) -> PathBuf {
+/// Returns the packages and workspaces around a folder, which may not exist: folders and manifests.
+fn manifests_around(folder: &Path) -> Vec<(PathBuf, String)> {
     let absolute = std::path::absolute(folder).unwrap_or_default();
-    absolute.ancestors().find_map(|folder| folder.canonicalize().ok()).unwrap_or_default()
-}
-
-/// Returns the folder of the package, other than the root of a workspace, that a folder is part of.
-fn package_around(folder: &Path) -> Option<PathBuf> {
-    existing(folder).ancestors().find_map(|folder| {
-        let manifest = fs::read_to_string(folder.join("Cargo.toml")).ok()?;
-        let is_package = has_table(&manifest, "[package]") && !has_table(&manifest, "[workspace]");
-        Some(is_package.then(|| folder.into()))
-    })?
+    let existing = absolute.ancestors().find_map(|folder| folder.canonicalize().ok());
+    let manifest = |folder: &Path| {
+        let text = fs::read_to_string(folder.join("Cargo.toml")).ok()?;
+        Some((folder.into(), text))
+    };
+    existing.unwrap_or_default().ancestors().filter_map(manifest).collect()
 }
 
 /// Returns the name of a folder if a package may have it.
@@ -128,7 +126,10 @@ fn package_name(folder: &Path) -> Result<String, String> {
 
 fn new_package(program: &str, folder: &Path, name: &str, log: bool) -> io::Result<String> {
     let [(manifest, mut content), main] = copying::package(program, name, log)?;
-    if is_in_workspace(folder) {
+    let around = manifests_around(folder);
+    let workspace = around.iter().find(|(_, text)| has_table(text, "[workspace]"));
+    let this = copying::root().canonicalize()?;
+    if workspace.is_some_and(|(root, _)| *root == this) {
         content += "\n# Not a member of the workspace around it.\n[workspace]\n";
     }
     let mut text = create(folder, &[(manifest, content), main])?;
@@ -162,17 +163,6 @@ fn advice(program: &str, binary: &str) -> String {
         text += &format!("    {protocol} -- {binary} \"127.0.0.1:{{port}}\"\n");
     }
     text
-}
-
-/// Returns whether the nearest workspace around a folder is this one.
-fn is_in_workspace(folder: &Path) -> bool {
-    let is_root = |folder: &&Path| {
-        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
-        has_table(&manifest, "[workspace]")
-    };
-    let existing = existing(folder);
-    let nearest = existing.ancestors().find(is_root);
-    nearest.is_some() && nearest == copying::root().canonicalize().ok().as_deref()
 }
 
 fn add_module(program: &str, folder: &Path, log: bool) -> io::Result<String> {

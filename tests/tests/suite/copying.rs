@@ -55,13 +55,14 @@ fn build() -> Result<PathBuf, String> {
              [dependencies]\n{dependencies}\n"
         )
     };
-    let library = |name: &str, version: &str, source: &str| {
+    for (name, version, source) in [
+        ("log", "0.4.99", LOG),
+        ("env_logger", "0.11.99", "pub fn init() { println!(\"initialized\"); }\n"),
+        ("ctrlc", "3.99.0", crate::recipes::CTRLC),
+    ] {
         write(name, "Cargo.toml", &manifest(name, version, "2024", ""));
         write(name, "src/lib.rs", source);
-    };
-    library("log", "0.4.99", LOG);
-    library("env_logger", "0.11.99", "pub fn init() { println!(\"initialized\"); }\n");
-    library("ctrlc", "3.99.0", crate::recipes::CTRLC);
+    }
     let logging = "tcp-threaded-server".to_string();
     let copies = programs().map(|program| (program.clone(), program, false));
     for (name, program, log) in copies.chain([("logging".to_string(), logging, true)]) {
@@ -131,42 +132,28 @@ pub fn start(name: &str) -> Server {
     Server::listening(Command::new(copied(name)).arg("127.0.0.1:0"))
 }
 
-/// Returns the sorted lines of a copied client.
-fn lines_of(client: &str, server: &Server, messages: &[&str]) -> Vec<String> {
-    let mut command = Command::new(copied(client));
-    command.arg(server.address().to_string()).args(messages);
-    let output = output_of(Process::spawn(&mut command));
-    let mut lines: Vec<String> = output.lines().map(Into::into).collect();
-    lines.sort_unstable();
-    lines
-}
-
 #[test]
-fn copied_udp_basic_sends_and_receives() {
-    let server = start("udp-basic-server");
-    let messages = ["one", "two", "three"];
-    assert_eq!(lines_of("udp-basic-client", &server, &messages).len(), 3);
-    for message in messages {
-        assert!(server.wait_for(&format!("\"{message}\" from 127.0.0.1:")).is_some());
-    }
-}
-
-#[test]
-fn copied_udp_programs_exchange_messages() {
-    for pair in ["udp-echo", "udp-threaded"] {
+fn copied_pairs_exchange_messages() {
+    for pair in PAIRS {
         let server = start(&format!("{pair}-server"));
-        assert_eq!(lines_of(&format!("{pair}-client"), &server, &["a", "b"]), ["A", "B"]);
+        let mut client = Command::new(copied(&format!("{pair}-client")));
+        client.arg(server.address().to_string()).args(["a", "b"]);
+        let output = output_of(Process::spawn(&mut client));
+        let mut lines: Vec<&str> = output.lines().collect();
+        if pair == "udp-basic" {
+            assert_eq!(lines.len(), 2);
+            assert!(server.wait_for("\"a\" from 127.0.0.1:").is_some());
+            assert!(server.wait_for("\"b\" from 127.0.0.1:").is_some());
+        } else {
+            lines.sort_unstable();
+            assert_eq!(lines, ["A", "B"]);
+        }
         assert_eq!(server.stderr(), "");
     }
-}
-
-#[test]
-fn copied_tcp_programs_exchange_messages() {
+    // Without messages, standard input is sent.
     let server = start("tcp-threaded-server");
-    assert_eq!(lines_of("tcp-threaded-client", &server, &["a", "b"]), ["A", "B"]);
     let mut client = Command::new(copied("tcp-threaded-client"));
     run(client.arg(server.address().to_string()), "from stdin").success().stdout("FROM STDIN");
-    assert_eq!(server.stderr(), "");
 }
 
 #[test]
@@ -259,30 +246,26 @@ fn command_adds_module_to_package() {
 #[test]
 fn command_does_not_overwrite_files() {
     let (copy, folder) = copy_in("in-the-way");
-    fs::create_dir(folder.0.join("src")).unwrap();
-    fs::write(folder.0.join("src/main.rs"), "mine").unwrap();
-    let in_the_way = |file| {
-        let file = Path::new(".").join(file);
-        format!("copy: in the way: {} (delete or rename it to copy again)\n", file.display())
-    };
-    copy(&["udp-echo-server", "."]).code(1).stderr(in_the_way("src/main.rs")).stdout("");
-    assert!(!folder.0.join("Cargo.toml").exists());
-    fs::write(folder.0.join("Cargo.toml"), "[package]").unwrap();
-    fs::write(folder.0.join("src/server.rs"), "mine").unwrap();
-    copy(&["udp-echo-server", "."]).code(1).stderr(in_the_way("src/server.rs")).stdout("");
-    write_file(&folder.0.join("src/client/mod.rs"), "mine");
-    copy(&["udp-echo-client", "."]).code(1).stderr(in_the_way("src/client/mod.rs")).stdout("");
-    copy(&["udp-echo-client", "Cargo.toml"])
-        .code(2)
-        .stderr("copy: Cargo.toml is not a folder; see --help\n");
-    for file in ["src/main.rs", "src/server.rs"] {
+    for (program, file) in [
+        ("udp-echo-server", "src/main.rs"),
+        ("udp-echo-server", "src/server.rs"),
+        ("udp-echo-client", "src/client/mod.rs"),
+    ] {
+        write_file(&folder.0.join(file), "mine");
+        let shown = Path::new(".").join(file);
+        let error = format!("in the way: {} (delete or rename it to copy again)", shown.display());
+        copy(&[program, "."]).code(1).stderr(format!("copy: {error}\n")).stdout("");
         assert_eq!(fs::read_to_string(folder.0.join(file)).unwrap(), "mine");
+        // The first had to become a package.
+        assert_eq!(folder.0.join("Cargo.toml").exists(), file != "src/main.rs");
+        write_file(&folder.0.join("Cargo.toml"), "[package]");
     }
 }
 
 #[test]
 fn command_rejects_wrong_arguments() {
     let (copy, folder) = copy_in("wrong");
+    fs::write(folder.0.join("file"), "").unwrap();
     let names = programs().collect::<Vec<String>>().join(", ");
     let unknown = format!("unknown program \"udp-echo\", expected one of {names}");
     for (arguments, error) in [
@@ -293,6 +276,7 @@ fn command_rejects_wrong_arguments() {
             &["udp-echo-server", "2x"],
             "the folder \"2x\": a package name begins with a letter and has only letters, digits, - and _",
         ),
+        (&["udp-echo-server", "file"], "file is not a folder"),
         (
             &["udp-echo-server", "deps"],
             "the folder \"deps\": Cargo reserves this name for its own folders",
@@ -300,10 +284,9 @@ fn command_rejects_wrong_arguments() {
     ] {
         copy(arguments).code(2).stderr(format!("copy: {error}; see --help\n")).stdout("");
     }
-    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
     let help = copy(&["--help"]).success();
-    for program in programs() {
-        let (pair, _) = program.rsplit_once('-').unwrap();
+    for pair in PAIRS {
         assert!(String::from_utf8_lossy(&help.get_output().stdout).contains(pair));
     }
 }

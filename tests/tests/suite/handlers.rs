@@ -5,17 +5,34 @@ use crate::command_line::default_of;
 use crate::copying::copied;
 use crate::support::*;
 
-/// Servers with code before the first statement of `handle`: name, origin, code.
-const EXTENDED: [[&str; 3]; 5] = [
+/// Servers with code before the first statement of `handle`, or in place of all if it returns: name,
+/// origin, code.
+const VARIANTS: [[&str; 3]; 11] = [
     ["udp-echo-faulty", "udp-echo-server", FAULTY_DATAGRAM],
     ["udp-threaded-faulty", "udp-threaded-server", FAULTY_DATAGRAM],
     ["tcp-threaded-faulty", "tcp-threaded-server", FAULTY_STREAM],
+    ["udp-echo-twice", "udp-echo-server", TWICE],
+    ["udp-threaded-twice", "udp-threaded-server", TWICE],
     ["udp-threaded-stopping", "udp-threaded-server", STOPPING_DATAGRAM],
     [
         "tcp-threaded-stopping",
         "tcp-threaded-server",
         "if stream.peek(&mut [0; 5])? == 4 { self.stop(); }",
     ],
+    ["udp-basic-lengths", "udp-basic-server", "return info!(\"{} bytes\", request.len());"],
+    [
+        "tcp-threaded-options",
+        "tcp-threaded-server",
+        "let (read, write) = (stream.read_timeout()?, stream.write_timeout()?);
+         return write!(stream, \"{read:?} {write:?} {:?}\", stream.nodelay()?);",
+    ],
+    [
+        "tcp-threaded-reading",
+        "tcp-threaded-server",
+        "let length = stream.read_to_end(&mut Vec::new())?;
+         return write!(stream, \"{length}\");",
+    ],
+    ["tcp-threaded-writing", "tcp-threaded-server", "loop { stream.write_all(&[0; 65_536])?; }"],
 ];
 
 /// The first request waits until the test closes a connection.
@@ -49,48 +66,24 @@ const FAULTY_STREAM: &str = r#"
         }
 "#;
 
-/// Servers with another body of `handle`.
-const REPLACED: [[&str; 3]; 6] = [
-    ["udp-basic-lengths", "udp-basic-server", "info!(\"{} bytes\", request.len());"],
-    ["udp-echo-twice", "udp-echo-server", TWICE],
-    ["udp-threaded-twice", "udp-threaded-server", TWICE],
-    [
-        "tcp-threaded-options",
-        "tcp-threaded-server",
-        "let (read, write) = (stream.read_timeout()?, stream.write_timeout()?);
-         write!(stream, \"{read:?} {write:?} {:?}\", stream.nodelay()?)",
-    ],
-    [
-        "tcp-threaded-reading",
-        "tcp-threaded-server",
-        "let length = stream.read_to_end(&mut Vec::new())?;
-         write!(stream, \"{length}\")",
-    ],
-    ["tcp-threaded-writing", "tcp-threaded-server", "loop { stream.write_all(&[0; 65_536])?; }"],
-];
-
 const TWICE: &str = "
         request.make_ascii_uppercase();
         self.socket.send_to(request, client)?;
         self.socket.send_to(request, client)?;
-        Ok(())";
+        return Ok(());";
 
 /// Returns the names and sources of all these servers.
 pub fn sources() -> Vec<(String, String)> {
-    let extended = EXTENDED.iter().map(|variant| (variant, false));
-    let variants = extended.chain(REPLACED.iter().map(|variant| (variant, true)));
-    let source = |[name, origin, code]: &[&'static str; 3], is_replaced| {
+    let source = |[name, origin, code]: [&str; 3]| {
         let (_, source) = tests::copying::source(origin).unwrap();
         let (before, handle) = source.split_once("    fn handle(").expect("it has a handler");
-        let (signature, rest) = handle.split_once(" {\n").expect("the handler has a body");
-        let (body, after) = rest.split_once("\n    }\n").expect("the body ends");
-        let body = if is_replaced { "" } else { body };
-        // A replaced handler leaves names unused.
-        let allow = "#![allow(unused)]\n";
-        let handle = format!("    fn handle({signature} {{\n{code}\n{body}\n    }}\n");
-        (format!("bin/{name}.rs"), format!("{allow}{before}{handle}{after}"))
+        let (signature, body) = handle.split_once(" {\n").expect("the handler has a body");
+        // Code that returns leaves the rest unused.
+        let before = format!("#![allow(unused)]\n{before}");
+        let source = format!("{before}    fn handle({signature} {{\n{code}\n{body}");
+        (format!("bin/{name}.rs"), source)
     };
-    variants.map(|(variant, is_replaced)| source(variant, is_replaced)).collect()
+    VARIANTS.map(source).into()
 }
 
 fn start(name: &str, options: &[&str]) -> Server {
@@ -102,54 +95,42 @@ fn one_worker(name: &str) -> &'static [&'static str] {
     if name.contains("threaded") { &["--workers", "1"] } else { &[] }
 }
 
-/// How often std has printed that the handler panicked.
-fn panics(server: &Server) -> usize {
-    server.stderr().lines().filter(|line| *line == "panic on request").count()
-}
-
-#[test]
-fn panic_costs_datagram_but_no_worker() {
-    for [name, origin, _] in &EXTENDED[..2] {
-        let mut server = start(name, &[one_worker(name), &["--count", "7"]].concat());
-        let socket = udp(server.address());
-        let client = socket.local_addr().unwrap();
-        for round in 1..=2 {
-            socket.send(b"panic").unwrap();
-            socket.send(b"fail").unwrap();
-            let message = format!("round {round}");
-            // It is the first reply.
-            let reply = request(&socket, message.as_bytes());
-            assert_eq!(reply, message.to_uppercase().as_bytes(), "{name}");
-        }
-        socket.send(b"panic").unwrap();
-        // Every datagram counts, and a panic in the last one changes nothing.
-        assert_eq!(server.exit_code(), 0, "{name}");
-        assert_eq!(panics(&server), 3, "{name}");
-        let line = format!("{origin}: {client}: ");
-        // The second failure gives the same line, which is logged once per minute.
-        assert_eq!(server.stderr().matches(&line).count(), 1, "{}", server.stderr());
+/// Sends a request that fails, and returns the client's address.
+fn send_failing(name: &str, server: SocketAddr, request: &str) -> SocketAddr {
+    if name.starts_with("udp") {
+        let socket = udp(server);
+        socket.send(request.as_bytes()).unwrap();
+        return socket.local_addr().unwrap();
     }
+    let mut stream = tcp(server);
+    stream.write_all(request.as_bytes()).unwrap();
+    assert_eq!(read_to_end(&stream), b"");
+    stream.local_addr().unwrap()
 }
 
 #[test]
-fn panic_costs_connection_but_no_worker() {
-    let mut server = start("tcp-threaded-faulty", &["--workers", "1", "--count", "7"]);
-    for _ in 0..2 {
-        for request in ["panic", "fail"] {
-            let mut stream = tcp(server.address());
-            stream.write_all(request.as_bytes()).unwrap();
-            let client = stream.local_addr().unwrap();
-            assert_eq!(read_to_end(&stream), b"");
-            if request == "fail" {
-                let line = format!("tcp-threaded-server: {client}: failure on request");
-                assert_eq!(server.wait_for_error(&format!("{client}: ")), Some(line));
+fn panic_or_error_costs_request_but_no_worker() {
+    for [name, origin, _] in &VARIANTS[..3] {
+        for quiet in [&[][..], &["--quiet"]] {
+            let options = [one_worker(name), &["--count", "7"], quiet].concat();
+            let mut server = start(name, &options);
+            for _ in 0..2 {
+                send_failing(name, server.address(), "panic");
+                let client = send_failing(name, server.address(), "fail");
+                request_any(origin, server.address());
+                let line = format!("{origin}: {client}: ");
+                assert!(!quiet.is_empty() || server.wait_for_error(&line).is_some(), "{line}");
             }
+            send_failing(name, server.address(), "panic");
+            // Every request counts, and a panic in the last one changes nothing.
+            assert_eq!(server.exit_code(), 0, "{name}");
+            // What std prints about a panic remains.
+            let stderr = server.stderr();
+            let panics = stderr.lines().filter(|line| *line == "panic on request").count();
+            assert_eq!(panics, 3, "{name}: {stderr}");
+            assert_eq!(stderr.contains(&format!("{origin}: ")), quiet.is_empty(), "{stderr}");
         }
-        assert_eq!(response(server.address(), b"hello"), b"HELLO");
     }
-    tcp(server.address()).write_all(b"panic").unwrap();
-    assert_eq!(server.exit_code(), 0);
-    assert_eq!(panics(&server), 3);
 }
 
 #[test]
@@ -164,24 +145,6 @@ fn panic_leaves_no_worker_busy() {
     let stream = tcp(server.address());
     thread::sleep(Duration::from_millis(600)); // what is tested: nothing happens
     assert_eq!(exchange(&stream, b"hello"), b"HELLO");
-}
-
-#[test]
-fn quiet_server_logs_no_failed_request() {
-    for [name, origin, _] in &EXTENDED[..3] {
-        let mut server = start(name, &[one_worker(name), &["--count", "2", "--quiet"]].concat());
-        for request in ["panic", "fail"] {
-            if name.starts_with("tcp") {
-                tcp(server.address()).write_all(request.as_bytes()).unwrap();
-            } else {
-                udp(server.address()).send(request.as_bytes()).unwrap();
-            }
-        }
-        assert_eq!(server.exit_code(), 0, "{name}");
-        // What std prints about a panic remains.
-        assert_eq!(panics(&server), 1, "{name}");
-        assert!(!server.stderr().contains(&format!("{origin}: ")), "{name}");
-    }
 }
 
 #[test]
@@ -220,7 +183,7 @@ fn silent_client_blocks_no_handler() {
 #[test]
 fn clients_ignore_second_reply() {
     let lines: String = (0..100).map(|number| format!("line {number}\n")).collect();
-    for [name, origin, _] in &REPLACED[1..3] {
+    for [name, origin, _] in &VARIANTS[3..5] {
         let mut server = start(name, &[one_worker(name), &["--count", "101"]].concat());
         let socket = udp(server.address());
         assert_eq!(request(&socket, b"hello"), b"HELLO");

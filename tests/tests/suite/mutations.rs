@@ -1,5 +1,6 @@
 //! The table `tests/mutations.txt`: each of its edits makes the tests fail that it names.
 
+use crate::pages::anchor;
 use crate::support::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -136,7 +137,7 @@ fn every_mutation_fails_its_tests() {
     };
     let table: Vec<Mutation> = table().into_iter().filter(is_selected).collect();
     let tests: BTreeSet<&String> = table.iter().flat_map(|mutation| &mutation.tests).collect();
-    assert_eq!(failures(&folder, &Vec::from_iter(tests)), [""; 0], "without a mutation");
+    assert_eq!(failures(&folder, &Vec::from_iter(tests), None), [""; 0], "without a mutation");
     let mut survived = Vec::new();
     for mutation in &table {
         let tests = &mutation.tests;
@@ -149,7 +150,8 @@ fn every_mutation_fails_its_tests() {
         let (exit_code, output) = finish(build);
         assert_eq!(exit_code, 0, "{mutation}: {output}");
         let built = start.elapsed();
-        let failed = failures(&folder, &Vec::from_iter(tests));
+        let faults: Vec<String> = mutation.pitfalls.split("; ").map(anchor).collect();
+        let failed = failures(&folder, &Vec::from_iter(tests), Some(faults.join(" ")));
         println!("{mutation} ({built:.0?} of {:.0?} to build)", start.elapsed());
         for test in tests {
             let failed = failed.contains(test);
@@ -187,8 +189,9 @@ fn copy_of_repository() -> PathBuf {
     folder
 }
 
-/// Runs tests, and returns those that fail. Panics if one of them is not run.
-fn failures(folder: &Path, tests: &[&String]) -> Vec<String> {
+/// Runs tests, and returns those that fail. Panics if one of them is not run. Those of the fault kit
+/// inject only these `faults`.
+fn failures(folder: &Path, tests: &[&String], faults: Option<String>) -> Vec<String> {
     let mut packages = BTreeMap::<&str, Vec<&str>>::new();
     for test in tests {
         let (package, name) = test.split_once('/').unwrap_or(("tests", test));
@@ -200,6 +203,7 @@ fn failures(folder: &Path, tests: &[&String]) -> Vec<String> {
         let target: &[&str] = if package == "tests" { &["--test", "suite"] } else { &[] };
         test.args(["test", "--no-fail-fast", "--package", package]).args(target);
         test.args(["--", "--include-ignored", "--exact"]).args(&names);
+        test.envs(faults.iter().map(|faults| ("FAULTS", faults)));
         let (_, output) = finish(test);
         for name in names {
             let result = |result| output.contains(&format!("\ntest {name} ... {result}\n"));

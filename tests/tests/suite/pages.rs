@@ -3,7 +3,6 @@
 use crate::support::*;
 #[cfg(target_os = "linux")]
 use std::net::ToSocketAddrs;
-use std::ops::Range;
 
 /// Returns the paths and texts of all pages: README.md and those in the folders.
 fn pages() -> Vec<(PathBuf, String)> {
@@ -64,29 +63,21 @@ fn demo_prints_what_page_shows() {
 }
 
 #[test]
-fn demo_runs_all_pairs() {
+fn demo_runs_all_pairs_by_default() {
     let mut demo = demo(&[]);
     assert_eq!(demo.exit_code(), 0);
-    let end: String = tests::PAIRS.iter().map(|pair| format!("{pair}: ok\n")).collect();
+    let end: String = PAIRS.iter().map(|pair| format!("{pair}: ok\n")).collect();
     assert!(demo.stdout().ends_with(&format!("\n\n{end}")), "{}", demo.stdout());
 }
 
 #[test]
-fn demo_runs_prebuilt_programs() {
-    let directory = bin_dir();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
-    command.arg("udp-echo").arg("--bin-dir").arg(&directory).env("CARGO", "/nonexistent");
-    assert_eq!(Process::spawn(&mut command).exit_code(), 0);
-    let mut demo = demo(&["--bin-dir", "/nonexistent", "udp-echo"]);
-    assert_eq!(demo.exit_code(), 1);
-    assert!(demo.stdout().ends_with("udp-echo: FAILED: see above\n"), "{}", demo.stdout());
-}
-
-#[test]
-fn demo_rejects_unknown_pair() {
-    let mut demo = demo(&["udp-ecko"]);
-    assert_eq!(demo.exit_code(), 2);
-    assert!(demo.stderr().starts_with("demo: unknown pair \"udp-ecko\"\n"));
+fn demo_reports_failed_pair_and_wrong_arguments() {
+    let mut failed = demo(&["--bin-dir", "/nonexistent", "udp-echo"]);
+    assert_eq!(failed.exit_code(), 1);
+    assert!(failed.stdout().ends_with("udp-echo: FAILED: see above\n"), "{}", failed.stdout());
+    let mut wrong = demo(&["udp-ecko"]);
+    assert_eq!(wrong.exit_code(), 2);
+    assert!(wrong.stderr().starts_with("demo: unknown pair \"udp-ecko\"\n"));
 }
 
 /// Returns the program that the command of a block runs, its arguments, and its output.
@@ -161,7 +152,7 @@ fn ci_script_passes() {
 }
 
 /// Returns the anchor that GitHub gives a heading.
-fn anchor(heading: &str) -> String {
+pub fn anchor(heading: &str) -> String {
     let heading = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = |c: char| c.is_alphanumeric() || c == '-' || c == '_' || c == ' ';
     heading.chars().filter(|c| kept(*c)).collect::<String>().replace(' ', "-")
@@ -196,36 +187,10 @@ fn links_lead_to_files_headings_and_tests() {
     }
 }
 
-/// Returns the lines of `source` that resemble `quoted` most, by the share of words in common.
-fn most_similar(source: &[&str], quoted: &[&str]) -> Option<Range<usize>> {
-    let words = |code: &[&str]| -> Vec<String> {
-        code.iter().flat_map(|line| line.split_whitespace()).map(Into::into).collect()
-    };
-    let wanted = words(quoted);
-    let mut best = (0.6, None);
-    for length in quoted.len().saturating_sub(4).max(1)..quoted.len() + 5 {
-        for (start, lines) in source.windows(length).enumerate() {
-            let mut rest = words(lines);
-            let total = wanted.len() + rest.len();
-            for word in &wanted {
-                rest.iter().position(|other| other == word).map(|index| rest.swap_remove(index));
-            }
-            let in_common = 2.0 * (total - wanted.len() - rest.len()) as f64 / total as f64;
-            // Without this, a closing brace may get lost.
-            let ends = [lines.first() == quoted.first(), lines.last() == quoted.last()];
-            let similarity = in_common + 0.05 * ends.iter().filter(|equal| **equal).count() as f64;
-            if similarity > best.0 {
-                best = (similarity, Some(start..start + length));
-            }
-        }
-    }
-    best.1
-}
-
 /// Checks that a link `FILE.rs#LNUMBER` leads to the lines that the next block of code quotes, and
 /// that its text, if it is a name, is that of the function or stands in the quotation.
 ///
-/// With `BLESS=1`, updates the numbers, and the quotations of lines that have been edited.
+/// With `BLESS=1`, updates the numbers.
 #[test]
 fn links_to_lines_lead_to_code_beside_them() {
     let mut links = 0;
@@ -236,41 +201,27 @@ fn links_to_lines_lead_to_code_beside_them() {
             let Some((file, line)) = link.split_once(".rs#L") else { continue };
             let message = |problem| format!("{}: {link}: {problem}", path.display());
             let source = fs::read_to_string(path.with_file_name(format!("{file}.rs"))).unwrap();
-            let source: Vec<&str> = source.lines().collect();
-            let lines: Vec<&str> = source.iter().map(|line| line.trim_start()).collect();
+            let lines: Vec<&str> = source.lines().map(str::trim_start).collect();
             let block = parts[index].split_once("```rust\n").map(|(_, block)| block);
             let block = block.unwrap_or_else(|| panic!("{}", message("no code follows")));
             let block = block.split("\n```").next().unwrap().to_string();
             let quoted: Vec<&str> = block.lines().map(str::trim_start).collect();
-            let equal = lines.windows(quoted.len()).position(|lines| lines == quoted);
-            let found = equal.map(|start| start..start + quoted.len());
+            let found = lines.windows(quoted.len()).position(|lines| lines == quoted);
+            let number = found.map(|start| (start + 1).to_string());
+            let number = number.unwrap_or_else(|| panic!("{}", message("the code is not there")));
             if env::var_os("BLESS").is_some() {
-                let found = found.or_else(|| most_similar(&lines, &quoted));
-                let found = found.unwrap_or_else(|| panic!("{}", message("no code resembles it")));
-                let new = format!("{file}.rs#L{}", found.start + 1);
-                parts[index] = parts[index].replacen(&link, &new, 1);
-                if equal.is_none() {
-                    let code = &source[found];
-                    let indentation = |line: &&str| line.len() - line.trim_start().len();
-                    let indented = code.iter().filter(|line| !line.is_empty());
-                    let indentation = indented.map(indentation).min().unwrap_or(0);
-                    let code = code.iter().map(|line| line.get(indentation..).unwrap_or(""));
-                    let code = code.collect::<Vec<_>>().join("\n");
-                    parts[index] = parts[index].replacen(&block, &code, 1);
-                }
+                parts[index] = parts[index].replacen(&link, &format!("{file}.rs#L{number}"), 1);
             } else {
-                let first = equal.map(|start| (start + 1).to_string());
                 let problem = message("the code is elsewhere; tests/README.md explains BLESS=1");
-                assert_eq!(first.as_deref(), Some(line), "{problem}");
-                let above = lines[..found.unwrap().end].iter().rev();
-                let function = above.filter_map(|line| line.split_once("fn ")).next().unwrap().1;
-                let text =
-                    parts[index - 1].strip_suffix('`').and_then(|text| text.rsplit_once('`'));
-                let name = text.map_or("", |(_, name)| name);
-                let is_right = function.starts_with(&format!("{name}(")) || block.contains(name);
-                let is_name = name.chars().all(|c| c.is_alphanumeric() || c == '_');
-                assert!(is_right || !is_name, "{}", message("the code is in another function"));
+                assert_eq!(number, line, "{problem}");
             }
+            let above = lines[..found.unwrap() + quoted.len()].iter().rev();
+            let function = above.filter_map(|line| line.split_once("fn ")).next().unwrap().1;
+            let text = parts[index - 1].strip_suffix('`').and_then(|text| text.rsplit_once('`'));
+            let name = text.map_or("", |(_, name)| name);
+            let is_right = function.starts_with(&format!("{name}(")) || block.contains(name);
+            let is_name = name.chars().all(|c| c.is_alphanumeric() || c == '_');
+            assert!(is_right || !is_name, "{}", message("the code is in another function"));
             links += 1;
         }
         if parts.join("](") != page {

@@ -122,6 +122,10 @@ fn ipv4_client_of_ipv6_socket_is_mapped() -> io::Result<()> {
     let is_allowed = client.ip().to_canonical().is_loopback();
     assert!(is_allowed);
     assert_eq!(client.ip().to_canonical(), IpAddr::from(Ipv4Addr::LOCALHOST));
+    if cfg!(target_os = "linux") {
+        let error = TcpListener::bind(("0.0.0.0", listener.local_addr()?.port())).unwrap_err();
+        assert_eq!(error.to_string(), "Address already in use (os error 98)");
+    }
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! The snippets of docs/copying.md, docs/recipes.md and docs/from-python.md, each in a copy of the
 //! program that the page names, built with warnings denied.
 
-use crate::copying::{cargo_test, head, start, with_handler};
+use crate::copying::{cargo_test, copied, head, start, with_handler};
 use crate::pages::block;
 use crate::pitfalls::nesting;
 use crate::support::*;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Takes the place of the crate `ctrlc`: each line of standard input stands for a signal.
@@ -159,6 +160,16 @@ pub fn sources() -> Vec<(String, String)> {
     .into()
 }
 
+/// Sends lines, each after the response to the one before, which is a line.
+fn converse(mut stream: &TcpStream, lines: &[(&str, &str)]) {
+    for (line, expected) in lines {
+        writeln!(stream, "{line}").unwrap();
+        let mut response = vec![0; expected.len() + 1];
+        stream.read_exact(&mut response).unwrap();
+        assert_eq!(response, format!("{expected}\n").as_bytes(), "{line}");
+    }
+}
+
 #[test]
 fn replaced_handler_replies() {
     let server = start("reversing");
@@ -169,12 +180,9 @@ fn replaced_handler_replies() {
 fn lines_are_greeted_however_they_arrive() {
     let server = start("lines");
     let mut stream = tcp(server.address());
-    for part in ["a", "nn\nb", "en\nc"] {
-        stream.write_all(part.as_bytes()).unwrap();
-    }
-    let mut greetings = [0; 22];
-    stream.read_exact(&mut greetings).unwrap();
-    assert_eq!(&greetings, b"hello, ann\nhello, ben\n");
+    stream.write_all(b"a").unwrap();
+    converse(&stream, &[("nn\nben", "hello, ann\nhello, ben")]);
+    stream.write_all(b"c").unwrap();
     let error = "the line is too long or incomplete";
     let line = |client: &TcpStream| format!("{}: {error}", client.local_addr().unwrap());
     let incomplete = line(&stream);
@@ -239,8 +247,7 @@ fn deadline_ends_request_of_one_byte_at_a_time() {
 #[test]
 fn values_are_stored_by_key() {
     let server = start("key-value");
-    let mut stream = tcp(server.address());
-    for (command, expected) in [
+    let commands = [
         ("get a", "missing"),
         ("set a 1", "ok"),
         ("set a 2", "ok"),
@@ -248,31 +255,14 @@ fn values_are_stored_by_key() {
         ("get", "error: expected get KEY, set KEY VALUE or delete KEY"),
         ("delete a", "ok"),
         ("delete a", "missing"),
-    ] {
-        writeln!(stream, "{command}").unwrap();
-        let mut response = vec![0; expected.len() + 1];
-        stream.read_exact(&mut response).unwrap();
-        assert_eq!(response, format!("{expected}\n").as_bytes());
-    }
-    // The number of values is limited; one that exists can be changed.
+    ];
+    converse(&tcp(server.address()), &commands);
+    // The number of values is limited; one that exists can be changed. Buffers hold the responses.
     let sets: String = (0..10_001).map(|n| format!("set {n} x\n")).collect();
-    let responses = String::from_utf8(exchange_all(server.address(), &sets)).unwrap();
-    assert!(responses == "ok\n".repeat(10_000) + "full\n");
-    assert_eq!(exchange_all(server.address(), "set 1 y\nget 1\n"), b"ok\n= y\n");
+    let expected = "ok\n".repeat(10_000) + "full\n";
+    assert!(response(server.address(), sets.as_bytes()) == expected.as_bytes());
+    converse(&tcp(server.address()), &[("set 1 y", "ok"), ("get 1", "= y")]);
     assert!(cargo_test(&["--package", "recipes", "--bin", "key-value"]).contains(" 1 passed;"));
-}
-
-/// Sends on a thread of its own while it receives.
-fn exchange_all(server: SocketAddr, request: &str) -> Vec<u8> {
-    let (stream, mut received) = (tcp(server), Vec::new());
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            (&stream).write_all(request.as_bytes()).unwrap();
-            stream.shutdown(Shutdown::Write).unwrap();
-        });
-        (&stream).read_to_end(&mut received).unwrap();
-    });
-    received
 }
 
 #[test]
@@ -362,10 +352,10 @@ fn connect_leaves_time_for_next_address() {
     let backlog: Vec<TcpStream> = (0..1_000).map_while(connect).collect();
     assert!(backlog.len() < 1_000);
     let server = Server::start("tcp-threaded-server", &[]);
-    let mut client = Command::new(crate::copying::copied("connect"));
+    let mut client = Command::new(copied("connect"));
     client.args([full.1, unused_address(), server.address()].map(|address| address.to_string()));
     run(&mut client, "").success().stdout(format!("{} Some(4s)\n", server.address()));
-    let mut client = Command::new(crate::copying::copied("connect"));
+    let mut client = Command::new(copied("connect"));
     let assert = run(client.arg(full.1.to_string()), "").code(1);
     assert!(String::from_utf8_lossy(&assert.get_output().stderr).contains("TimedOut"));
 }
@@ -379,32 +369,20 @@ fn workers_share_state() {
 }
 
 #[test]
-fn first_signal_finishes_connections_until_limit() {
-    let mut server = start("stop-soon");
-    assert_eq!(exchange(&tcp(server.address()), b"hello"), b"HELLO");
-    server.write(b"signal\n");
-    assert_eq!(server.exit_code(), 0);
-    let mut server = start("stop-soon");
-    let idle = tcp(server.address());
-    assert_eq!(exchange(&idle, b"hello"), b"HELLO");
-    server.write(b"signal\n");
-    assert_eq!(server.exit_code(), 1);
-}
-
-#[test]
-fn second_signal_ends_process() {
-    let mut server = start("stop");
-    let idle = tcp(server.address());
-    assert_eq!(exchange(&idle, b"hello"), b"HELLO");
-    server.write(b"signal\nsignal\n");
-    assert_eq!(server.exit_code(), 130);
-}
-
-#[test]
-fn end_of_input_stops_server() {
-    let mut server = start("stop-at-end");
-    assert_eq!(exchange(&tcp(server.address()), b"hello"), b"HELLO");
-    assert_eq!(server.exit_code(), 0);
+fn signal_finishes_connections_until_limit_or_second_signal() {
+    for (name, is_idle, signals, expected) in [
+        ("stop-soon", false, "signal\n", 0),
+        ("stop-soon", true, "signal\n", 1),
+        ("stop", true, "signal\nsignal\n", 130),
+        ("stop-at-end", false, "", 0),
+    ] {
+        let mut server = start(name);
+        let client = tcp(server.address());
+        assert_eq!(exchange(&client, b"hello"), b"HELLO");
+        let _idle = is_idle.then_some(client);
+        server.write(signals.as_bytes());
+        assert_eq!(server.exit_code(), expected, "{name} with an idle client: {is_idle}");
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -415,9 +393,7 @@ fn broadcast_reaches_server() {
     // The broadcast address of the loopback network.
     let broadcast = format!("127.255.255.255:{port}");
     let reply = format!("127.0.0.1:{port}: HELLO\n");
-    run(Command::new(crate::copying::copied("broadcast")).arg(&broadcast), "")
-        .success()
-        .stdout(reply);
+    run(Command::new(copied("broadcast")).arg(&broadcast), "").success().stdout(reply);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let error = socket.send_to(b"hello", &broadcast).unwrap_err();
     assert_eq!(error.to_string(), "Permission denied (os error 13)");
@@ -460,21 +436,14 @@ fn two_addresses_are_served() {
 
 /// Numbers the lines of two clients, and stops the server.
 fn number_lines(address: SocketAddr) {
-    let (mut one, mut two) = (tcp(address), tcp(address));
-    assert_eq!(exchange_line(&mut one, "hello"), "1 hello\n");
-    assert_eq!(exchange_line(&mut two, "hello"), "2 hello\n");
-    assert_eq!(exchange_line(&mut one, "again"), "3 again\n");
+    let (mut one, two) = (tcp(address), tcp(address));
+    converse(&one, &[("hello", "1 hello")]);
+    converse(&two, &[("hello", "2 hello")]);
+    converse(&one, &[("again", "3 again")]);
     one.write_all(b"stop\n").unwrap();
     assert_closed(&one);
     // A connection in progress is finished.
-    assert_eq!(exchange_line(&mut two, "last"), "4 last\n");
-}
-
-fn exchange_line(stream: &mut TcpStream, line: &str) -> String {
-    writeln!(stream, "{line}").unwrap();
-    let mut response = vec![0; line.len() + 3];
-    stream.read_exact(&mut response).unwrap();
-    String::from_utf8(response).unwrap()
+    converse(&two, &[("last", "4 last")]);
 }
 
 #[test]
@@ -502,12 +471,9 @@ fn python_numbers_lines_and_stops() {
 /// Prints the public names of `socketserver`: its own, those of its classes, and attributes.
 const PUBLIC_NAMES: &str = "
 import inspect, re, socketserver
-names = set(socketserver.__all__)
 for name in socketserver.__all__:
     public = getattr(socketserver, name)
-    names.update(vars(public))
-    names.update(re.findall(r'self\\.(\\w+)', inspect.getsource(public)))
-print(*sorted(name for name in names if not name.startswith('_')))
+    print(name, *vars(public), *re.findall(r'self\\.(\\w+)', inspect.getsource(public)))
 ";
 
 #[test]
@@ -516,30 +482,15 @@ fn page_covers_public_names_of_socketserver() {
     let mut python = Process::spawn(Command::new("python3").args(["-c", PUBLIC_NAMES]));
     assert_eq!((python.exit_code(), python.stderr()), (0, String::new()));
     let names = python.stdout();
-    assert!(names.split_whitespace().count() > 50, "{names}");
+    let names: BTreeSet<&str> = names.split_whitespace().filter(|n| !n.starts_with('_')).collect();
+    assert!(names.len() > 50, "{names:?}");
     let page = fs::read_to_string(repository("docs/from-python.md")).unwrap();
     let (_, tables) = page.split_once("\n## Direct equivalents").unwrap();
     let (tables, _) = tables.split_once("\n## A worked example").unwrap();
     // The first column.
     let rows = tables.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
     let covered = rows.collect::<Vec<&str>>().join(" ");
-    for name in names.split_whitespace() {
+    for name in names {
         assert!(covered.contains(&format!("`{name}`")), "{name} is in no table");
     }
-}
-
-/// What recipes.md says about `[::]`.
-#[cfg(target_os = "linux")]
-#[test]
-fn unspecified_ipv6_address_includes_ipv4() {
-    if !has_ipv6() {
-        return;
-    }
-    let server = Server::start_at("tcp-threaded-server", "[::]:0", &[]);
-    let port = server.address().port();
-    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let client = stream.local_addr().unwrap().port();
-    assert!(server.wait_for(&format!("[::ffff:127.0.0.1]:{client} connected")).is_some());
-    let error = TcpListener::bind(("0.0.0.0", port)).unwrap_err();
-    assert_eq!(error.to_string(), "Address already in use (os error 98)");
 }
