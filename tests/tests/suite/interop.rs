@@ -1,4 +1,4 @@
-//! The examples with other programs: Python's `socket` and `socketserver`, netcat, socat.
+//! The examples with Python's `socket` and `socketserver`.
 
 use crate::support::*;
 use std::ffi::OsString;
@@ -82,48 +82,4 @@ fn servers_work_with_python_clients() {
         assert_eq!((python.exit_code(), server.exit_code()), (0, 0), "{name}");
         assert!(server.stdout().contains("\"sdfas\" from "), "{name}");
     }
-}
-
-/// Runs OpenBSD's netcat, which is Debian's, and the only one that knows `-N`.
-fn netcat(options: &str, server: SocketAddr) -> Command {
-    let mut netcat = Command::new("nc");
-    netcat.args([options, &server.ip().to_string(), &server.port().to_string()]);
-    netcat
-}
-
-/// Runs socat, which waits up to 60 s for the rest of the response after its input has ended.
-fn socat(protocol: &str, server: SocketAddr) -> Command {
-    let mut socat = Command::new("socat");
-    socat.args(["-t60", "-", &format!("{protocol}:{server}")]);
-    socat
-}
-
-#[test]
-#[ignore = "needs OpenBSD's nc and socat"]
-fn udp_servers_work_with_netcat_and_socat() {
-    for name in UDP_SERVERS {
-        let mut server = Server::start(name, &["--count", "4"]);
-        // Each line is one datagram.
-        for mut client in [netcat("-u", server.address()), socat("UDP4", server.address())] {
-            let mut client = Process::spawn(&mut client);
-            for message in ["hello", "world"] {
-                client.write(format!("{message}\n").as_bytes());
-                assert!(client.wait_for(&message.to_uppercase()).is_some());
-            }
-        }
-        assert_eq!(server.exit_code(), 0);
-        assert!(server.stdout().contains(r#""hello\n" from "#));
-    }
-}
-
-#[test]
-#[ignore = "needs OpenBSD's nc and socat"]
-fn tcp_server_works_with_netcat_and_socat() {
-    let mut server = Server::start("tcp-threaded-server", &["--count", "4"]);
-    for stream in [Vec::new(), mebibyte()] {
-        for client in [netcat("-N", server.address()), socat("TCP4", server.address())] {
-            assert!(bytes_of(client, &stream) == stream.to_ascii_uppercase());
-        }
-    }
-    assert_eq!(server.exit_code(), 0);
 }

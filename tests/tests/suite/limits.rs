@@ -84,8 +84,7 @@ mod linux {
     #[test]
     #[ignore = "needs strace"]
     fn serves_with_workers_that_started() {
-        for (name, running) in [(SERVER, 1), (SERVER, 3), (UDP_SERVERS[1], 1), (UDP_SERVERS[1], 3)]
-        {
+        for (name, running) in [(SERVER, 1), (SERVER, 3), (UDP_SERVERS[1], 3)] {
             let inject = format!("clone,clone3:error=EAGAIN:when={running}+");
             let options = ["--count", "2", "--workers", "8", "--quiet"];
             let mut server = start_failing(&inject, name, &options);
@@ -148,11 +147,7 @@ mod linux {
         let mut server = Server::start("udp-basic-server", &["--count=2"]);
         let mut client = failing("sendto:error=ECONNREFUSED:when=1+2", "udp-basic-client");
         let client = client.args([&server.address().to_string(), "one", "two"]);
-        let sent = output_of(Process::spawn(client));
-        assert!(
-            sent.starts_with("sent \"one\" to ") && sent.contains("\nsent \"two\" to "),
-            "{sent}"
-        );
+        output_of(Process::spawn(client));
         assert_eq!(server.exit_code(), 0);
     }
 

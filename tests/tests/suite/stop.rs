@@ -175,14 +175,10 @@ mod linux {
     #[test]
     #[ignore = "needs strace"]
     fn server_stops_between_retries() {
-        let options = ["--workers", "4", "--quiet", "--until-eof"];
-        for (name, inject) in
-            [(TCP, "accept4:error=EMFILE:when=1+"), (UDP, "recvfrom:error=ENOMEM:when=1+")]
-        {
-            let mut server = start_failing(inject, name, &options);
-            assert!(server.wait_for_error("retrying in").is_some());
-            assert_eq!(server.exit_code(), 0);
-        }
+        let inject = "recvfrom:error=ENOMEM:when=1+";
+        let mut server = start_failing(inject, UDP, &["--workers=4", "--quiet", "--until-eof"]);
+        assert!(server.wait_for_error("retrying in").is_some());
+        assert_eq!(server.exit_code(), 0);
     }
 
     #[test]

@@ -97,8 +97,6 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Serializes the tests that keep all cores busy, so that the others meet their timeouts.
-///
-/// They are in the module `load`, which is a test group for nextest.
 pub fn use_all_cores() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
@@ -110,10 +108,9 @@ pub fn request(socket: &UdpSocket, payload: &[u8]) -> Vec<u8> {
     let mut reply = vec![0; 65_535];
     let sent = socket.send(payload);
     match sent.and_then(|_| retry_on_eintr(|| socket.recv(&mut reply))) {
-        Ok(length) => reply.truncate(length),
+        Ok(length) => reply[..length].to_vec(),
         Err(error) => panic!("no reply to {} bytes from {socket:?}: {error}", payload.len()),
     }
-    reply
 }
 
 /// Sends bytes over a connection and returns the response, which is as long as they are.

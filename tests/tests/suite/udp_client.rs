@@ -23,19 +23,6 @@ fn sends_arguments_and_lines_in_order() {
 }
 
 #[test]
-fn prints_reply_to_each_message_in_order() {
-    let server = Server::start("udp-echo-server", &[]);
-    let lines: String = (0..200).map(|number| format!("line {number}\n")).collect();
-    let address = server.address().to_string();
-    let replies =
-        output("udp-echo-client", &["--timeout=30", &address, "hello", "W\u{f6}rld\t"], "");
-    assert_eq!(replies, "HELLO\nW\u{f6}RLD\t\n");
-    let input = format!("{lines}\nend");
-    let replies = output("udp-echo-client", &["--timeout=30", &address, "-"], input);
-    assert_eq!(replies, format!("{}\nEND\n", lines.to_uppercase()));
-}
-
-#[test]
 fn prints_reply_unchanged() {
     let replies = [
         (0..=255).collect(),

@@ -76,23 +76,6 @@ fn prints_no_untrusted_byte_unescaped() {
 }
 
 #[test]
-fn replies_to_count_datagrams_and_no_more() {
-    for name in UDP_SERVERS {
-        let mut server = Server::start(name, &["--count", "3"]);
-        // Not connected: the kernel would report to a connected socket that the server has exited.
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        for _ in 0..5 {
-            socket.send_to(b"x", server.address()).unwrap();
-        }
-        (0..3).for_each(|_| assert_eq!(receive(&socket).0, b"X"));
-        assert_eq!(server.exit_code(), 0);
-        socket.set_nonblocking(true).unwrap();
-        assert!(socket.recv(&mut [0; 9]).is_err());
-    }
-}
-
-#[test]
 fn more_requests_than_workers_wait_for_a_worker() {
     for workers in [1, 2] {
         let count = workers.to_string();
