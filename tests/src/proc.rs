@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
-use std::{fs, iter, thread};
+use std::{fs, iter};
 
 /// Returns the content of a file below `/proc`.
 pub fn read(path: &str) -> Option<String> {
@@ -79,15 +79,6 @@ pub fn family(id: u32) -> Vec<u32> {
 pub fn cpu_time(id: u32) -> Duration {
     let ticks: u64 = (14..=17).filter_map(|field| number(id, field)).sum();
     Duration::from_millis(10 * ticks)
-}
-
-/// Returns the part of a core that a thread can expect: 1 unless more threads want to run than there
-/// are cores. The current thread does not count.
-pub fn share() -> f64 {
-    let loads = read("loadavg").unwrap_or_default();
-    let running = loads.split([' ', '/']).nth(3).and_then(|count| count.parse::<f64>().ok());
-    let cores = thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
-    (cores / (running.unwrap_or(1.0) - 1.0).max(1.0)).min(1.0)
 }
 
 /// A socket of any process.

@@ -107,7 +107,7 @@ fn handle(mut stream: TcpStream, defect: &str) -> io::Result<()> {
     let epoch = EPOCH.load(SeqCst);
     match defect {
         "times out" => stream.set_read_timeout(Some(LIMIT))?,
-        "has 32 workers" => stream.set_read_timeout(Some(Duration::from_millis(500)))?,
+        "has 32 workers" => stream.set_read_timeout(Some(Duration::from_secs(5)))?,
         "greets" => stream.write_all(b"220 welcome\r\n")?,
         "only greets" => return stream.write_all(b"220 welcome\r\n"),
         "leaks" => std::mem::forget(stream.try_clone()?),
