@@ -10,6 +10,7 @@ mod faults;
 mod handlers;
 #[cfg(target_os = "linux")]
 mod interop;
+#[cfg(target_os = "linux")]
 mod limits;
 mod load;
 #[cfg(target_os = "linux")]

@@ -27,20 +27,17 @@ fn server_write_survives_sigstop_sigcont() {
 
 #[test]
 fn tcp_client_survives_sigstop_sigcont() {
-    let (is_waiting, client_waits) = mpsc::channel();
-    let (respond, responses) = mpsc::channel::<&[u8]>();
+    let (send_id, id) = mpsc::channel();
     let (address, server) = fake_tcp_server(move |mut stream| {
+        let client = id.recv_timeout(DEADLINE).unwrap();
         stream.read_exact(&mut [0; 5]).unwrap();
-        is_waiting.send(()).unwrap();
-        responses.iter().for_each(|part| stream.write_all(part).unwrap());
+        for part in [b"HE", b"LL", b"O"] as [&[u8]; 3] {
+            suspend_and_resume(client);
+            stream.write_all(part).unwrap();
+        }
     });
     let client = start("tcp-threaded-client", &["--timeout", "30", &address, "hello"]);
-    client_waits.recv_timeout(DEADLINE).unwrap();
-    (0..3).for_each(|_| suspend_and_resume(client.id()));
-    respond.send(b"HEL").unwrap();
-    suspend_and_resume(client.id());
-    respond.send(b"LO").unwrap();
-    drop(respond);
+    send_id.send(client.id()).unwrap();
     assert_eq!(output_of(client), "HELLO\n");
     server.join().unwrap();
 }

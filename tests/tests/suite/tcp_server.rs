@@ -22,17 +22,6 @@ fn prints_connection_reads_and_end() {
 }
 
 #[test]
-fn serves_count_connections_to_their_end() {
-    let mut server = Server::start(SERVER, &["--workers", "2", "--count", "3"]);
-    let streams = [tcp(server.address()), tcp(server.address()), tcp(server.address())];
-    let every: Vec<u8> = (0..=255).collect();
-    for stream in streams {
-        assert_eq!(exchange(&stream, &every), every.to_ascii_uppercase());
-    }
-    assert_eq!(server.exit_code(), 0);
-}
-
-#[test]
 fn reset_is_one_line_and_frees_worker() {
     let mut server = Server::start(SERVER, &["--workers", "1", "--count", "2"]);
     let mut stream = tcp(server.address());
