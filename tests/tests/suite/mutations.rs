@@ -102,28 +102,32 @@ fn tests_by_pitfall() -> BTreeMap<String, BTreeSet<String>> {
 
 #[test]
 fn table_fits_programs_and_tests() {
-    let this = env::current_exe().unwrap();
-    let list = output_of(Process::spawn(Command::new(this).arg("--list")));
     for mutation in table() {
         mutation.apply(&repository(""));
         assert!(!mutation.tests.is_empty(), "{mutation}");
-        for test in mutation.tests.iter().filter(|test| !test.contains('/')) {
-            assert!(list.lines().any(|line| line == format!("{test}: test")), "no test {test}");
-        }
+    }
+    let this = env::current_exe().unwrap();
+    let list = output_of(Process::spawn(Command::new(this).arg("--list")));
+    for test in tests_by_pitfall().into_values().flatten() {
+        assert!(list.lines().any(|line| line == format!("{test}: test")), "no test {test}");
     }
 }
 
 #[test]
-fn pitfalls_name_tests_of_table() {
+fn pitfalls_link_tests_of_table() {
     let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
     let table = tests_by_pitfall();
     for entry in page.split("\n### ").skip(1) {
         let (heading, text) = entry.split_once('\n').unwrap();
-        let links = text.split("[`").filter(|link| link.contains("`](../tests/tests/suite/"));
-        let named: BTreeSet<String> =
-            links.map(|link| link.split('`').next().unwrap().into()).collect();
-        let tests = table.get(heading).cloned().unwrap_or_default();
-        assert_eq!(named, tests, "{heading}: page and tests/mutations.txt");
+        let links = text.split("[`").filter_map(|link| link.split_once(')'));
+        let links = links.filter(|(link, _)| link.contains("`](../tests/tests/suite/"));
+        let links: BTreeSet<String> = links.map(|(link, _)| link.into()).collect();
+        let link = |test: &String| {
+            let (module, _) = test.split_once("::").unwrap();
+            format!("{test}`](../tests/tests/suite/{module}.rs")
+        };
+        let tests = table.get(heading).unwrap_or_else(|| panic!("no test for {heading}"));
+        assert_eq!(links, tests.iter().map(link).collect(), "{heading}: page and table");
     }
 }
 

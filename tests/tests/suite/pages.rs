@@ -159,29 +159,19 @@ pub fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn links_lead_to_files_headings_and_tests() {
+fn links_lead_to_files_and_headings() {
     for (path, page) in pages() {
-        let page_name = path.display();
-        for (before, rest) in page.split("](").zip(page.split("](").skip(1)) {
-            let link = rest.split(')').next().unwrap();
+        for link in page.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             if link.starts_with("https://") || link.starts_with("http://") {
                 continue;
             }
             let (file, heading) = link.split_once('#').unwrap_or((link, ""));
             let target = if file.is_empty() { path.clone() } else { path.with_file_name(file) };
-            assert!(target.exists(), "{page_name} links to {link}, which does not exist");
-            let text = fs::read_to_string(target).unwrap_or_default();
+            assert!(target.exists(), "{}: {link} does not exist", path.display());
             if !heading.is_empty() && !heading.starts_with('L') {
+                let text = fs::read_to_string(target).unwrap();
                 let mut headings = text.lines().filter(|line| line.starts_with('#')).map(anchor);
-                assert!(headings.any(|found| found == heading), "{page_name}: no heading {link}");
-            }
-            // [`module::test`](tests/tests/suite/module.rs)
-            let name = before.strip_suffix('`').and_then(|text| text.rsplit_once('`'));
-            if let (Some((_, name)), true) = (name, link.contains("tests/suite/")) {
-                let (module, test) = name.split_once("::").unwrap();
-                let test = format!("fn {}()", test.rsplit("::").next().unwrap());
-                let is_there = text.contains(&test) && link.ends_with(&format!("/{module}.rs"));
-                assert!(is_there, "{page_name}: no test {name} in {link}");
+                assert!(headings.any(|found| found == heading), "{}: {link}", path.display());
             }
         }
     }
@@ -258,7 +248,7 @@ fn front_page_quotes_benchmarks_and_names_faults() {
 }
 
 #[test]
-fn every_pitfall_names_its_fault_and_test() {
+fn every_pitfall_is_listed_and_names_its_fault() {
     let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
     let (contents, _) = page.split_once("\n## ").unwrap();
     let sections: Vec<&str> = page.split("\n### ").skip(1).collect();
@@ -267,7 +257,6 @@ fn every_pitfall_names_its_fault_and_test() {
     let lines: Vec<&str> = tests.lines().map(str::trim_start).collect();
     for section in sections {
         let heading = section.lines().next().unwrap();
-        assert!(section.contains("](../tests/tests/suite/"), "{heading}: no test");
         let link = format!("](#{})", anchor(heading));
         assert!(contents.contains(&link), "{heading}: not in the list at the top");
         if let Some((_, fault)) = section.split_once("Fault: `--only ") {
@@ -297,28 +286,10 @@ fn index_contains_error_texts_of_linux() {
     let column: Vec<&str> = index.lines().filter_map(|row| row.split(" | ").next()).collect();
     let (others, _) = tables.next().flatten().expect("the texts of other systems come second");
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut stream = tcp(listener.local_addr().unwrap());
-    stream.write_all(b"unread").unwrap();
-    reset(listener.accept().unwrap().0);
-    udp.set_nonblocking(true).unwrap();
     for error in [
-        udp.recv(&mut [0]).unwrap_err(),
-        retry_on_eintr(|| stream.read(&mut [0])).unwrap_err(),
-        stream.peer_addr().unwrap_err(),
-        stream.write(b"reset").unwrap_err(),
+        udp.set_read_timeout(Some(Duration::ZERO)).unwrap_err(),
         "localhost:port".to_socket_addrs().unwrap_err(),
         "nosuch.invalid:80".to_socket_addrs().unwrap_err(),
-        udp.send(b"not connected").unwrap_err(),
-        udp.send_to(b"", "127.0.0.1:0").unwrap_err(),
-        udp.send_to(b"", "192.0.2.1:9").unwrap_err(),
-        udp.send_to(b"", "[::1]:9").unwrap_err(),
-        udp.send_to(b"", "127.255.255.255:9").unwrap_err(),
-        udp.send_to(&[0; 65_508], udp.local_addr().unwrap()).unwrap_err(),
-        udp.set_read_timeout(Some(Duration::ZERO)).unwrap_err(),
-        TcpStream::connect(unused_address()).unwrap_err(),
-        TcpListener::bind(listener.local_addr().unwrap()).unwrap_err(),
-        TcpListener::bind("192.0.2.1:9").unwrap_err(),
         TcpListener::bind("localhost").unwrap_err(),
         io::empty().read_exact(&mut [0]).unwrap_err(),
         io::Cursor::new(b"\xff").read_to_string(&mut String::new()).unwrap_err(),
@@ -328,13 +299,16 @@ fn index_contains_error_texts_of_linux() {
     let poisoned = format!("`{:?}`", std::sync::PoisonError::new(()));
     assert!(index.contains(&poisoned), "{poisoned}");
     // The texts of all numbers are those of the system.
+    let mut numbers = 0;
     for text in column.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
         let number = text.split_once(" (os error ").map(|(_, number)| number.trim_end_matches(')'));
         if let Some(number @ 1..1000) = number.and_then(|number| number.parse().ok()) {
             let expected = io::Error::from_raw_os_error(number).to_string();
             assert!(text.ends_with(&expected), "{text}");
+            numbers += 1;
         }
     }
+    assert!(numbers > 10);
     for row in others.lines().skip(2) {
         let same = row.split(" | ").last().unwrap();
         let text = match same.split(|c: char| !c.is_ascii_digit()).next() {
