@@ -34,7 +34,7 @@ pub fn copied(name: &str) -> PathBuf {
 }
 
 fn nested() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("nested")
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("copies")
 }
 
 /// Builds the nested workspace with warnings denied. Cargo compiles only files that have changed.
@@ -49,7 +49,6 @@ fn build() -> Result<PathBuf, String> {
     let write =
         |name: &str, file: &str, text: &str| write_file(&workspace.join(name).join(file), text);
     let manifest = |name: &str, version: &str, edition: &str, dependencies: &str| {
-        let name = Path::new(name).file_name().unwrap().to_str().unwrap();
         format!(
             "[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"{edition}\"\n\n\
              [dependencies]\n{dependencies}\n"
@@ -71,34 +70,29 @@ fn build() -> Result<PathBuf, String> {
         }
     }
     // All programs as modules of one package of the older edition.
-    let mut main = "fn main() -> std::io::Result<()> {\n    match \"\" {\n".to_string();
+    let mut modules = String::new();
     for program in programs() {
         let name = program.replace('-', "_");
         write("members/modules", &format!("src/{name}.rs"), &module(&program, true).unwrap());
-        let messages = if program.ends_with("client") { ", Vec::new()" } else { "" };
-        main = format!("mod {name};\n{main}        \"{name}\" => {name}::run(\"\"{messages}),\n");
+        modules += &format!("pub mod {name};\n");
     }
-    main += "        _ => Ok(()),\n    }\n}\n";
-    write("members/modules", "src/main.rs", &main);
+    write("members/modules", "src/lib.rs", &modules);
     write("members/modules", "Cargo.toml", &manifest("modules", "0.1.0", "2021", "log = \"0.4\""));
+    let sources = [crate::handlers::sources(), crate::recipes::sources()].concat();
+    // Programs of an earlier run.
+    for entry in fs::read_dir(workspace.join("members/variants/src/bin")).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if !sources.iter().any(|(file, _)| path.ends_with(file)) {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    for (file, source) in sources {
+        write("members/variants", &format!("src/{file}"), &source);
+    }
     // In single quotes, because a path may contain backslashes.
     let common = format!("common = {{ path = '{}' }}", repository("common").display());
-    for (name, dependencies, sources) in [
-        ("members/handlers", common.as_str(), crate::handlers::sources()),
-        ("members/recipes", "ctrlc = \"3\"", crate::recipes::sources()),
-    ] {
-        write(name, "Cargo.toml", &manifest(name, "9.8.7", "2024", dependencies));
-        // Programs of an earlier run.
-        for entry in fs::read_dir(workspace.join(name).join("src/bin")).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            if !sources.iter().any(|(file, _)| path.ends_with(file)) {
-                fs::remove_file(path).unwrap();
-            }
-        }
-        for (file, source) in sources {
-            write(name, &format!("src/{file}"), &source);
-        }
-    }
+    let dependencies = format!("{common}\nctrlc = \"3\"");
+    write("members/variants", "Cargo.toml", &manifest("variants", "9.8.7", "2024", &dependencies));
     let mut cargo = Process::spawn(cargo(&workspace).args(["build", "--quiet", "--workspace"]));
     cargo.limit = Some(Instant::now() + 10 * DEADLINE);
     match cargo.exit_code() {

@@ -262,7 +262,7 @@ fn values_are_stored_by_key() {
     let expected = "ok\n".repeat(10_000) + "full\n";
     assert!(response(server.address(), sets.as_bytes()) == expected.as_bytes());
     converse(&tcp(server.address()), &[("set 1 y", "ok"), ("get 1", "= y")]);
-    assert!(cargo_test(&["--package", "recipes", "--bin", "key-value"]).contains(" 1 passed;"));
+    assert!(cargo_test(&["--package", "variants", "--bin", "key-value"]).contains(" 1 passed;"));
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn slow_member_does_not_block_others() {
     let mut burst = vec![0; expected.len()];
     receiver.read_exact(&mut burst).unwrap();
     assert!(burst == expected.as_bytes());
-    assert!(cargo_test(&["--package", "recipes", "--bin", "chat"]).contains(" 1 passed;"));
+    assert!(cargo_test(&["--package", "variants", "--bin", "chat"]).contains(" 1 passed;"));
     // The worker of a member that leaves is free again.
     sender.shutdown(Shutdown::Write).unwrap();
     assert_closed(&sender);
