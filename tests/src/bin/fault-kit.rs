@@ -40,7 +40,7 @@ Options:
   --only NAME      inject only this fault; may be repeated
   --skip NAME      do not inject this fault; may be repeated
   --junit FILE     also write the verdicts as JUnit XML
-  --list           explain the faults
+  --list           explain the faults, of udp or tcp only if this is given
   -h, --help       print this help
 
 Without --request, a reply that repeats the request, as it is or in upper case,
@@ -63,7 +63,7 @@ fn run(arguments: &[String]) -> Result<ExitCode, (u8, String)> {
     let usage = |error: &str| (2, format!("{error}; see --help"));
     let end = arguments.iter().position(|word| word == "--").unwrap_or(arguments.len());
     let (mut words, mut operands) = (arguments[..end].iter().map(String::as_str), Vec::new());
-    let (mut only, mut skipped, mut junit) = (Vec::new(), Vec::new(), None);
+    let (mut only, mut skipped, mut junit, mut lists) = (Vec::new(), Vec::new(), None, false);
     let mut options = Options::default();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(usage(&format!("{word} needs a value")));
@@ -86,12 +86,7 @@ fn run(arguments: &[String]) -> Result<ExitCode, (u8, String)> {
                 print!("{HELP}");
                 return Ok(ExitCode::SUCCESS);
             }
-            "--list" => {
-                for Fault { protocols, name, summary, hint, .. } in FAULTS {
-                    println!("{name} {protocols:?}\n    {summary}\n    {hint}");
-                }
-                return Ok(ExitCode::SUCCESS);
-            }
+            "--list" => lists = true,
             option if option.starts_with('-') => {
                 return Err(usage(&format!("unknown option {option:?}")));
             }
@@ -103,14 +98,24 @@ fn run(arguments: &[String]) -> Result<ExitCode, (u8, String)> {
         Some(reply) if reply.is_empty() => return Err(usage("--reply is empty")),
         _ => {}
     }
-    if let Some(file) = junit {
-        fs::write(file, "").map_err(|error| (2, format!("cannot write {file}: {error}")))?;
-    }
     let protocol = if operands.first() == Some(&"udp") { Udp } else { Tcp };
+    if lists {
+        for Fault { protocols, name, summary, hint, .. } in FAULTS {
+            if operands.iter().all(|operand| protocols.iter().any(|it| it.name() == *operand)) {
+                println!("{name} {protocols:?}\n    {summary}\n    {hint}");
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let is_unknown = |name: &&&str| faults(protocol).all(|fault| fault.name != **name);
     if let Some(name) = only.iter().chain(&skipped).find(is_unknown) {
-        return Err(usage(&format!("--list has no {name:?} for this protocol")));
+        return Err(usage(&format!("--list {} has no {name:?}", protocol.name())));
     }
+    let write_junit = |cases: &str| match junit.map(|file| (file, fs::write(file, xml(cases)))) {
+        Some((file, Err(error))) => Err((2, format!("cannot write {file}: {error}"))),
+        _ => Ok(()),
+    };
+    write_junit("")?;
     if protocol == Udp && options.request.as_deref() == Some(b"") {
         return Err(usage("a UDP server cannot speak first"));
     }
@@ -137,49 +142,55 @@ fn run(arguments: &[String]) -> Result<ExitCode, (u8, String)> {
         }
         _ => return Err(usage("expected udp or tcp, and ADDR or -- COMMAND with {port}")),
     };
-    let mut output = io::stdout(); // It may be closed.
-    let mut rows = Vec::new();
-    match target {
-        Err(Fails(symptom, details)) => {
-            let verdict = Fails(symptom, details);
-            let _ = writeln!(output, "{:<27}{verdict}\n{:27}{}", "ordinary requests", "", LEARNING);
-            rows.push(("ordinary requests", verdict, 0.0));
+    let (mut cases, mut counts) = (String::new(), [0; 3]);
+    let mut report = |name: &str, hint: &str, verdict: Verdict, start: Instant| {
+        println(&format!("{name:<27}{verdict}"));
+        if let Fails(..) = verdict {
+            println(&format!("{:27}{hint}", ""));
         }
-        Err(reason) => return Err((3, reason.to_string().replace("not tried: ", ""))),
+        let (index, result) = match verdict {
+            Survives(_) => (0, String::new()),
+            Fails(symptom, text) => (1, format!("<failure type=\"{symptom}\"{}", message(&text))),
+            NotTried(reason) => (2, format!("<skipped{}", message(&reason))),
+        };
+        counts[index] += 1;
+        cases += &case(name, start.elapsed(), &result);
+    };
+    match target {
         Ok(mut target) => {
-            let _ = writeln!(output, "{}", target.summary());
+            println(&target.summary());
             let is_selected = |fault: &&Fault| only.is_empty() || only.contains(&fault.name);
-            let is_skipped = |fault: &Fault| skipped.contains(&fault.name);
-            let selected = faults(protocol).filter(is_selected);
-            for Fault { name, hint, .. } in selected.filter(|fault| !is_skipped(fault)) {
+            for Fault { name, hint, .. } in faults(protocol).filter(is_selected) {
                 let start = Instant::now();
-                let verdict = match inject(name, &mut target) {
-                    Survives(_) if !target.checks_content() => {
-                        Survives(" (content not checked)".into())
-                    }
-                    verdict => verdict,
+                let verdict = match skipped.contains(name) {
+                    true => NotTried("skipped".into()),
+                    false => inject(name, &mut target),
                 };
-                let _ = writeln!(output, "{name:<27}{verdict}");
-                if let Fails(..) = verdict {
-                    let _ = writeln!(output, "{:27}{hint}\n{:27}docs/pitfalls.md#{name}", "", "");
-                }
-                rows.push((name, verdict, start.elapsed().as_secs_f64()));
+                let hint = format!("{hint}\n{:27}docs/pitfalls.md#{name}", "");
+                report(name, &hint, verdict, start);
             }
         }
+        Err(failure @ Fails(..)) => {
+            let hint = "The requests by which the kit learns how the server replies broke it.";
+            report("ordinary requests", hint, failure, Instant::now());
+        }
+        Err(reason) => {
+            let reason = reason.to_string().replace("not tried: ", "");
+            let error = format!("<error{}", message(&reason));
+            write_junit(&case("start", Duration::ZERO, &error))?;
+            return Err((3, reason));
+        }
     }
-    let count = |is: fn(&Verdict) -> bool| rows.iter().filter(|(_, it, _)| is(it)).count();
-    let survived = count(|it| matches!(it, Survives(_)));
-    let (failed, not_tried) =
-        (count(|it| matches!(it, Fails(..))), count(|it| matches!(it, NotTried(_))));
-    let _ = writeln!(output, "{survived} survived, {failed} failed, {not_tried} not tried");
-    if let Some(file) = junit {
-        let written = fs::write(file, xml(&rows, failed, not_tried));
-        written.map_err(|error| (2, format!("cannot write {file}: {error}")))?;
-    }
+    write_junit(&cases)?;
+    let [survived, failed, not_tried] = counts;
+    println(&format!("{survived} survived, {failed} failed, {not_tried} not tried"));
     Ok(ExitCode::from(u8::from(failed > 0)))
 }
 
-const LEARNING: &str = "The requests by which the kit learns how the server replies broke it.";
+/// Prints a line. Standard output may be closed.
+fn println(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
 
 /// Returns the bytes that an argument stands for.
 fn bytes(text: &str) -> Result<Vec<u8>, String> {
@@ -195,10 +206,8 @@ fn bytes(text: &str) -> Result<Vec<u8>, String> {
             (b'\\', Some(b'0')) => 0,
             (b'\\', Some(escaped @ (b'\\' | b'\'' | b'"'))) => escaped,
             (b'\\', Some(b'x')) => {
-                let digits = rest.next().zip(rest.next()).map(|(a, b)| [a, b]);
-                let byte = digits
-                    .filter(|it| it.iter().all(u8::is_ascii_hexdigit))
-                    .and_then(|it| u8::from_str_radix(std::str::from_utf8(&it).ok()?, 16).ok());
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                let byte = digit().zip(digit()).map(|(high, low)| (16 * high + low) as u8);
                 byte.ok_or(format!("\\x without two hexadecimal digits in {text:?}"))?
             }
             (b'\\', _) => return Err(format!("unknown escape in {text:?}")),
@@ -208,27 +217,27 @@ fn bytes(text: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Returns the verdicts as JUnit XML.
-fn xml(rows: &[(&str, Verdict, f64)], failed: usize, not_tried: usize) -> String {
-    let escape = |text: String| {
-        let text: String = text.chars().filter(|c| !c.is_control()).collect();
-        text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
-    };
-    let mut xml = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"fault-kit\" tests=\"{}\" \
-         failures=\"{failed}\" errors=\"0\" skipped=\"{not_tried}\">\n",
-        rows.len()
-    );
-    for (name, verdict, seconds) in rows {
-        xml += &format!("<testcase classname=\"fault-kit\" name=\"{name}\" time=\"{seconds:.3}\">");
-        xml += &match verdict {
-            Survives(_) => String::new(),
-            Fails(symptom, details) => {
-                format!("<failure type=\"{symptom}\" message=\"{}\"/>", escape(details.clone()))
-            }
-            NotTried(reason) => format!("<skipped message=\"{}\"/>", escape(reason.clone())),
-        };
-        xml += "</testcase>\n";
-    }
-    xml + "</testsuite>\n"
+/// Returns a test case of JUnit XML.
+fn case(name: &str, time: Duration, result: &str) -> String {
+    let time = time.as_secs_f64();
+    format!(
+        "<testcase classname=\"fault-kit\" name=\"{name}\" time=\"{time:.3}\">{result}</testcase>\n"
+    )
+}
+
+/// Returns the rest of an element of JUnit XML.
+fn message(text: &str) -> String {
+    let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+    format!(" message=\"{text}\"/>")
+}
+
+/// Returns test cases as JUnit XML.
+fn xml(cases: &str) -> String {
+    let [tests, failures, errors, skipped] =
+        ["<testcase", "<failure", "<error", "<skipped"].map(|tag| cases.matches(tag).count());
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"fault-kit\" tests=\"{tests}\" \
+         failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\">\n{cases}</testsuite>\n"
+    )
 }

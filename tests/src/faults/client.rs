@@ -1,7 +1,7 @@
 //! The kit's side of a connection: what it sends, and what it expects from a complete reply.
 
 use super::Verdict::{Fails, NotTried};
-use super::{Outcome, Protocol, grouped};
+use super::{Outcome, Protocol, Verdict, grouped};
 use crate::{proc, retry_on_eintr};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -87,7 +87,10 @@ impl Client {
 
     /// Opens a connection, with the limit on each call.
     pub fn connect(&self) -> Outcome<TcpStream> {
-        let stream = TcpStream::connect_timeout(&self.address, self.patience)?;
+        let stream = match TcpStream::connect_timeout(&self.address, self.patience) {
+            Err(error) if is_timeout(&error) => return Err(self.no_reply()),
+            connected => connected?,
+        };
         stream.set_read_timeout(Some(self.patience))?;
         stream.set_write_timeout(Some(self.patience))?;
         stream.set_nodelay(true)?;
@@ -193,8 +196,11 @@ impl Client {
         Ok(length)
     }
 
-    fn no_reply(&self) -> super::Verdict {
-        Fails("hangs", format!("no reply within {} s", self.patience.as_secs()))
+    /// The verdict about a server that has not read a request in time, or not replied to it.
+    fn no_reply(&self) -> Verdict {
+        let missing =
+            if self.options.no_reply { "a request is unread after" } else { "no reply within" };
+        Fails("hangs", format!("{missing} {} s", self.patience.as_secs()))
     }
 
     fn is_given(&self, reply: &[u8]) -> bool {
@@ -238,8 +244,7 @@ impl Client {
             } else if own.all(|socket| socket.unread == 0) {
                 return Ok(());
             } else if start.elapsed() > self.patience {
-                let seconds = self.patience.as_secs();
-                return Err(Fails("hangs", format!("a request is unread after {seconds} s")));
+                return Err(self.no_reply());
             }
             sleep(Duration::from_millis(5));
         }
@@ -251,7 +256,7 @@ impl Client {
             let stopped = stop.recv_timeout(Duration::from_millis(500)) != Err(Timeout);
             let served = self.exchange_on(stream, &self.request(b"I was here before.\n"));
             if let Err(Fails(_, details)) = served {
-                let details = format!("{details} to a client that was connected before");
+                let details = format!("a client that was connected before: {details}");
                 return Err(Fails("drops clients", details));
             }
             served?;

@@ -33,15 +33,13 @@ while (left := end - time.monotonic()) > 0:
 print(count)
 ";
 
-/// Waits for the end of its input. Then opens connections, sends some bytes over every other one, and
-/// resets them. Arguments: the address, the number of connections, the bytes in hexadecimal digits,
-/// and the seconds before the reset.
+/// Opens connections, sends some bytes over every other one, and resets them. Arguments: the address,
+/// its port, the number of connections, the seconds before the reset, and the bytes in hexadecimal
+/// digits.
 const RESETTER: &str = "\
 import struct, sys, time
 from socket import *
-address, port, count, data, delay = sys.argv[1:]
-print('ready', flush=True)
-sys.stdin.read()
+address, port, count, delay, data = sys.argv[1:]
 for number in range(int(count)):
     client = create_connection((address, int(port)), 1)
     if number % 2:
@@ -128,28 +126,30 @@ pub(super) fn own_address(target: &Target) -> Outcome {
 
 /// Forges datagrams to the server, and returns how many with these ports arrived.
 fn forge(target: &Target, port: u16, copies: usize, seconds: f64) -> Outcome<usize> {
-    let address = target.client.address;
-    let mut words = vec![address.ip().to_string(), port.to_string(), address.port().to_string()];
-    words.extend([copies.to_string(), seconds.to_string(), hex(&target.client.request(b"forged"))]);
-    for command in [&["python3"][..], &["sudo", "-n", "python3"]] {
-        let mut python = Command::new(command[0]);
-        python.args(&command[1..]).args(["-c", FORGER]).args(&words).stdin(Stdio::null());
-        match python.output() {
-            // Otherwise the datagrams were not sent.
-            Ok(output) if output.status.success() => {
-                return Ok(String::from_utf8_lossy(&output.stdout)
-                    .trim()
-                    .parse()
-                    .unwrap_or_default());
-            }
-            _ => {}
-        }
-    }
-    Err(NotTried("needs IPv4, root and python3".into()))
+    let own = target.client.address.port().to_string();
+    let words = [port.to_string(), own, copies.to_string(), seconds.to_string()];
+    let payload = target.client.request(b"forged");
+    let python = |command: &[&str]| python(command, FORGER, target, &words, &payload);
+    let count = python(&["python3"]).or_else(|| python(&["sudo", "-n", "python3"]));
+    // Otherwise the datagrams were not sent.
+    let count = count.and_then(|count| count.trim().parse().ok());
+    count.ok_or(NotTried("needs IPv4, root and python3".into()))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Runs a script, whose arguments are the host of the server, the words, and the bytes. Returns what
+/// it prints, if it succeeds.
+fn python(
+    command: &[&str],
+    script: &str,
+    target: &Target,
+    words: &[String],
+    bytes: &[u8],
+) -> Option<String> {
+    let mut python = Command::new(command[0]);
+    python.args(&command[1..]).args(["-c", script, &target.client.address.ip().to_string()]);
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let output = python.args(words).arg(hex).stdin(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 pub(super) fn disconnect(target: &Target) -> Outcome {
@@ -280,35 +280,24 @@ fn assert_not_grown(target: &Target, before: usize, taken: usize, why: &str) -> 
 }
 
 pub(super) fn client_error_in_accept(target: &Target) -> Outcome {
-    target.processes()?;
-    let reset = reset(target, 5, "0", || target.suspend());
+    target.suspend()?;
+    let reset = reset(target, 5, "0");
     target.resume();
     reset
 }
 
-/// Resets connections over which no reply has been sent, after something else.
-fn reset(target: &Target, count: usize, delay: &str, before: impl FnOnce() -> Outcome) -> Outcome {
-    let address = target.client.address;
-    let mut words = vec![address.ip().to_string(), address.port().to_string(), count.to_string()];
-    words.extend([hex(&target.client.half()), delay.into()]);
-    let mut python = Command::new("python3");
-    python.args(["-c", RESETTER]).args(words).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let missing = || NotTried("needs python3".into());
-    let mut python = crate::spawn(python.stderr(Stdio::null())).map_err(|_| missing())?;
-    let ready = python.stdout.take().map(|mut stdout| stdout.read_exact(&mut [0; 6]));
-    before()?;
-    drop(python.stdin.take());
-    let has_reset = python.wait().is_ok_and(|status| status.success());
-    match ready {
-        Some(Ok(())) if has_reset => Ok(()),
-        Some(Ok(())) => Err(NotTried("the server's backlog has less than 5 places".into())),
-        _ => Err(missing()),
-    }
+/// Resets connections over which no reply has been sent.
+fn reset(target: &Target, count: usize, delay: &str) -> Outcome {
+    let port = target.client.address.port().to_string();
+    let words = [port, count.to_string(), delay.into()];
+    let reset = python(&["python3"], RESETTER, target, &words, &target.client.half());
+    let missing = NotTried("needs python3, and a backlog of 5 connections".into());
+    reset.map(drop).ok_or(missing)
 }
 
 pub(super) fn reset_while_reading(target: &Target) -> Outcome {
     if target.closes || target.client.options.no_reply {
-        return reset(target, 20, "0.02", || Ok(()));
+        return reset(target, 20, "0.02");
     }
     for _ in 0..20 {
         // Closing a socket with unread data sends a reset instead of the end of the stream.
@@ -420,9 +409,8 @@ fn crowd(target: &Target, first: &[u8], drip: Option<u8>) -> Outcome {
             }
             Ok(()) => Err(Survives(format!(" ({count} clients)"))),
             Err(Fails("exits", details)) => Err(Fails("exits", details)),
-            Err(Fails(..)) => {
-                let details = format!("no reply within 10 s to one more client beside {count}");
-                Err(Fails("hangs", details))
+            Err(Fails(_, details)) => {
+                Err(Fails("hangs", format!("one more client beside {count}: {details}")))
             }
             not_tried => not_tried,
         }
@@ -489,7 +477,7 @@ pub(super) fn burst_of_connections(target: &Target) -> Outcome {
     Err(match failed[..] {
         _ if served.is_empty() => NotTried("the system allows no connections".into()),
         [Fails(_, first), ..] => {
-            let text = format!("{} of {count} clients got no reply", grouped(failed.len()));
+            let text = format!("{} of {count} clients were not served", grouped(failed.len()));
             Fails("drops clients", format!("{text} within 20 s, the first: {first}"))
         }
         _ => Survives(format!(" ({count} clients)")),

@@ -179,7 +179,10 @@ pub fn inject(name: &str, target: &mut Target) -> Verdict {
         }
         Another(inject) => inject(target),
     });
-    let verdict = outcome.err().unwrap_or(Survives(String::new()));
+    let verdict = match outcome.err().unwrap_or(Survives(String::new())) {
+        Survives(remark) if !target.checks_content() => Survives(remark + " (content not checked)"),
+        verdict => verdict,
+    };
     target.broken = target.broken || target.busy || matches!(verdict, Fails(..));
     verdict
 }

@@ -141,7 +141,9 @@ impl Target {
                 ports.extend(found.map(|port| (protocol, port)));
             }
         }
-        let silence = format!("no reply from {address} within {} s", limit.as_secs_f64());
+        let missing =
+            if self.client.options.no_reply { "no request read by" } else { "no reply from" };
+        let silence = format!("{missing} {address} within {} s", limit.as_secs_f64());
         let pass = "pass --request, and perhaps --reply or --no-reply";
         match ports.first() {
             Some((protocol, port)) if !ports.contains(&(own.name(), address.port())) => {
@@ -255,7 +257,7 @@ impl Target {
     }
 
     /// Returns whether it is checked that replies are complete.
-    pub fn checks_content(&self) -> bool {
+    pub(super) fn checks_content(&self) -> bool {
         !matches!(self.client.content, Content::Unknown) || self.client.options.no_reply
     }
 
