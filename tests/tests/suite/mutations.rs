@@ -11,7 +11,6 @@ struct Mutation {
     file: String,
     /// The texts to replace, and the texts in their place.
     edits: Vec<(String, String)>,
-    /// Those of other packages are `PACKAGE/NAME`.
     tests: Vec<String>,
 }
 
@@ -89,8 +88,7 @@ fn tests_by_pitfall() -> BTreeMap<String, BTreeSet<String>> {
     let mut pitfalls = BTreeMap::<_, BTreeSet<_>>::new();
     for mutation in table() {
         for pitfall in mutation.pitfalls.split("; ") {
-            let tests = mutation.tests.iter().filter(|test| !test.contains('/')).cloned();
-            pitfalls.entry(pitfall.into()).or_default().extend(tests);
+            pitfalls.entry(pitfall.into()).or_default().extend(mutation.tests.clone());
         }
     }
     for (_, text) in entries().iter().filter(|(sign, _)| sign == "!") {
@@ -141,10 +139,10 @@ fn every_mutation_fails_its_tests() {
     };
     let table: Vec<Mutation> = table().into_iter().filter(is_selected).collect();
     let tests: BTreeSet<&String> = table.iter().flat_map(|mutation| &mutation.tests).collect();
-    assert_eq!(failures(&folder, &Vec::from_iter(tests), None), [""; 0], "without a mutation");
+    let (failed, output) = run_tests(&folder, &Vec::from_iter(tests), None);
+    assert!(failed.is_empty(), "without a mutation: {output}");
     let mut survived = Vec::new();
     for mutation in &table {
-        let tests = &mutation.tests;
         let path = folder.join(&mutation.file);
         let original = fs::read_to_string(&path).unwrap();
         fs::write(&path, mutation.apply(&folder)).unwrap();
@@ -155,10 +153,11 @@ fn every_mutation_fails_its_tests() {
         assert_eq!(exit_code, 0, "{mutation}: {output}");
         let built = start.elapsed();
         let faults: Vec<String> = mutation.pitfalls.split("; ").map(anchor).collect();
-        let failed = failures(&folder, &Vec::from_iter(tests), Some(faults.join(" ")));
+        let tests = Vec::from_iter(&mutation.tests);
+        let (failed, _) = run_tests(&folder, &tests, Some(faults.join(" ")));
         println!("{mutation} ({built:.0?} of {:.0?} to build)", start.elapsed());
         for test in tests {
-            let failed = failed.contains(test);
+            let failed = failed.contains(&test);
             println!("    {test}: {}", if failed { "fails" } else { "PASSES" });
             if !failed {
                 survived.push(format!("{mutation}: {test}"));
@@ -174,12 +173,8 @@ fn every_mutation_fails_its_tests() {
 fn copy_of_repository() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutations");
     let mut git = Command::new("git");
-    git.current_dir(repository("")).args([
-        "ls-files",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]);
+    git.current_dir(repository("")).arg("ls-files");
+    git.args(["--cached", "--others", "--exclude-standard"]);
     for file in output_of(Process::spawn(&mut git)).lines() {
         // A file may have been deleted.
         if let Ok(content) = fs::read(repository(file)) {
@@ -193,33 +188,22 @@ fn copy_of_repository() -> PathBuf {
     folder
 }
 
-/// Runs tests, and returns those that fail. Panics if one of them is not run. Those of the fault kit
-/// inject only these `faults`.
-fn failures(folder: &Path, tests: &[&String], faults: Option<String>) -> Vec<String> {
-    let mut packages = BTreeMap::<&str, Vec<&str>>::new();
+/// Runs tests, and returns those that fail, and the output. Panics if one of them is not run. Those
+/// of the fault kit inject only these `faults`.
+fn run_tests<'a>(
+    folder: &Path,
+    tests: &[&'a String],
+    faults: Option<String>,
+) -> (Vec<&'a String>, String) {
+    let mut cargo = cargo(folder);
+    cargo.args(["test", "--package", "tests", "--test", "suite", "--", "--include-ignored"]);
+    cargo.arg("--exact").args(tests).envs(faults.map(|faults| ("FAULTS", faults)));
+    let (_, output) = finish(cargo);
+    let has = |test: &String, result| output.contains(&format!("\ntest {test} ... {result}\n"));
     for test in tests {
-        let (package, name) = test.split_once('/').unwrap_or(("tests", test));
-        packages.entry(package).or_default().push(name);
+        assert!(has(test, "ok") || has(test, "FAILED"), "{test} was not run: {output}");
     }
-    let mut failed = Vec::new();
-    for (package, names) in packages {
-        let mut test = cargo(folder);
-        let target: &[&str] = if package == "tests" { &["--test", "suite"] } else { &[] };
-        test.args(["test", "--no-fail-fast", "--package", package]).args(target);
-        test.args(["--", "--include-ignored", "--exact"]).args(&names);
-        test.envs(faults.iter().map(|faults| ("FAULTS", faults)));
-        let (_, output) = finish(test);
-        for name in names {
-            let result = |result| output.contains(&format!("\ntest {name} ... {result}\n"));
-            let full = if package == "tests" { name.into() } else { format!("{package}/{name}") };
-            match (result("ok"), result("FAILED")) {
-                (true, false) => {}
-                (false, true) => failed.push(full),
-                _ => panic!("{full} was not run: {output}"),
-            }
-        }
-    }
-    failed
+    (tests.iter().copied().filter(|test| has(test, "FAILED")).collect(), output)
 }
 
 /// Kills what a test that failed has left behind, such as a server that spins.
