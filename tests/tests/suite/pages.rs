@@ -81,7 +81,7 @@ fn demo_reports_failed_pair_and_wrong_arguments() {
 }
 
 /// Returns the program that the command of a block runs, its arguments, and its output.
-fn session(block: &str) -> (String, Vec<String>, String) {
+fn session(block: &str) -> (String, Vec<&str>, &str) {
     let (command, output) = block.split_once('\n').unwrap();
     let (cargo, arguments) = command.split_once(" -- ").unwrap_or((command, ""));
     let words: Vec<&str> = cargo.split(' ').collect();
@@ -90,18 +90,16 @@ fn session(block: &str) -> (String, Vec<String>, String) {
         ["$", "cargo", "run", "-q", "-p", _, "--bin", program] => program.into(),
         _ => panic!("{command}"),
     };
-    (program, arguments.split_whitespace().map(Into::into).collect(), output.into())
+    (program, arguments.split_whitespace().collect(), output)
 }
 
 #[test]
 fn sessions_print_what_pages_show() {
     let mut sessions = 0;
     for (_, page) in pages() {
-        let blocks =
-            page.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-        let blocks: Vec<&str> = blocks
-            .filter(|block| !block.contains("-p tests") && !block.contains("fault-kit"))
-            .collect();
+        let blocks = page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let is_session = |block: &&str| !block.contains("-p tests") && !block.contains("fault-kit");
+        let blocks: Vec<&str> = blocks.filter(is_session).collect();
         for pair in blocks.chunks(2) {
             run_session(pair);
             sessions += 1;
@@ -113,23 +111,19 @@ fn sessions_print_what_pages_show() {
 /// Runs a server and its client as two blocks show them.
 fn run_session(pair: &[&str]) {
     let (name, options, server_shown) = session(pair[0]);
-    let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    // The port that the page shows may be in use.
     let mut server = Server::start(&name, &options);
     let (name, mut arguments, client_shown) = session(pair[1]);
+    // The port that the page shows may be in use.
+    let address = server.address().to_string();
     match arguments.first_mut() {
-        Some(address) => {
-            assert_eq!(address, ":8888");
-            *address = server.address().to_string();
-        }
-        None => arguments.push(server.address().to_string()),
+        Some(shown) => assert_eq!(std::mem::replace(shown, &address), ":8888"),
+        None => arguments.push(&address),
     }
     if name != "udp-basic-client" {
-        arguments.push("--timeout=30".into());
+        arguments.push("--timeout=30");
     }
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let output = output(&name, &arguments, "");
-    assert_eq!(comparable(&output), comparable(&client_shown));
+    assert_eq!(comparable(&output), comparable(client_shown));
     let last = if name.starts_with("tcp") { "closed" } else { " from " };
     assert!(server.wait_for(last).is_some());
     if name.starts_with("udp-basic") {
@@ -137,7 +131,7 @@ fn run_session(pair: &[&str]) {
     } else {
         server.kill();
     }
-    assert_eq!(comparable(&server.stdout()), comparable(&server_shown));
+    assert_eq!(comparable(&server.stdout()), comparable(server_shown));
 }
 
 #[cfg(unix)]
@@ -196,16 +190,16 @@ fn links_to_lines_lead_to_code_beside_them() {
             let block = block.unwrap_or_else(|| panic!("{}", message("no code follows")));
             let block = block.split("\n```").next().unwrap().to_string();
             let quoted: Vec<&str> = block.lines().map(str::trim_start).collect();
-            let found = lines.windows(quoted.len()).position(|lines| lines == quoted);
-            let number = found.map(|start| (start + 1).to_string());
-            let number = number.unwrap_or_else(|| panic!("{}", message("the code is not there")));
+            let start = lines.windows(quoted.len()).position(|lines| lines == quoted);
+            let start = start.unwrap_or_else(|| panic!("{}", message("the code is not there")));
+            let number = (start + 1).to_string();
             if env::var_os("BLESS").is_some() {
                 parts[index] = parts[index].replacen(&link, &format!("{file}.rs#L{number}"), 1);
             } else {
                 let problem = message("the code is elsewhere; tests/README.md explains BLESS=1");
                 assert_eq!(number, line, "{problem}");
             }
-            let above = lines[..found.unwrap() + quoted.len()].iter().rev();
+            let above = lines[..start + quoted.len()].iter().rev();
             let function = above.filter_map(|line| line.split_once("fn ")).next().unwrap().1;
             let text = parts[index - 1].strip_suffix('`').and_then(|text| text.rsplit_once('`'));
             let name = text.map_or("", |(_, name)| name);
