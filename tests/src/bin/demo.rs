@@ -13,30 +13,13 @@ use std::env;
 use std::panic;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
-use tests::{Process, program};
+use tests::{PAIRS, Process, program};
 
 const USAGE: &str = "\
 Usage: cargo run -p tests -- [--bin-dir DIR] [PAIR...]
 
 Runs each PAIR (udp-basic, udp-echo, tcp-threaded, udp-threaded) and checks what both sides print.
 ";
-
-struct Pair {
-    name: &'static str,
-    options: &'static [&'static str],
-    messages: &'static [&'static str],
-}
-
-const PAIRS: [Pair; 4] = [
-    Pair { name: "udp-basic", options: &[], messages: &["hello", "world", "sdfas"] },
-    Pair { name: "udp-echo", options: &["--count=2"], messages: &["hello", "world"] },
-    Pair { name: "tcp-threaded", options: &["--count=1"], messages: &["hello world"] },
-    Pair {
-        name: "udp-threaded",
-        options: &["--count=4", "--workers=4", "--delay=0.5"],
-        messages: &["one", "two", "three", "four"],
-    },
-];
 
 fn main() -> ExitCode {
     let mut pairs = Vec::new();
@@ -51,14 +34,14 @@ fn main() -> ExitCode {
                 print!("{USAGE}");
                 return ExitCode::SUCCESS;
             }
-            name => match PAIRS.iter().find(|pair| pair.name == name) {
+            name => match PAIRS.into_iter().find(|pair| *pair == name) {
                 Some(pair) => pairs.push(pair),
                 None => return usage_error(&format!("unknown pair {name:?}")),
             },
         }
     }
     if pairs.is_empty() {
-        pairs.extend(&PAIRS);
+        pairs.extend(PAIRS);
     }
     eprintln!("building the examples ...");
     if panic::catch_unwind(|| program("")).is_err() {
@@ -72,25 +55,30 @@ fn usage_error(error: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn demo(pairs: &[&Pair]) -> ExitCode {
+fn demo(pairs: &[&str]) -> ExitCode {
     let limit = Instant::now() + Duration::from_secs(30);
     let mut results = Vec::new();
     for pair in pairs {
-        println!("{}", pair.name);
+        println!("{pair}");
         let start = Instant::now();
         // A panic prints its reason.
         results.push(panic::catch_unwind(|| run(pair, limit)).is_ok());
         println!("  took {:.2} s\n", start.elapsed().as_secs_f64());
     }
     for (pair, is_ok) in pairs.iter().zip(&results) {
-        println!("{}: {}", pair.name, if *is_ok { "ok" } else { "FAILED: see above" });
+        println!("{pair}: {}", if *is_ok { "ok" } else { "FAILED: see above" });
     }
     ExitCode::from(u8::from(results.contains(&false)))
 }
 
 /// Runs a server and its client, and checks what they print and how they exit.
-fn run(pair: &Pair, limit: Instant) {
-    let &Pair { name, options, messages } = pair;
+fn run(name: &str, limit: Instant) {
+    let (options, messages): (&[&str], &[&str]) = match name {
+        "udp-basic" => (&[], &["hello", "world", "sdfas"]),
+        "udp-echo" => (&["--count=2"], &["hello", "world"]),
+        "tcp-threaded" => (&["--count=1"], &["hello world"]),
+        _ => (&["--count=4", "--workers=4", "--delay=0.5"], &["one", "two", "three", "four"]),
+    };
     let spawn = |side: &str, arguments: &[&[&str]]| {
         let program = program(&format!("{name}-{side}"));
         let mut process = Process::spawn(Command::new(program).args(arguments.concat()));
