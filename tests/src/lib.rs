@@ -20,19 +20,6 @@
 //!
 //! A call panics, with the reason, if what it waits for does not happen before the [`DEADLINE`], and
 //! if the system refuses what it needs: a build, a process, a socket or a pipe.
-//!
-//! # Examples
-//!
-//! ```no_run
-//! let mut server = tests::Server::start("udp-echo-server", &["--count", "1"]);
-//! let socket = tests::udp(server.address());
-//! socket.send(b"hello")?;
-//! let mut reply = [0; 16];
-//! let length = socket.recv(&mut reply)?;
-//! assert_eq!(&reply[..length], b"HELLO");
-//! assert_eq!(server.exit_code(), 0);
-//! # Ok::<(), std::io::Error>(())
-//! ```
 
 pub mod candidates;
 pub mod copying;
@@ -400,8 +387,12 @@ pub fn udp(peer: SocketAddr) -> UdpSocket {
 
 /// Opens a TCP connection to `peer`, with the [`DEADLINE`] as its timeouts.
 pub fn tcp(peer: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&peer, DEADLINE)
-        .unwrap_or_else(|error| panic!("cannot connect to {peer}: {error}"));
+    let stream = TcpStream::connect_timeout(&peer, DEADLINE);
+    configured(stream.unwrap_or_else(|error| panic!("cannot connect to {peer}: {error}")))
+}
+
+/// Sets the [`DEADLINE`] as the timeouts of a connection, and sends each write at once.
+pub fn configured(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(DEADLINE)).expect("the timeout is above zero");
     stream.set_write_timeout(Some(DEADLINE)).expect("the timeout is above zero");
     stream.set_nodelay(true).expect("it is a TCP socket");

@@ -162,15 +162,6 @@ pub fn response(server: SocketAddr, request: &[u8]) -> Vec<u8> {
     read_to_end(&stream)
 }
 
-/// Asserts that the peer has closed its side.
-#[track_caller]
-pub fn assert_closed(mut stream: &TcpStream) {
-    match retry_on_eintr(|| stream.read(&mut [0])) {
-        Ok(0) => {}
-        other => panic!("not the end of {stream:?}, but {other:?}"),
-    }
-}
-
 /// Closes a connection with unread bytes, for which the kernel sends a reset.
 pub fn reset(stream: TcpStream) {
     assert!(retry_on_eintr(|| stream.peek(&mut [0])).unwrap() > 0);
@@ -205,10 +196,7 @@ pub fn accept(listener: &TcpListener) -> TcpStream {
     });
     let (stream, _) = accepted.unwrap();
     stream.set_nonblocking(false).unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    stream.set_write_timeout(Some(DEADLINE)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
+    tests::configured(stream)
 }
 
 /// A UDP socket by which the test acts as a server.
@@ -225,13 +213,10 @@ pub fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut payload = vec![0; LARGEST];
     loop {
         match socket.recv_from(&mut payload) {
-            Ok((length, client)) => {
-                payload.truncate(length);
-                return (payload, client);
-            }
+            Ok((length, client)) => return (payload[..length].to_vec(), client),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // Windows reports that the client of an earlier reply has closed its socket.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!("no datagram at {socket:?}: {error}"),
         }
     }
@@ -268,7 +253,7 @@ impl Drop for Folder {
 
 /// Returns the path of a file of the repository.
 pub fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(path)
+    tests::copying::root().join(path)
 }
 
 /// Runs a program under a shell, which closes or redirects streams or sets limits for it.
