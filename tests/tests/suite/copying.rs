@@ -196,10 +196,11 @@ fn command_makes_package_even_in_this_workspace() {
 #[test]
 fn command_respects_other_workspace() {
     let (copy, folder) = copy_in("other");
-    fs::write(folder.0.join("Cargo.toml"), "[workspace]\nmembers = [\"*\"]\n").unwrap();
+    fs::write(folder.0.join("Cargo.toml"), "[package]\n[workspace]\n").unwrap();
     copy(&["udp-echo-client", "client", "--log"]).success();
     let [(_, manifest), _] = package("udp-echo-client", "client", true).unwrap();
     assert_eq!(fs::read_to_string(folder.0.join("client/Cargo.toml")).unwrap(), manifest);
+    fs::write(folder.0.join("Cargo.toml"), "[workspace]\n").unwrap();
     let manifest = Path::new(".").join("Cargo.toml");
     let error =
         format!("copy: {} has no [package]: name a member; see --help\n", manifest.display());
