@@ -39,21 +39,3 @@ fn servers_share_back_off() {
         assert_eq!(back_off(program), basic, "{program}");
     }
 }
-
-#[test]
-fn udp_servers_share_receive() {
-    let threaded = function("udp-threaded-server", "receive").replace("Some(received)", "received");
-    for line in function("udp-echo-server", "receive").lines().skip(2) {
-        let is_shared = line.trim() == "loop {" || threaded.lines().any(|other| other == line);
-        assert!(is_shared, "{line}");
-    }
-}
-
-#[test]
-fn threaded_servers_share_workers() {
-    let [udp, tcp] =
-        ["udp", "tcp"].map(|name| function(&format!("{name}-threaded-server"), "serve"));
-    // That of TCP also counts its busy workers.
-    let tcp: Vec<&str> = tcp.lines().filter(|line| !line.contains("busy")).collect();
-    assert_eq!(udp.lines().collect::<Vec<_>>(), tcp);
-}
