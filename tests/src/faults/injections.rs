@@ -1,14 +1,15 @@
 //! What each fault does.
 
+use super::Protocol::{Tcp, Udp};
 use super::Verdict::{Fails, NotTried, Survives};
 use super::client::{Client, Content, PATIENCE, finish, is_timeout, lines};
-use super::{Outcome, Protocol::Tcp, Target, grouped};
+use super::{Outcome, Target, grouped};
 use crate::{proc, retry_on_eintr};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock, mpsc};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -216,6 +217,7 @@ pub(super) fn line_without_an_end(target: &Target) -> Outcome {
     let _ = stream.write_all(&target.client.half());
     let taken = send_while_taken(&stream, &[b'x'; 65_536], 100, true)?;
     let not_grown = assert_not_grown(target, before, taken, "for a line without an end");
+    stream.set_nonblocking(false)?;
     finish(&stream);
     not_grown
 }
@@ -231,35 +233,26 @@ pub(super) fn never_reads(target: &Target) -> Outcome {
 
 /// Sends blocks until the server takes no more, or has taken this many MiB, which are returned.
 fn send_while_taken(stream: &TcpStream, block: &[u8], limit: usize, reads: bool) -> Outcome<usize> {
-    let (start, done, mut writer, mut sent) = (Instant::now(), AtomicBool::new(false), stream, 0);
-    stream.set_write_timeout(Some(Duration::from_secs(2)))?; // Until it makes progress.
-    stream.set_read_timeout(Some(PATIENCE / 50))?;
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let (mut reader, mut buffer) = (stream, vec![0; 1 << 16]);
-            while reads && !done.load(Relaxed) {
-                match reader.read(&mut buffer) {
-                    Err(error) if is_timeout(&error) => {}
-                    Ok(1..) => {}
-                    _ => break,
-                }
+    let (mut buffer, mut sent) = (vec![0; 1 << 16], 0);
+    let (start, mut progress) = (Instant::now(), Instant::now());
+    stream.set_nonblocking(true)?;
+    while sent < limit << 20 {
+        match (&*stream).write(&block[sent % block.len()..]) {
+            Ok(length) => (sent, progress) = (sent + length, Instant::now()),
+            Err(error) if is_timeout(&error) && progress.elapsed() < 2 * PATIENCE / 5 => {
+                sleep(Duration::from_millis(1));
             }
-        });
-        let result = loop {
-            match writer.write(block) {
-                Ok(length) => sent += length,
-                // The server no longer reads, or has closed the connection.
-                Err(_) => break Ok(0),
-            }
-            if sent >= limit << 20 {
-                break Ok(limit);
-            } else if start.elapsed() > 4 * PATIENCE {
-                break Err(NotTried(format!("{limit} MiB could not be sent within 20 s")));
-            }
-        };
-        done.store(true, Relaxed);
-        result
-    })
+            // The server no longer reads, or has closed the connection.
+            Err(_) => return Ok(0),
+        }
+        if reads {
+            let _ = (&*stream).read(&mut buffer); // Otherwise, the server might wait for it.
+        }
+        if start.elapsed() > 4 * PATIENCE {
+            return Err(NotTried(format!("{limit} MiB could not be sent within 20 s")));
+        }
+    }
+    Ok(limit)
 }
 
 /// Fails if the memory of the server has grown by half of what it took.
@@ -545,55 +538,46 @@ pub(super) fn suspend_and_resume(target: &Target) -> Outcome {
     })
 }
 
-/// Closes standard output and standard error of a server that writes to one of them for each request.
+/// Closes standard output and standard error of a server as soon as it writes to one of them for a
+/// request.
 pub(super) fn closed_output(target: &mut Target) -> Outcome {
     let mut server = target.another(None, true)?;
     let child = server.server.as_mut().map(|server| &mut server.child).expect("started");
-    let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
-    let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
-    let (close, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let readers = [stdout, stderr].map(|pipe| {
-        let (close, written, mut pipe) = (close.clone(), written.clone(), pipe.expect("piped"));
+    let stdout: Box<dyn Read + Send> = Box::new(child.stdout.take().expect("piped"));
+    let stderr: Box<dyn Read + Send> = Box::new(child.stderr.take().expect("piped"));
+    let (start, (closing, closed)) = (Instant::now(), mpsc::channel());
+    for mut pipe in [stdout, stderr] {
+        let closing = closing.clone();
         thread::spawn(move || {
-            let mut buffer = [0; 65_536];
-            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
-                written.fetch_add(length, Relaxed);
-                if close.load(Relaxed) {
-                    break; // closes the pipe
+            while pipe.read(&mut [0; 4_096]).is_ok_and(|length| length > 0) {
+                // Until then, it may write that it has started.
+                if start.elapsed() > PATIENCE / 50 {
+                    return closing.send(()); // closes the pipe
                 }
             }
-        })
-    });
-    sleep(Duration::from_millis(100)); // What it writes when it starts has arrived.
-    let before = written.load(Relaxed);
+            Ok(())
+        });
+    }
+    sleep(PATIENCE / 25);
     // Many requests, since a runtime may buffer 4,096 bytes; two over each connection.
-    let client = &server.client;
-    let requests = |is_enough: &dyn Fn() -> bool| {
-        let request = client.request(b"Which you may log\n");
-        let start = Instant::now();
-        for _ in 0..400 {
-            let result = match (client.protocol == Tcp).then(|| client.open()) {
-                Some(Ok(stream)) => {
-                    let first = client.exchange_on(&stream, &request);
-                    let second = client.exchange_on(&stream, &request);
-                    finish(&stream);
-                    first.and(if server.closes { Ok(()) } else { second })
-                }
-                Some(Err(error)) => Err(error),
-                None => client.exchange(&request),
-            };
-            if result.is_err() || is_enough() || start.elapsed() > PATIENCE / 4 {
-                return;
-            }
+    let (client, start) = (&server.client, Instant::now());
+    let request = client.request(b"Which you may log\n");
+    for _ in 0..400 {
+        let result = match client.protocol {
+            Tcp => client.open().and_then(|stream| {
+                let first = client.exchange_on(&stream, &request);
+                let second = client.exchange_on(&stream, &request);
+                finish(&stream);
+                first.and(if server.closes { Ok(()) } else { second })
+            }),
+            Udp => client.exchange(&request),
+        };
+        if result.is_err() || start.elapsed() > PATIENCE / 2 {
+            break;
         }
-    };
-    requests(&|| written.load(Relaxed) > before);
-    sleep(Duration::from_millis(50));
-    if written.load(Relaxed) == before {
+    }
+    if closed.try_recv().is_err() {
         return Err(NotTried("the server writes nothing to its output for a request".into()));
     }
-    close.store(true, Relaxed);
-    requests(&|| readers.iter().any(thread::JoinHandle::is_finished));
-    requests(&|| false);
     server.aftermath(Ok(()))
 }

@@ -165,17 +165,20 @@ pub fn inject(name: &str, target: &mut Target) -> Verdict {
     let fault = fault.unwrap_or_else(|| panic!("there is no fault {name} for {protocol:?}"));
     let outcome = target.repair().and_then(|()| match fault.inject {
         This(inject) => {
-            inject_beside(inject, target)?;
+            let outcome = inject_beside(inject, target);
+            let survives = matches!(outcome, Ok(()) | Err(Survives(_)));
             // It is not accused of the same in every row.
-            let is_known = target.busy || target.leaks;
+            let is_known = target.busy || target.leaks || !survives;
             let left_over = if is_known { None } else { target.left_over(PATIENCE) };
-            let Some(first) = left_over else { return Ok(()) };
+            let Some(first) = left_over else { return outcome };
             // It may have been opened once and for all. A leak repeats itself.
             target.usage = target.usage();
-            inject_beside(inject, target)?;
-            let again = target.left_over(2 * PATIENCE);
-            target.leaks = again.is_some();
-            again.map_or(Ok(()), |again| Err(Fails("leaks", format!("{first}, then {again}"))))
+            if let failure @ Err(Fails(..) | NotTried(_)) = inject_beside(inject, target) {
+                return failure;
+            }
+            let Some(again) = target.left_over(2 * PATIENCE) else { return outcome };
+            target.leaks = true;
+            Err(Fails("leaks", format!("{first}, then {again}")))
         }
         Another(inject) => inject(target),
     });
