@@ -576,7 +576,7 @@ pub(super) fn closed_output(target: &mut Target) -> Outcome {
             break;
         }
     }
-    if closed.try_recv().is_err() {
+    if closed.recv_timeout(PATIENCE / 5).is_err() {
         return Err(NotTried("the server writes nothing to its output for a request".into()));
     }
     server.aftermath(Ok(()))

@@ -41,11 +41,18 @@ fn assert_survive(selected: fn(&Fault) -> bool) {
 fn ours_survive_every_fault() {
     let _lock = use_all_cores();
     assert_survive(|Fault { name, summary, .. }| {
-        // A client that keeps sending keeps its worker. The survival table says so.
-        let is_survived = *name != "slow-clients";
+        // A client that keeps sending keeps its worker: the survival table says so. The burst is below.
+        let is_left_out = ["slow-clients", "burst-of-connections"].contains(name);
         let needs_more = summary.contains("root") || summary.contains("python3");
-        is_survived && !needs_more && (cfg!(target_os = "linux") || !summary.contains("Linux"))
+        !is_left_out && !needs_more && (cfg!(target_os = "linux") || !summary.contains("Linux"))
     });
+}
+
+/// On a busy machine, clients would pause for longer than a server short of workers allows.
+#[test]
+fn ours_survive_burst_of_connections() {
+    let _lock = use_all_cores();
+    assert_survive(|fault| fault.name == "burst-of-connections");
 }
 
 mod needs_root {
