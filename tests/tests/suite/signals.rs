@@ -1,7 +1,6 @@
 //! Signals: SIGSTOP and SIGCONT interrupt calls with a timeout.
 
 use crate::support::*;
-use std::sync::mpsc;
 
 #[test]
 fn server_write_survives_sigstop_sigcont() {
@@ -27,19 +26,13 @@ fn server_write_survives_sigstop_sigcont() {
 
 #[test]
 fn tcp_client_survives_sigstop_sigcont() {
-    let (send_id, id) = mpsc::channel();
-    let (address, server) = fake_tcp_server(move |mut stream| {
-        let client = id.recv_timeout(DEADLINE).unwrap();
-        stream.read_exact(&mut [0; 5]).unwrap();
-        for part in [b"HE", b"LL", b"O"] as [&[u8]; 3] {
-            suspend_and_resume(client);
-            stream.write_all(part).unwrap();
-        }
-    });
-    let client = start("tcp-threaded-client", &["--timeout", "30", &address, "hello"]);
-    send_id.send(client.id()).unwrap();
+    let (client, mut stream) = start_tcp_client(&["--timeout", "30"], &["hello"]);
+    stream.read_exact(&mut [0; 5]).unwrap();
+    for part in ["HE", "LL", "O"] {
+        (0..3).for_each(|_| suspend_and_resume(client.id()));
+        stream.write_all(part.as_bytes()).unwrap();
+    }
     assert_eq!(output_of(client), "HELLO\n");
-    server.join().unwrap();
 }
 
 #[test]

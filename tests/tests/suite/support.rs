@@ -15,7 +15,6 @@ pub use tests::{closed_pipe, retry_on_eintr, signal, tcp, udp, unused_address};
 
 use assert_cmd::assert::{Assert, OutputAssertExt};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
 /// The UDP servers that reply, and their clients.
 pub const UDP_SERVERS: [&str; 2] = ["udp-echo-server", "udp-threaded-server"];
@@ -172,17 +171,13 @@ pub fn letters(from: usize, length: usize) -> Vec<u8> {
     (from..from + length).map(|i| b'a' + ((i ^ (i >> 7) ^ (i >> 13)) % 26) as u8).collect()
 }
 
-/// A TCP server in a thread of the test, for one connection.
-///
-/// The test joins the thread, because a panic in it fails no test by itself. A stream that `serve`
-/// returns stays open until then.
-pub fn fake_tcp_server<T: Send + 'static>(
-    serve: impl FnOnce(TcpStream) -> T + Send + 'static,
-) -> (String, JoinHandle<T>) {
+/// Starts the TCP client, and returns its connection, by which the test acts as its server.
+#[track_caller]
+pub fn start_tcp_client(options: &[&str], messages: &[&str]) -> (Process, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let server = thread::spawn(move || serve(accept(&listener)));
-    (address, server)
+    let client = start("tcp-threaded-client", &[options, &[&address], messages].concat());
+    (client, accept(&listener))
 }
 
 /// Waits for a connection.

@@ -1,35 +1,30 @@
 //! The TCP client: what it sends, prints, and takes for the end.
 
 use crate::support::*;
-#[cfg(target_os = "linux")]
-use std::sync::mpsc;
 
 const CLIENT: &str = "tcp-threaded-client";
 const SERVER: &str = "tcp-threaded-server";
 
 /// Starts the client with a message, or with `-` and the message on an open standard input.
-fn send(address: &str, options: &[&str], message: &str, piped: bool) -> Process {
-    let last = [address, if piped { "-" } else { message }];
-    let mut client = start(CLIENT, &[options, &last].concat());
+#[track_caller]
+fn send(options: &[&str], message: &str, piped: bool) -> (Process, TcpStream) {
+    let (mut client, stream) = start_tcp_client(options, &[if piped { "-" } else { message }]);
     if piped {
         client.write(message.as_bytes());
     }
-    client
+    (client, stream)
 }
 
 #[test]
 fn splits_responses_by_length_not_by_read() {
-    let (address, server) = fake_tcp_server(|mut stream| {
-        stream.read_exact(&mut [0; 11]).unwrap();
-        for part in [&b"O"[..], b"N", b"ETW\nTH", b"R", b"EE"] {
-            #[cfg(target_os = "linux")]
-            wait_until_read(&stream);
-            stream.write_all(part).unwrap();
-        }
-    });
-    let output = output(CLIENT, &[&address, "one", "", "tw\n", "three"], "");
-    assert_eq!(output, "ONE\n\nTW\n\nTHREE\n");
-    server.join().unwrap();
+    let (client, mut stream) = start_tcp_client(&[], &["one", "", "tw\n", "three"]);
+    stream.read_exact(&mut [0; 11]).unwrap();
+    for part in ["O", "N", "ETW\nTH", "R", "EE"] {
+        #[cfg(target_os = "linux")]
+        wait_until_read(&stream);
+        stream.write_all(part.as_bytes()).unwrap();
+    }
+    assert_eq!(output_of(client), "ONE\n\nTW\n\nTHREE\n");
 }
 
 #[test]
@@ -53,61 +48,53 @@ fn reports_end_of_connection() {
         (reset, false, "connection to SERVER failed: ", ": received 0 of 5 bytes", ""),
         (reset, true, "connection to SERVER failed: ", "", ""),
     ] {
-        let (address, server) = fake_tcp_server(serve);
-        let mut client = send(&address, &[], "hello", piped);
+        let (mut client, stream) = send(&[], "hello", piped);
+        let start = start.replace("SERVER", &stream.local_addr().unwrap().to_string());
+        serve(stream);
         let error = client.wait_for_error("").unwrap();
-        let start = format!("{CLIENT}: {}", start.replace("SERVER", &address));
+        let start = format!("{CLIENT}: {start}");
         assert!(error.starts_with(&start) && error.ends_with(end), "{error}");
         assert_eq!((client.exit_code(), client.stdout()), (1, stdout.into()), "{error}");
-        server.join().unwrap();
     }
 }
 
 #[test]
 fn exits_after_timeout_without_response() {
     for piped in [false, true] {
-        let (address, server) = fake_tcp_server(|stream| stream);
         let started = Instant::now();
-        let mut client = send(&address, &["--timeout", "0.3"], "hello", piped);
+        let (mut client, stream) = send(&["--timeout", "0.3"], "hello", piped);
         client.close_stdin();
         let error = client.wait_for_error("").unwrap();
+        let address = stream.local_addr().unwrap();
         let counted = if piped { "" } else { ": received 0 of 5 bytes" };
         assert_eq!(error, format!("{CLIENT}: timed out waiting for {address}{counted}"));
         assert_eq!(client.exit_code(), 1);
         assert!(started.elapsed() >= Duration::from_millis(300));
-        server.join().unwrap();
     }
 }
 
 #[test]
 fn exits_after_timeout_when_server_does_not_read() {
-    for piped in [false, true] {
-        let (address, server) = fake_tcp_server(|stream| stream);
-        // More than the buffers of both sides hold.
-        let request = "x".repeat(20 << 20);
-        let message = "x".repeat(if cfg!(unix) { 100_000 } else { 1_000 });
-        let messages = if piped { vec!["-"] } else { vec![&*message; 15] };
-        let arguments = [&["--timeout", "0.3", &*address][..], &messages].concat();
-        let error = error(CLIENT, &arguments, request);
-        let what = if piped { "sending to" } else { "waiting for" };
-        let expected = format!("{CLIENT}: timed out {what} {address}");
-        assert!(error.starts_with(&expected), "{error}");
-        server.join().unwrap();
+    // More than the buffers of both sides hold.
+    let message = "x".repeat(if cfg!(unix) { 100_000 } else { 1_000 });
+    for (messages, what) in [(vec!["-"], "sending to"), (vec![&*message; 15], "waiting for")] {
+        let (mut client, stream) = start_tcp_client(&["--timeout", "0.3"], &messages);
+        client.write("x".repeat(20 << 20).as_bytes());
+        assert_eq!(client.exit_code(), 1);
+        let expected = format!("{CLIENT}: timed out {what} {}", stream.local_addr().unwrap());
+        assert!(client.stderr().starts_with(&expected), "{}", client.stderr());
     }
 }
 
 #[test]
 fn exits_after_whole_response_with_both_sides_open() {
     // A proxy may treat a half-close as a close.
-    let (address, server) = fake_tcp_server(|mut stream| {
-        stream.read_exact(&mut [0; 5]).unwrap();
-        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        assert!(stream.read(&mut [0]).is_err(), "the client has closed its write side");
-        stream.write_all(b"HELLO").unwrap();
-        stream
-    });
-    assert_eq!(output(CLIENT, &[&address, "hello"], ""), "HELLO\n");
-    server.join().unwrap();
+    let (client, mut stream) = start_tcp_client(&[], &["hello"]);
+    stream.read_exact(&mut [0; 5]).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(stream.read(&mut [0]).is_err(), "the client has closed its write side");
+    stream.write_all(b"HELLO").unwrap();
+    assert_eq!(output_of(client), "HELLO\n");
 }
 
 #[test]
@@ -126,12 +113,12 @@ fn stdin_may_be_idle_for_longer_than_timeout() {
 #[test]
 fn accepts_response_of_any_length_to_stdin() {
     for response in ["", "5\n", "a longer response than the request\n"] {
-        let (address, server) = fake_tcp_server(move |mut stream| {
-            stream.read_to_end(&mut Vec::new()).unwrap();
-            stream.write_all(response.as_bytes()).unwrap();
-        });
-        assert_eq!(output(CLIENT, &[&address, "-"], "hello\n"), response);
-        server.join().unwrap();
+        let (mut client, mut stream) = send(&[], "hello\n", true);
+        client.close_stdin();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+        stream.write_all(response.as_bytes()).unwrap();
+        drop(stream);
+        assert_eq!(output_of(client), response);
     }
 }
 
@@ -162,24 +149,20 @@ fn sends_and_receives_at_same_time() {
 #[test]
 fn receives_response_before_last_message_is_sent() {
     const LENGTH: usize = 120_000; // of a message; an argument has at most 128 KiB
-    let (print, is_printed) = mpsc::channel::<()>();
-    let (address, server) = fake_tcp_server(move |mut stream| {
-        let mut message = vec![0; LENGTH];
-        stream.read_exact(&mut message).unwrap();
-        stream.write_all(&message).unwrap();
-        is_printed.recv_timeout(DEADLINE).unwrap();
-        for _ in 1..48 {
-            stream.read_exact(&mut message).unwrap();
-            stream.write_all(&message).unwrap();
-        }
-    });
     // The arguments are more than both buffers hold, and more than a stack of 8 MiB allows.
     let messages = "$m ".repeat(48);
     let script = format!("ulimit -s unlimited; m=$(printf %0{LENGTH}d 0); exec $0 $@ {messages}");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
     let mut client = shell(&script, program(CLIENT));
     let mut client = Process::spawn(client.args(["--timeout=30", &address]));
-    assert!(client.wait_for("0").is_some());
-    print.send(()).unwrap();
+    let (mut stream, mut message) = (accept(&listener), vec![0; LENGTH]);
+    for number in 0..48 {
+        stream.read_exact(&mut message).unwrap();
+        stream.write_all(&message).unwrap();
+        if number == 0 {
+            assert!(client.wait_for("0").is_some());
+        }
+    }
     assert_eq!(client.exit_code(), 0);
-    server.join().unwrap();
 }
