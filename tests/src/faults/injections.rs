@@ -248,8 +248,8 @@ fn send_while_taken(stream: &TcpStream, block: &[u8], limit: usize, reads: bool)
         if reads {
             let _ = (&*stream).read(&mut buffer); // Otherwise, the server might wait for it.
         }
-        if start.elapsed() > 4 * PATIENCE {
-            return Err(NotTried(format!("{limit} MiB could not be sent within 20 s")));
+        if start.elapsed() > 8 * PATIENCE {
+            return Err(NotTried(format!("{limit} MiB could not be sent within 40 s")));
         }
     }
     Ok(limit)
