@@ -268,22 +268,25 @@ fn slow_member_does_not_block_others() {
     let (_silent, mut sender, mut receiver) =
         (tcp(server.address()), tcp(server.address()), tcp(server.address()));
     let name = sender.local_addr().unwrap();
-    // More than the buffers and the channel of the silent member hold. The first message may arrive
-    // before the receiver has entered.
-    let line = "x".repeat(4_000);
-    let expected = format!("{name}: {line}\n");
-    let mut message = vec![0; expected.len()];
+    // The first messages may arrive before the receiver has entered.
+    let expected = |number: usize| format!("{name}: {number:04000}\n").into_bytes();
+    let (mut sent, mut message) = (0, expected(0));
     receiver.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     wait_until("the receiver is a member", || {
-        writeln!(sender, "{line}").unwrap();
+        sent += 1;
+        sender.write_all(format!("{sent:04000}\n").as_bytes()).unwrap();
         receiver.read(&mut message[..1]).is_ok()
     });
     receiver.set_read_timeout(Some(DEADLINE)).unwrap();
     receiver.read_exact(&mut message[1..]).unwrap();
-    for _ in 0..4_000 {
-        writeln!(sender, "{line}").unwrap();
+    while message != expected(sent) {
         receiver.read_exact(&mut message).unwrap();
-        assert_eq!(message, expected.as_bytes());
+    }
+    // More than the buffers and the channel of the silent member hold.
+    for number in 0..4_000 {
+        sender.write_all(format!("{number:04000}\n").as_bytes()).unwrap();
+        receiver.read_exact(&mut message).unwrap();
+        assert_eq!(message, expected(number));
     }
     // A burst from a single write, of more messages than the member's thread writes meanwhile.
     sender.write_all("burst\n".repeat(3_000).as_bytes()).unwrap();
