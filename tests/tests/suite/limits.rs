@@ -141,15 +141,18 @@ fn client_reports_permanent_error_at_once() {
     let invalid = "cannot send to 127.0.0.1:9: Invalid argument (os error 22)";
     // Not a timeout, although it has the same number.
     let missing = "cannot start a thread: Resource temporarily unavailable (os error 11)";
+    let broken = format!("connection to {address} failed: Broken pipe (os error 32)");
     for (inject, name, arguments, error) in [
         ("sendto:error=EINVAL", UDP_CLIENTS[0], ["127.0.0.1:9", "one"], invalid),
         ("sendto:error=EINVAL", UDP_CLIENTS[1], ["127.0.0.1:9", "one"], invalid),
         ("clone,clone3:error=EAGAIN", UDP_CLIENTS[1], [&*address, "hello"], missing),
         ("clone,clone3:error=EAGAIN", "tcp-threaded-client", [&*address, "hello"], missing),
         ("clone,clone3:error=EAGAIN", "tcp-threaded-client", [&*address, "-"], missing),
+        ("sendto:error=EPIPE", "tcp-threaded-client", [&*address, "-"], &broken),
     ] {
         let mut client = failing(inject, name);
         let mut client = Process::spawn(client.arg("--timeout=30").args(arguments));
+        client.write(b"hello");
         assert_eq!(client.exit_code(), 1);
         assert_eq!(client.stderr(), format!("{name}: {error}\n"));
     }
