@@ -277,12 +277,12 @@ impl Target {
         Ok(())
     }
 
-    /// Waits until the server replies.
+    /// Waits until the server replies. It may not reply to the first request because of the fault.
     pub(super) fn recover(&mut self) -> Outcome {
         let start = Instant::now();
         loop {
             let probed = self.client.probe();
-            if probed.is_ok() || start.elapsed() > PATIENCE || self.exit().is_some() {
+            if probed.is_ok() || start.elapsed() > 2 * PATIENCE || self.exit().is_some() {
                 return probed;
             }
             sleep(PATIENCE / 100);
