@@ -419,14 +419,24 @@ pub fn retry_on_eintr<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<
 /// Returns a loopback address on which no program listens.
 ///
 /// Its port is below those that operating systems assign on their own, which start at 32,768 or
-/// higher, so it stays free until it is used.
+/// higher. It belongs to a block of ports that no other process of this package uses, so it stays free
+/// until it is used.
 pub fn unused_address() -> SocketAddr {
+    const SIZE: u32 = 128;
+    const BLOCKS: u32 = 93;
+    // A process has the block of whose ports it has bound the first.
+    static BLOCK: OnceLock<(u32, UdpSocket)> = OnceLock::new();
     static CALLS: AtomicU32 = AtomicU32::new(0);
-    let mut candidates = (0..12_000).map(|_| {
-        // Processes that run at the same time begin far apart: this is 12,000 / the golden ratio.
-        let start = std::process::id().wrapping_mul(7_417);
-        let number = start.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed));
-        SocketAddr::from(([127, 0, 0, 1], (number % 12_000 + 20_000) as u16))
+    let at = |port: u32| SocketAddr::from(([127, 0, 0, 1], port as u16));
+    // Other processes have recently used other blocks, or other ports of the block.
+    let start = std::process::id().wrapping_mul(7_417);
+    let (first, _) = BLOCK.get_or_init(|| {
+        let mut blocks = (0..BLOCKS).map(|n| 20_000 + SIZE * (start.wrapping_add(n) % BLOCKS));
+        blocks.find_map(|first| Some((first, UdpSocket::bind(at(first)).ok()?))).expect("a block")
+    });
+    let mut candidates = (0..SIZE).map(|_| {
+        let number = (start / BLOCKS).wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed));
+        at(first + 1 + number % (SIZE - 1))
     });
     let is_free = |at: &SocketAddr| {
         // Not by listening: a process that another thread starts inherits a listener for a moment.
