@@ -88,7 +88,7 @@ impl Client {
     /// Opens a connection, with the limit on each call.
     pub fn connect(&self) -> Outcome<TcpStream> {
         let stream = match TcpStream::connect_timeout(&self.address, self.patience) {
-            Err(error) if is_timeout(&error) => return Err(self.no_reply()),
+            Err(error) if is_timeout(&error) => return Err(self.late("no connection within")),
             connected => connected?,
         };
         stream.set_read_timeout(Some(self.patience))?;
@@ -131,7 +131,7 @@ impl Client {
             }
             match retry_on_eintr(|| socket.recv(&mut reply)) {
                 Err(error) if is_timeout(&error) && start.elapsed() < self.patience => {}
-                Err(error) if is_timeout(&error) => return Err(self.no_reply()),
+                Err(error) if is_timeout(&error) => return Err(self.late("no reply within")),
                 received => return self.verify(request, &reply[..received?]),
             }
         }
@@ -173,7 +173,9 @@ impl Client {
             }
             match retry_on_eintr(|| stream.read(&mut buffer)) {
                 Ok(length @ 1..) => reply.extend(&buffer[..length]),
-                Err(error) if is_timeout(&error) && reply.is_empty() => return Err(self.no_reply()),
+                Err(error) if is_timeout(&error) && reply.is_empty() => {
+                    return Err(self.late("no reply within"));
+                }
                 _ => break,
             }
         }
@@ -196,11 +198,8 @@ impl Client {
         Ok(length)
     }
 
-    /// The verdict about a server that has not read a request in time, or not replied to it.
-    fn no_reply(&self) -> Verdict {
-        let missing =
-            if self.options.no_reply { "a request is unread after" } else { "no reply within" };
-        Fails("hangs", format!("{missing} {} s", self.patience.as_secs()))
+    fn late(&self, what: &str) -> Verdict {
+        Fails("hangs", format!("{what} {} s", self.patience.as_secs()))
     }
 
     fn is_given(&self, reply: &[u8]) -> bool {
@@ -244,7 +243,7 @@ impl Client {
             } else if own.all(|socket| socket.unread == 0) {
                 return Ok(());
             } else if start.elapsed() > self.patience {
-                return Err(self.no_reply());
+                return Err(self.late("a request is unread after"));
             }
             sleep(Duration::from_millis(5));
         }
