@@ -1,7 +1,9 @@
 //! The snippets of docs/copying.md, docs/recipes.md and docs/from-python.md, each in a copy of the
 //! program that the page names, built with warnings denied.
 
-use crate::copying::{copied, head, start, with_handler};
+#[cfg(target_os = "linux")]
+use crate::copying::copied;
+use crate::copying::{head, start, with_handler};
 use crate::pages::block;
 use crate::pitfalls::nesting;
 use crate::support::*;

@@ -10,8 +10,10 @@ pub use std::path::{Path, PathBuf};
 pub use std::process::{Command, Stdio};
 pub use std::time::{Duration, Instant};
 pub use std::{env, fs, thread};
-pub use tests::{DEADLINE, LARGEST, PAIRS, Process, Server, proc, program};
-pub use tests::{closed_pipe, retry_on_eintr, signal, tcp, udp, unused_address};
+pub use tests::{DEADLINE, LARGEST, PAIRS, Process, Server, program};
+pub use tests::{closed_pipe, retry_on_eintr, tcp, udp, unused_address};
+#[cfg(target_os = "linux")]
+pub use tests::{proc, signal};
 
 use assert_cmd::assert::{Assert, OutputAssertExt};
 use std::sync::{Mutex, MutexGuard, PoisonError};
