@@ -151,6 +151,7 @@ fn copies_pass_their_own_tests() {
     command.args(["test", "--package", "modules"]);
     command.args(servers.iter().flat_map(|name| ["--package", name]));
     let mut tests = Process::spawn(&mut command);
+    tests.limit = Some(Instant::now() + 10 * DEADLINE);
     assert_eq!(tests.exit_code(), 0);
     let output = tests.stdout();
     // One of each server, and the same ones as modules.
@@ -189,6 +190,8 @@ fn command_makes_package_even_in_this_workspace() {
     let rest = read("Cargo.toml").strip_prefix(&manifest).unwrap().to_string();
     assert!(rest.ends_with("\n[workspace]\n"), "{rest}");
     let mut cargo = Process::spawn(cargo(&folder.0.join("my-server")).arg("test"));
+    // The build of the nested workspace may hold the lock.
+    cargo.limit = Some(Instant::now() + 10 * DEADLINE);
     assert_eq!(cargo.exit_code(), 0);
     assert!(cargo.stdout().contains(" 1 passed;"));
 }
