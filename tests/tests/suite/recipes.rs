@@ -372,7 +372,7 @@ fn workers_share_state() {
 #[test]
 fn signal_finishes_connections_until_limit_or_second_signal() {
     for (name, is_idle, signals, expected) in [
-        ("stop-soon", false, "signal\n", 0),
+        ("stop", false, "signal\n", 0),
         ("stop-soon", true, "signal\n", 1),
         ("stop", true, "signal\nsignal\n", 130),
         ("stop-at-end", false, "", 0),

@@ -178,7 +178,9 @@ pub fn letters(from: usize, length: usize) -> Vec<u8> {
 pub fn start_tcp_client(options: &[&str], messages: &[&str]) -> (Process, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let client = start("tcp-threaded-client", &[options, &[&address], messages].concat());
+    // On a busy machine, the default would end the client while the test waits.
+    let arguments = [&["--timeout", "60"], options, &[&address], messages].concat();
+    let client = start("tcp-threaded-client", &arguments);
     (client, accept(&listener))
 }
 
