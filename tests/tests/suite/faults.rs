@@ -284,8 +284,8 @@ fn command_line() {
     assert!(output.contains("not tried: needs the command"), "{output}");
     assert!(output.contains("disconnect                 not tried: skipped"), "{output}");
     let xml = fs::read_to_string(&file).unwrap();
-    let nobody = unused_address();
-    run(&format!("tcp --start 0.1 {nobody} --junit {}", file.display()), "3");
+    let unused = unused_address();
+    run(&format!("tcp --start 0.1 {unused} --junit {}", file.display()), "3");
     let error = fs::read_to_string(&file).unwrap();
     let is_error =
         error.contains("errors=\"1\"") && error.contains("<error message=\"no reply from ");
