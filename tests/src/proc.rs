@@ -4,13 +4,17 @@
 //! of a thread may stand for that of a process.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::{fs, iter};
 
 /// Returns the content of a file below `/proc`.
 pub fn read(path: &str) -> Option<String> {
-    fs::read_to_string(format!("/proc/{path}")).ok()
+    // These files have no length, without which std would begin with reads of 32 bytes.
+    let mut text = String::with_capacity(4_096);
+    fs::File::open(format!("/proc/{path}")).ok()?.read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// Returns the entries of a folder below `/proc`.

@@ -37,6 +37,8 @@ Options:
                    take from its arguments
   --start SECONDS  how long the server may take until its first reply
                    [default: 10]
+  --patience SECONDS
+                   how long it may take until any other reply [default: 5]
   --only NAME      inject only this fault; may be repeated
   --skip NAME      do not inject this fault; may be repeated
   --junit FILE     also write the verdicts as JUnit XML
@@ -75,10 +77,8 @@ fn run(arguments: &[String]) -> Result<ExitCode, (u8, String)> {
                 Ok(port @ 1..) => options.port = Some(port),
                 _ => return Err(usage("--port is not a number from 1 to 65535")),
             },
-            "--start" => match value()?.parse().map(Duration::try_from_secs_f64) {
-                Ok(Ok(start)) if !start.is_zero() => options.start = start,
-                _ => return Err(usage("--start is not a number of seconds above zero")),
-            },
+            "--start" => options.start = seconds(value()?).map_err(usage)?,
+            "--patience" => options.patience = seconds(value()?).map_err(usage)?,
             "--only" => only.push(value()?),
             "--skip" => skipped.push(value()?),
             "--junit" => junit = Some(value()?),
@@ -190,6 +190,11 @@ fn run(arguments: &[String]) -> Result<ExitCode, (u8, String)> {
 /// Prints a line. Standard output may be closed.
 fn println(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
+}
+
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let seconds = text.parse().ok().and_then(|number| Duration::try_from_secs_f64(number).ok());
+    seconds.filter(|time| !time.is_zero()).ok_or("SECONDS is not a number above zero")
 }
 
 /// Returns the bytes that an argument stands for.

@@ -9,9 +9,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError::Timeout};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How long a server may take until it replies, or until more of its reply arrives.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-
 /// A reply whose end cannot be recognized is complete after such a time without further bytes.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
@@ -28,12 +25,14 @@ pub struct Options {
     pub port: Option<u16>,
     /// How long the server may take until its first reply.
     pub start: Duration,
+    /// How long it may take until any other reply, or until more of a reply arrives.
+    pub patience: Duration,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        let start = Duration::from_secs(10);
-        Options { request: None, reply: None, no_reply: false, port: None, start }
+        let [start, patience] = [10, 5].map(Duration::from_secs);
+        Options { request: None, reply: None, no_reply: false, port: None, start, patience }
     }
 }
 
@@ -65,6 +64,11 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// Returns a client that waits so many times as long.
+    pub fn with_patience(&self, factor: u32) -> Client {
+        Client { patience: factor * self.patience, ..self.clone() }
+    }
+
     /// Returns the request for an exchange: this text, unless the user of the kit has given another.
     pub fn request(&self, text: &[u8]) -> Vec<u8> {
         self.options.request.as_deref().unwrap_or(text).to_vec()
@@ -88,7 +92,7 @@ impl Client {
     /// Opens a connection, with the limit on each call.
     pub fn connect(&self) -> Outcome<TcpStream> {
         let stream = match TcpStream::connect_timeout(&self.address, self.patience) {
-            Err(error) if is_timeout(&error) => return Err(self.late("no connection within")),
+            Err(error) if is_timeout(&error) => return Err(self.hangs("no connection within")),
             connected => connected?,
         };
         stream.set_read_timeout(Some(self.patience))?;
@@ -131,7 +135,7 @@ impl Client {
             }
             match retry_on_eintr(|| socket.recv(&mut reply)) {
                 Err(error) if is_timeout(&error) && start.elapsed() < self.patience => {}
-                Err(error) if is_timeout(&error) => return Err(self.late("no reply within")),
+                Err(error) if is_timeout(&error) => return Err(self.hangs("no reply within")),
                 received => return self.verify(request, &reply[..received?]),
             }
         }
@@ -174,7 +178,7 @@ impl Client {
             match retry_on_eintr(|| stream.read(&mut buffer)) {
                 Ok(length @ 1..) => reply.extend(&buffer[..length]),
                 Err(error) if is_timeout(&error) && reply.is_empty() => {
-                    return Err(self.late("no reply within"));
+                    return Err(self.hangs("no reply within"));
                 }
                 _ => break,
             }
@@ -198,8 +202,13 @@ impl Client {
         Ok(length)
     }
 
-    fn late(&self, what: &str) -> Verdict {
-        Fails("hangs", format!("{what} {} s", self.patience.as_secs()))
+    fn hangs(&self, what: &str) -> Verdict {
+        Fails("hangs", self.late(what))
+    }
+
+    /// Returns a text and the limit.
+    pub fn late(&self, what: &str) -> String {
+        format!("{what} {} s", self.patience.as_secs_f64())
     }
 
     fn is_given(&self, reply: &[u8]) -> bool {
@@ -245,7 +254,7 @@ impl Client {
             } else if own.all(|socket| socket.unread == 0) {
                 return Ok(());
             } else if is_late {
-                return Err(self.late("a request is unread after"));
+                return Err(self.hangs("a request is unread after"));
             }
             sleep(Duration::from_millis(5));
         }

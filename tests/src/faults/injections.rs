@@ -2,7 +2,7 @@
 
 use super::Protocol::{Tcp, Udp};
 use super::Verdict::{Fails, NotTried, Survives};
-use super::client::{Client, Content, PATIENCE, finish, is_timeout, lines};
+use super::client::{Client, Content, finish, is_timeout, lines};
 use super::{Outcome, Target, grouped};
 use crate::{proc, retry_on_eintr};
 use std::io::{self, Read, Write};
@@ -80,7 +80,7 @@ pub(super) fn largest_datagram(target: &Target) -> Outcome {
 /// Sends a datagram. Whether it deserves a reply is for the server to decide.
 fn no_reply_needed(target: &Target, payload: &[u8]) -> Outcome {
     let socket = crate::udp(target.client.address);
-    socket.set_read_timeout(Some(PATIENCE / 10))?;
+    socket.set_read_timeout(Some(target.client.patience / 10))?;
     socket.send(payload)?;
     let _ = retry_on_eintr(|| socket.recv(&mut [0; 16]));
     Ok(())
@@ -176,12 +176,14 @@ pub(super) fn half_close(target: &Target) -> Outcome {
         stream.set_read_timeout(Some(client.patience))?;
         let (symptom, details) = match io::copy(&mut stream.take(1 << 20), &mut io::sink()) {
             Err(error) if is_timeout(&error) => {
-                ("hangs", "the connection is open 5 s after the client's end of the stream")
+                ("hangs", client.late("the connection stays open after the client's end for"))
             }
-            Ok(length) if length == 1 << 20 => ("loses data", "sent 1 MiB more after the reply"),
+            Ok(length) if length == 1 << 20 => {
+                ("loses data", "sent 1 MiB more after the reply".into())
+            }
             _ => continue,
         };
-        return Err(Fails(symptom, details.into()));
+        return Err(Fails(symptom, details));
     }
     Ok(())
 }
@@ -204,7 +206,7 @@ pub(super) fn invalid_utf8(target: &Target) -> Outcome {
         let _ =
             stream.write_all(&[&target.client.half()[..], b"\xff\xfe\xc3\x28\r\n\r\n"].concat());
         // Whether it deserves a reply is for the server to decide.
-        stream.set_read_timeout(Some(PATIENCE / 20))?;
+        stream.set_read_timeout(Some(target.client.patience / 20))?;
         let _ = retry_on_eintr(|| stream.read(&mut [0; 16]));
         finish(&stream);
     }
@@ -215,7 +217,7 @@ pub(super) fn line_without_an_end(target: &Target) -> Outcome {
     let before = target.memory()?;
     let mut stream = target.client.open()?;
     let _ = stream.write_all(&target.client.half());
-    let taken = send_while_taken(&stream, &[b'x'; 65_536], 100, true)?;
+    let taken = send_while_taken(&target.client, &stream, &[b'x'; 65_536], 100, true)?;
     let not_grown = assert_not_grown(target, before, taken, "for a line without an end");
     stream.set_nonblocking(false)?;
     finish(&stream);
@@ -226,20 +228,27 @@ pub(super) fn never_reads(target: &Target) -> Outcome {
     stays_open_and_replies(target)?;
     let before = target.memory().unwrap_or_default();
     let stream = target.client.connect()?;
-    let taken = send_while_taken(&stream, &target.client.bulk(65_520), 64, false)?;
+    let bulk = target.client.bulk(65_520);
+    let taken = send_while_taken(&target.client, &stream, &bulk, 64, false)?;
     target.client.probe()?;
     assert_not_grown(target, before, taken, "although no reply was read")
 }
 
 /// Sends blocks until the server takes no more, or has taken this many MiB, which are returned.
-fn send_while_taken(stream: &TcpStream, block: &[u8], limit: usize, reads: bool) -> Outcome<usize> {
+fn send_while_taken(
+    client: &Client,
+    stream: &TcpStream,
+    block: &[u8],
+    limit: usize,
+    reads: bool,
+) -> Outcome<usize> {
     let (mut buffer, mut sent) = (vec![0; 1 << 16], 0);
     let (start, mut progress) = (Instant::now(), Instant::now());
     stream.set_nonblocking(true)?;
     while sent < limit << 20 {
         match (&*stream).write(&block[sent % block.len()..]) {
             Ok(length) => (sent, progress) = (sent + length, Instant::now()),
-            Err(error) if is_timeout(&error) && progress.elapsed() < 2 * PATIENCE / 5 => {
+            Err(error) if is_timeout(&error) && progress.elapsed() < 2 * client.patience / 5 => {
                 sleep(Duration::from_millis(1));
             }
             // The server no longer reads, or has closed the connection.
@@ -248,7 +257,7 @@ fn send_while_taken(stream: &TcpStream, block: &[u8], limit: usize, reads: bool)
         if reads {
             let _ = (&*stream).read(&mut buffer); // Otherwise, the server might wait for it.
         }
-        if start.elapsed() > 8 * PATIENCE {
+        if start.elapsed() > Duration::from_secs(40) {
             return Err(NotTried(format!("{limit} MiB could not be sent within 40 s")));
         }
     }
@@ -259,7 +268,7 @@ fn send_while_taken(stream: &TcpStream, block: &[u8], limit: usize, reads: bool)
 fn assert_not_grown(target: &Target, before: usize, taken: usize, why: &str) -> Outcome {
     let start = Instant::now();
     // The server may not yet have read the last bytes.
-    while taken > 0 && start.elapsed() < PATIENCE / 5 {
+    while taken > 0 && start.elapsed() < Duration::from_secs(1) {
         // The memory of a server that was already running is unknown.
         let unknown = if let Content::Function(_) = target.client.content { taken } else { 0 };
         let growth = target.memory().map_or(unknown, |after| after.saturating_sub(before));
@@ -267,7 +276,7 @@ fn assert_not_grown(target: &Target, before: usize, taken: usize, why: &str) -> 
             let details = format!("took {taken} MiB {why}, and its memory grew by {growth} MiB");
             return Err(Fails("grows", details));
         }
-        sleep(PATIENCE / 100);
+        sleep(Duration::from_millis(50));
     }
     Ok(())
 }
@@ -382,7 +391,7 @@ fn crowd(target: &Target, first: &[u8], drip: Option<u8>) -> Outcome {
             lock().push(stream);
         });
         let count = grouped(lock().len());
-        let other = Client { patience: 2 * PATIENCE, ..target.client.clone() };
+        let other = target.client.with_patience(2);
         let (stream, request) = (other.open(), other.request(b"One more\n"));
         let served = match &stream {
             Ok(stream) => full.and(other.exchange_on(stream, &request)),
@@ -412,7 +421,8 @@ fn crowd(target: &Target, first: &[u8], drip: Option<u8>) -> Outcome {
 
 /// Opens connections until there are enough or the server accepts no more.
 fn hold(client: &Client, count: usize, mut keep: impl FnMut(TcpStream)) -> Outcome {
-    let client = Client { patience: 2 * PATIENCE / 5, ..client.clone() };
+    let limit = 3 * client.patience;
+    let client = Client { patience: 2 * client.patience / 5, ..client.clone() };
     let (start, mut last) = (Instant::now(), None);
     for _ in 0..count {
         match client.connect() {
@@ -425,7 +435,7 @@ fn hold(client: &Client, count: usize, mut keep: impl FnMut(TcpStream)) -> Outco
             Err(NotTried(_)) if last.take().is_some() => return Ok(()),
             Err(other) => return Err(other),
         }
-        if start.elapsed() > 3 * PATIENCE {
+        if start.elapsed() > limit {
             break;
         }
         sleep(Duration::from_millis(1)); // Even a small backlog does not overflow.
@@ -442,14 +452,14 @@ fn leave(streams: Vec<TcpStream>) {
 }
 
 pub(super) fn burst_of_connections(target: &Target) -> Outcome {
-    const LIMIT: Duration = Duration::from_secs(20);
+    let limit = 4 * target.client.patience;
     let gate = RwLock::new(());
     let client = || {
         drop(gate.read());
         let start = Instant::now();
-        let mut client = Client { patience: LIMIT, ..target.client.clone() };
+        let mut client = target.client.with_patience(4);
         let stream = client.open()?;
-        let left = LIMIT.saturating_sub(start.elapsed()) + Duration::from_secs(1);
+        let left = limit.saturating_sub(start.elapsed()) + Duration::from_secs(1);
         client.patience = left;
         stream.set_read_timeout(Some(left))?;
         client.exchange_on(&stream, &client.request(b"One of many\n"))?;
@@ -471,7 +481,8 @@ pub(super) fn burst_of_connections(target: &Target) -> Outcome {
         _ if served.is_empty() => NotTried("the system allows no connections".into()),
         [Fails(_, first), ..] => {
             let text = format!("{} of {count} clients were not served", grouped(failed.len()));
-            Fails("drops clients", format!("{text} within 20 s, the first: {first}"))
+            let seconds = limit.as_secs_f64();
+            Fails("drops clients", format!("{text} within {seconds} s, the first: {first}"))
         }
         _ => Survives(format!(" ({count} clients)")),
     })
@@ -505,7 +516,7 @@ fn exhaust(server: &Target, limit: usize) -> Outcome {
     let (mut now, mut since) = (open()?, Instant::now());
     // A server that has exited has no open descriptors. The last free one may not suffice.
     while (1..limit - 1).contains(&now) {
-        if since.elapsed() > PATIENCE / 5 {
+        if since.elapsed() > Duration::from_secs(1) {
             return Err(Survives(" (it limits itself to fewer connections)".into()));
         }
         sleep(Duration::from_millis(10));
@@ -551,14 +562,14 @@ pub(super) fn closed_output(target: &mut Target) -> Outcome {
         thread::spawn(move || {
             while pipe.read(&mut [0; 4_096]).is_ok_and(|length| length > 0) {
                 // Until then, it may write that it has started.
-                if start.elapsed() > PATIENCE / 50 {
+                if start.elapsed() > Duration::from_millis(100) {
                     return closing.send(()); // closes the pipe
                 }
             }
             Ok(())
         });
     }
-    sleep(PATIENCE / 25);
+    sleep(Duration::from_millis(200));
     // Many requests, since a runtime may buffer 4,096 bytes; two over each connection.
     let (client, start) = (&server.client, Instant::now());
     let request = client.request(b"Which you may log\n");
@@ -572,11 +583,11 @@ pub(super) fn closed_output(target: &mut Target) -> Outcome {
             }),
             Udp => client.exchange(&request),
         };
-        if result.is_err() || start.elapsed() > PATIENCE / 2 {
+        if result.is_err() || start.elapsed() > server.client.patience / 2 {
             break;
         }
     }
-    if closed.recv_timeout(PATIENCE / 5).is_err() {
+    if closed.recv_timeout(Duration::from_secs(1)).is_err() {
         return Err(NotTried("the server writes nothing to its output for a request".into()));
     }
     server.aftermath(Ok(()))

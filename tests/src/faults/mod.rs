@@ -19,7 +19,7 @@ pub use target::Target;
 use Inject::{Another, This};
 use Protocol::{Tcp, Udp};
 use Verdict::{Fails, NotTried, Survives};
-use client::{Client, PATIENCE, is_timeout};
+use client::is_timeout;
 use injections::*;
 use std::io::ErrorKind::{ConnectionRefused, ConnectionReset};
 use std::sync::mpsc;
@@ -160,7 +160,7 @@ pub fn faults(protocol: Protocol) -> impl Iterator<Item = &'static Fault> + Clon
 ///
 /// Panics if there is no such fault for the protocol of the server.
 pub fn inject(name: &str, target: &mut Target) -> Verdict {
-    let protocol = target.client.protocol;
+    let (protocol, patience) = (target.client.protocol, target.client.patience);
     let fault = faults(protocol).find(|fault| fault.name == name);
     let fault = fault.unwrap_or_else(|| panic!("there is no fault {name} for {protocol:?}"));
     let outcome = target.repair().and_then(|()| match fault.inject {
@@ -169,14 +169,14 @@ pub fn inject(name: &str, target: &mut Target) -> Verdict {
             let survives = matches!(outcome, Ok(()) | Err(Survives(_)));
             // It is not accused of the same in every row.
             let is_known = target.busy || target.leaks || !survives;
-            let left_over = if is_known { None } else { target.left_over(PATIENCE) };
+            let left_over = if is_known { None } else { target.left_over(patience) };
             let Some(first) = left_over else { return outcome };
             // It may have been opened once and for all. A leak repeats itself.
             target.usage = target.usage();
             if let failure @ Err(Fails(..) | NotTried(_)) = inject_beside(inject, target) {
                 return failure;
             }
-            let Some(again) = target.left_over(2 * PATIENCE) else { return outcome };
+            let Some(again) = target.left_over(2 * patience) else { return outcome };
             target.leaks = true;
             Err(Fails("leaks", format!("{first}, then {again}")))
         }
@@ -195,7 +195,7 @@ pub fn inject(name: &str, target: &mut Target) -> Verdict {
 fn inject_beside(inject: fn(&Target) -> Outcome, target: &mut Target) -> Outcome {
     let is_served = target.client.protocol == Tcp && !target.closes && !target.serial;
     let injected = thread::scope(|scope| {
-        let client = Client { patience: 2 * PATIENCE, ..target.client.clone() };
+        let client = target.client.with_patience(2);
         let stream = if is_served { Some(client.open()?) } else { None };
         let (stop, stopped) = mpsc::channel();
         let other = stream.map(|stream| scope.spawn(move || client.stay(&stream, &stopped)));
@@ -229,7 +229,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Survives(remark) => write!(f, "survives{remark}"),
-            Fails(_, details) => write!(f, "FAILS: {details}"),
+            Fails(symptom, details) => write!(f, "FAILS: {symptom}: {details}"),
             NotTried(reason) => write!(f, "not tried: {reason}"),
         }
     }

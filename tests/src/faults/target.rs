@@ -1,7 +1,7 @@
 //! The server under test: how it is started, and what its processes do.
 
 use super::Verdict::{Fails, NotTried};
-use super::client::{Client, Content, Options, PATIENCE, PAUSE, finish};
+use super::client::{Client, Content, Options, PAUSE, finish};
 use super::{Outcome, Protocol};
 use crate::{CapturedOutput, capture, proc, signal, unused_address};
 use std::io::{self, Read, Write};
@@ -10,6 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+/// How often the kit looks whether something has changed.
+const TICK: Duration = Duration::from_millis(50);
 
 /// Returns the command that starts a server on a port of 127.0.0.1.
 type Launch = Arc<dyn Fn(u16) -> Command + Send + Sync>;
@@ -69,8 +72,8 @@ impl Target {
         launch: Option<Launch>,
     ) -> Target {
         let content = if options.reply.is_some() { Content::Given } else { Content::Unknown };
-        let client =
-            Client { protocol, address, options, content, greets: false, patience: PATIENCE };
+        let patience = options.patience;
+        let client = Client { protocol, address, options, content, greets: false, patience };
         let (closes, serial, busy, leaks, broken) = (false, false, false, false, false);
         Target { client, closes, serial, busy, leaks, broken, usage: (0, 0), launch, server: None }
     }
@@ -98,7 +101,7 @@ impl Target {
             if !again || start.elapsed() > self.client.options.start {
                 return result;
             }
-            sleep(PATIENCE / 10);
+            sleep(Duration::from_millis(500));
         }
     }
 
@@ -120,8 +123,8 @@ impl Target {
         while self.client.exchange(&self.client.request(b"x\n")).is_err() {
             match self.exit() {
                 // It may not listen yet in the background.
-                Some(how) if how.contains("(exit status: 0)") && start.elapsed() < PATIENCE => {}
-                Some(how) => return Err(NotTried(format!("the server {how}"))),
+                Some(how) if how.starts_with("exit status: 0") && start.elapsed() < limit / 2 => {}
+                Some(how) => return Err(NotTried(format!("the server exited: {how}"))),
                 None => {}
             }
             if start.elapsed() > limit {
@@ -164,7 +167,7 @@ impl Target {
         match self.learn_replies() {
             // It replied at first.
             Err(Fails(symptom, details)) => {
-                sleep(PATIENCE / 25); // gives a process time to exit
+                sleep(5 * TICK); // gives a process time to exit
                 Err(self.exit().map_or(Fails(symptom, details), |how| Fails("exits", how)))
             }
             result => result.map(|()| self),
@@ -179,7 +182,7 @@ impl Target {
             let stream = self.client.connect()?;
             stream.set_read_timeout(Some(3 * PAUSE))?;
             self.client.greets = matches!(stream.peek(&mut [0]), Ok(1));
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(self.client.patience))?;
             self.client.read_greeting(&stream)?;
             self.client.exchange_on(&stream, &request)?;
             finish(&stream);
@@ -212,14 +215,14 @@ impl Target {
             }
             let first = if self.closes { self.client.open()? } else { stream };
             let second = self.client.connect()?;
-            second.set_read_timeout(Some(2 * PATIENCE / 5))?;
+            second.set_read_timeout(Some(Duration::from_secs(2)))?;
             let greeted = self.client.read_greeting(&second);
             self.serial =
                 greeted.and_then(|()| self.client.exchange_on(&second, &request)).is_err();
             finish(&first);
             if self.serial {
                 // The late reply is read as well, lest its connection is reset.
-                second.set_read_timeout(Some(PATIENCE))?;
+                second.set_read_timeout(Some(self.client.patience))?;
                 let _ = self.client.reply(&second, &request);
             }
             finish(&second);
@@ -282,10 +285,11 @@ impl Target {
         let start = Instant::now();
         loop {
             let probed = self.client.probe();
-            if probed.is_ok() || start.elapsed() > 2 * PATIENCE || self.exit().is_some() {
+            if probed.is_ok() || start.elapsed() > 2 * self.client.patience || self.exit().is_some()
+            {
                 return probed;
             }
-            sleep(PATIENCE / 100);
+            sleep(TICK);
         }
     }
 
@@ -308,31 +312,36 @@ impl Target {
         }
     }
 
-    /// Fails if the server uses a core while nothing is sent to it. Work that takes less than 2.5 seconds
-    /// is no failure, since it may be left over.
+    /// Fails if the server uses a core while nothing is sent to it. Work that takes less than half of
+    /// the patience is no failure, since it may be left over.
     ///
     /// A thread that waits for a core is as busy as one that runs, so other processes change nothing.
     pub(super) fn assert_idle(&self) -> Outcome {
-        let processes = || self.processes().unwrap_or_default().into_iter();
-        let cpu_time = || -> Duration { processes().map(proc::cpu_time).sum() };
+        let processes = || self.processes().unwrap_or_default();
+        let cpu_time = || -> Duration { processes().into_iter().map(proc::cpu_time).sum() };
         let is_runnable = |thread| proc::state(thread) == Some('R');
         let (start, before, mut busy, mut all, mut idle) = (Instant::now(), cpu_time(), 0, 0, 0);
+        let mut family = Vec::new();
         while idle < 10 && self.server.is_some() {
-            sleep(PATIENCE / 250);
+            sleep(Duration::from_millis(20));
+            // Listing all processes of the system takes long.
+            if all % 10 == 0 {
+                family = processes();
+            }
             all += 1;
-            if processes().any(|id| proc::threads(id).into_iter().any(is_runnable)) {
+            if family.iter().any(|id| proc::threads(*id).into_iter().any(is_runnable)) {
                 (busy, idle) = (busy + 1, 0);
             } else {
                 idle += 1;
             }
-            let seconds = start.elapsed().as_secs();
-            if seconds < 3 {
+            let elapsed = start.elapsed();
+            if elapsed < 3 * self.client.patience / 5 {
             } else if 10 * busy < 8 * all {
                 break;
-            } else if cpu_time().saturating_sub(before).as_millis() >= 2_500 {
-                let details = format!("uses a whole core while idle, for {seconds} s");
+            } else if cpu_time().saturating_sub(before) >= self.client.patience / 2 {
+                let details = format!("uses a whole core while idle, for {elapsed:.0?}");
                 return Err(Fails("spins", details));
-            } else if seconds >= 60 {
+            } else if elapsed.as_secs() >= 60 {
                 return Err(NotTried("the machine is too busy to tell whether it spins".into()));
             }
         }
@@ -363,7 +372,7 @@ impl Target {
                 };
                 return Some(format!("{descriptors} more open descriptors{more}"));
             }
-            sleep(PATIENCE / 100);
+            sleep(TICK);
         }
     }
 
@@ -372,7 +381,7 @@ impl Target {
         let (protocol, port) = (self.client.protocol.name(), self.client.address.port());
         let server = self.server.as_mut()?;
         if let Some(id) = server.daemon {
-            return proc::state(id).is_none().then(|| "exited".into());
+            return proc::state(id).is_none().then(|| "the daemon is gone".into());
         }
         let status = server.child.try_wait().ok()??;
         if status.success() {
@@ -388,7 +397,7 @@ impl Target {
             stderr.wait_for_end(Instant::now() + Duration::from_millis(200));
             stderr.text()
         });
-        Some(format!("exited ({status}): {}", cause(&stderr).unwrap_or("no error message")))
+        Some(format!("{status}: {}", cause(&stderr).unwrap_or("no error message")))
     }
 
     /// Returns the process of the server and its descendants, which Linux lists.
@@ -411,7 +420,7 @@ impl Target {
         signal("STOP", &processes);
         let is_suspended = |id| proc::state(id).is_none_or(|state| "TZ".contains(state));
         while !processes.iter().flat_map(|id| proc::threads(*id)).all(is_suspended) {
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > self.client.patience {
                 return Err(NotTried("SIGSTOP cannot be sent by sh".into()));
             }
             sleep(Duration::from_millis(1));

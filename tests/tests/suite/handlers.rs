@@ -67,7 +67,7 @@ pub fn sources() -> Vec<(String, String)> {
         // Code that returns leaves the rest unused.
         let before = format!("#![allow(unused)]\n{before}");
         let source = format!("{before}    fn handle({signature} {{\n{code}\n{body}");
-        (format!("bin/{name}.rs"), source)
+        (name.into(), source)
     };
     VARIANTS.map(source).into()
 }

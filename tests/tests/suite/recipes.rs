@@ -151,7 +151,7 @@ pub fn sources() -> Vec<(String, String)> {
         ("nesting-limited", nesting("pitfall: limited nesting", "parse(text.as_bytes(), 0)")),
         ("two-addresses", with_port(head("tcp-threaded-server") + &block("recipe: two addresses"))),
     ]
-    .map(|(name, source)| (format!("bin/{name}.rs"), source))
+    .map(|(name, source)| (name.into(), source))
     .into()
 }
 

@@ -269,6 +269,16 @@ pub fn redirected(redirection: &str, name: &str) -> Command {
     shell(&format!("exec \"$0\" \"$@\" {redirection}"), program(name))
 }
 
+/// Runs a program that can open 4,096 files, if the system allows it: by default, macOS allows 256.
+pub fn command_with_descriptors(program: &str) -> Command {
+    if cfg!(windows) {
+        return Command::new(program);
+    }
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -n 4096 2>/dev/null; exec \"$0\" \"$@\"", program]);
+    shell
+}
+
 /// Runs a test in a process of its own that can open 2,048 files: by default, macOS allows 256.
 /// Returns whether this is that process. Where it cannot be, the test is left out, as the gate says.
 #[track_caller]
