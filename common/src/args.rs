@@ -27,15 +27,17 @@ use std::time::Duration;
 pub struct Args {
     options: Vec<(&'static str, OsString)>,
     positionals: Vec<OsString>,
+    /// How many of the positional arguments stand before `--`.
+    before_dashes: usize,
 }
 
 impl Args {
     /// Parses the arguments that follow the program's name.
     ///
     /// `help` is the grammar. Its first line, such as `Usage: server [OPTIONS] [ADDR]`, contains the
-    /// program's name and the positional arguments: none, `ADDR`, or `ADDR` and messages. A line
-    /// that begins with two spaces and `--` declares an option; if its name is followed by a space
-    /// and a placeholder, the option takes a value. Options may stand anywhere before `--`.
+    /// program's name and a word for each positional argument; with `...` there may be any number. A
+    /// line that begins with two spaces and `--` declares an option; if its name is followed by a
+    /// space and a placeholder, the option takes a value. Options may stand anywhere before `--`.
     ///
     /// # Errors
     ///
@@ -46,7 +48,7 @@ impl Args {
         version: &str,
         args: impl IntoIterator<Item = OsString>,
     ) -> Result<Args, Error> {
-        let (mut options, mut positionals) = (Vec::new(), Vec::new());
+        let (mut options, mut positionals, mut before_dashes) = (Vec::new(), Vec::new(), None);
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
             match arg.as_encoded_bytes() {
@@ -54,18 +56,30 @@ impl Args {
                 b"-V" | b"--version" => {
                     return Err(Error::EarlyExit(format!("{} {version}\n", program(help))));
                 }
-                b"--" => positionals.extend(args.by_ref()),
+                b"--" => {
+                    before_dashes = Some(positionals.len());
+                    positionals.extend(args.by_ref());
+                }
                 [b'-', _, ..] => options.push(parse_option(help, &arg, &mut args)?),
                 _ => positionals.push(arg),
             }
         }
         let usage = help.lines().next().unwrap_or_default();
-        let max_positionals =
-            if usage.contains("MESSAGE") { usize::MAX } else { usage.matches("ADDR").count() };
-        match positionals.get(max_positionals) {
-            Some(extra) => Err(Error::Usage(format!("unexpected argument {}", quote(extra)))),
-            None => Ok(Args { options, positionals }),
+        let words = usage.split_whitespace().skip(2).filter(|word| *word != "[OPTIONS]");
+        let max_positionals = if usage.contains("...") { usize::MAX } else { words.count() };
+        if let Some(extra) = positionals.get(max_positionals) {
+            return Err(Error::Usage(format!("unexpected argument {}", quote(extra))));
         }
+        let before_dashes = before_dashes.unwrap_or(positionals.len());
+        Ok(Args { options, positionals, before_dashes })
+    }
+
+    /// Returns the positional arguments before `--`, and those after it.
+    pub fn positionals(&self) -> Result<(Vec<&str>, Vec<&str>), Error> {
+        let texts = self.positionals.iter().map(|arg| text("argument", arg));
+        let mut before = texts.collect::<Result<Vec<_>, _>>()?;
+        let after = before.split_off(self.before_dashes);
+        Ok((before, after))
     }
 
     /// Returns the address, or the default if there is none.
@@ -73,7 +87,7 @@ impl Args {
         let Some(arg) = self.positionals.first() else {
             return Ok(Address::default());
         };
-        let parsed = arg.to_str().ok_or("not UTF-8").and_then(Address::parse);
+        let parsed = Address::parse(text("ADDR", arg)?);
         parsed.map_err(|problem| Error::Usage(format!("ADDR {}: {problem}", quote(arg))))
     }
 
@@ -92,6 +106,12 @@ impl Args {
             messages.extend(default.iter().map(|message| message.as_bytes().to_vec()));
         }
         Ok(Some(messages))
+    }
+
+    /// Returns the values of an option that may be repeated.
+    pub fn values(&self, name: &str) -> Result<Vec<&str>, Error> {
+        let values = self.options.iter().filter(|(option, _)| *option == name);
+        values.map(|(option, value)| text(option, value)).collect()
     }
 
     /// Returns whether an option without a value is present.
@@ -179,6 +199,11 @@ fn parse_option(
     }
 }
 
+fn text<'a>(name: &str, value: &'a OsStr) -> Result<&'a str, Error> {
+    let not_utf8 = || Error::Usage(format!("{name} {}: not UTF-8", quote(value)));
+    value.to_str().ok_or_else(not_utf8)
+}
+
 /// Quotes the beginning of an argument.
 fn quote(arg: &OsStr) -> String {
     let bytes = arg.as_encoded_bytes();
@@ -213,6 +238,9 @@ Options:
         assert_eq!(args.address().unwrap().to_string(), "127.0.0.1:80");
         let messages = args.messages(&["unused"]).unwrap().unwrap();
         assert_eq!(messages, [&b"b"[..], b"a", b"--count", b""]);
+        let positionals = (vec![":80", "b", "a"], vec!["--count", ""]);
+        assert_eq!(args.positionals(), Ok(positionals));
+        assert_eq!(args.values("--count"), Ok(vec!["3", "4"]));
     }
 
     #[test]
@@ -260,6 +288,7 @@ Options:
         let error =
             Args::parse("Usage: server [ADDR]", "", [":1", "x"].map(Into::into)).unwrap_err();
         assert_eq!(error, Error::Usage(r#"unexpected argument "x""#.into()));
+        assert!(Args::parse("Usage: copy [OPTIONS] A B", "", ["1", "2"].map(Into::into)).is_ok());
     }
 
     #[cfg(unix)]
@@ -275,6 +304,11 @@ Options:
         assert_eq!(error.to_string(), r#"ADDR "\xff": not UTF-8"#);
         let error = parse(&[b"--count", b"\xff"]).unwrap().number("--count", 9).unwrap_err();
         assert_eq!(error.to_string(), r#"--count "\xff": not a whole number from 1 to 9"#);
+        let args = parse(&[b"--count", b"\xff", b"--", b"\xff"]).unwrap();
+        let error = args.values("--count").unwrap_err();
+        assert_eq!(error.to_string(), r#"--count "\xff": not UTF-8"#);
+        let error = args.positionals().unwrap_err();
+        assert_eq!(error.to_string(), r#"argument "\xff": not UTF-8"#);
         let error = parse(&[b"--\xff"]).unwrap_err();
         assert_eq!(error.to_string(), r#"unknown option "--\xff""#);
     }
