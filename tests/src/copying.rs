@@ -13,7 +13,7 @@ const IMPORT: &str = "use common::{error, info, warn};\n";
 
 /// Returns the names of the programs.
 pub fn programs() -> impl Iterator<Item = String> {
-    PAIRS.iter().flat_map(|pair| ["server", "client"].map(|side| format!("{pair}-{side}")))
+    PAIRS.iter().flat_map(|pair| [pair.server(), pair.client()])
 }
 
 /// Returns the root of the checkout.

@@ -27,6 +27,7 @@ pub mod faults;
 pub mod proc;
 pub mod survival;
 
+use candidates::Protocol;
 use std::env;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -42,8 +43,100 @@ use std::time::{Duration, Instant};
 pub const DEADLINE: Duration =
     Duration::from_secs(if option_env!("MUTANTS").is_some() { 20 } else { 60 });
 
-/// The packages that consist of a `NAME-server` and a `NAME-client`.
-pub const PAIRS: [&str; 4] = ["udp-basic", "udp-echo", "tcp-threaded", "udp-threaded"];
+/// The pairs. The demo, `copy`, the suite and the tests of the pages take from here what they must know
+/// about each.
+pub const PAIRS: &[Pair] = &[
+    Pair {
+        name: "udp-basic",
+        messages: &["hello", "world", "sdfas"],
+        reply: Reply::Nothing,
+        options: &[],
+    },
+    Pair {
+        name: "udp-echo",
+        messages: &["hello", "world"],
+        reply: Reply::UpperCase,
+        options: &["--count=2"],
+    },
+    Pair {
+        name: "tcp-threaded",
+        messages: &["hello world"],
+        reply: Reply::UpperCase,
+        options: &["--count=1"],
+    },
+    Pair {
+        name: "udp-threaded",
+        messages: &["one", "two", "three", "four"],
+        reply: Reply::UpperCase,
+        options: &["--count=4", "--workers=4", "--delay=0.5"],
+    },
+];
+
+/// A package that consists of a server and a client.
+#[derive(Debug)]
+pub struct Pair {
+    /// The name of the package and of its folder. It begins with the protocol.
+    pub name: &'static str,
+    /// What the demo sends, and of which the tests send the first.
+    pub messages: &'static [&'static str],
+    /// What the server replies.
+    pub reply: Reply,
+    /// The server's options for the demo, with which it exits after the messages, or when its standard
+    /// input ends.
+    pub options: &'static [&'static str],
+}
+
+/// What a server replies to a message.
+#[derive(Clone, Copy, Debug)]
+pub enum Reply {
+    /// It does not reply.
+    Nothing,
+    /// The same bytes with ASCII letters in upper case.
+    UpperCase,
+    /// A text that the function recognizes: it returns whether the second text is a reply to the first.
+    Text(fn(&str, &str) -> bool),
+}
+
+impl Pair {
+    /// Returns the name of the server's binary.
+    pub fn server(&self) -> String {
+        format!("{}-server", self.name)
+    }
+
+    /// Returns the name of the client's binary.
+    pub fn client(&self) -> String {
+        format!("{}-client", self.name)
+    }
+
+    /// Returns the protocol, with which the name begins.
+    pub fn protocol(&self) -> Protocol {
+        if self.name.starts_with("tcp-") { Protocol::Tcp } else { Protocol::Udp }
+    }
+
+    /// Returns whether the server replies.
+    pub fn replies(&self) -> bool {
+        !matches!(self.reply, Reply::Nothing)
+    }
+
+    /// Returns whether the client prints a line for a message: the reply, or that it has sent it.
+    pub fn prints(&self, message: &str, line: &str) -> bool {
+        match self.reply {
+            Reply::Nothing => line.starts_with(&format!("sent \"{message}\" to ")),
+            reply => reply.is_to(message, line),
+        }
+    }
+}
+
+impl Reply {
+    /// Returns whether a text is the reply to a message.
+    pub fn is_to(self, message: &str, text: &str) -> bool {
+        match self {
+            Reply::Nothing => text.is_empty(),
+            Reply::UpperCase => text == message.to_ascii_uppercase(),
+            Reply::Text(is_reply) => is_reply(message, text),
+        }
+    }
+}
 
 /// The largest payload that a program can send in one datagram over IPv4 with default settings.
 ///
@@ -125,9 +218,6 @@ pub fn signal(name: &str, processes: &[u32]) {
     shell.args(["-c", &format!("kill -{name} {}", ids.join(" "))]).stderr(Stdio::null());
     let _ = spawn(&mut shell).and_then(|mut shell| shell.wait());
 }
-
-/// A process that prints the address on which it listens.
-pub type Server = Process;
 
 /// A child process whose output is captured as it arrives.
 ///

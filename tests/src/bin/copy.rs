@@ -51,7 +51,10 @@ fn run(arguments: &[String]) -> Result<String, (u8, String)> {
     let (mut operands, mut log) = (Vec::new(), false);
     for argument in arguments {
         match argument.as_str() {
-            "-h" | "--help" => return Ok(HELP.replace("{pairs}", &PAIRS.join(", "))),
+            "-h" | "--help" => {
+                let pairs = PAIRS.iter().map(|pair| pair.name).collect::<Vec<&str>>();
+                return Ok(HELP.replace("{pairs}", &pairs.join(", ")));
+            }
             "--log" => log = true,
             option if option.starts_with('-') => {
                 return Err(usage(format!("unknown option {option:?}")));

@@ -13,12 +13,12 @@ use std::env;
 use std::panic;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
-use tests::{PAIRS, Process, program};
+use tests::{PAIRS, Pair, Process};
 
 const USAGE: &str = "\
 Usage: cargo run -p tests -- [--bin-dir DIR] [PAIR...]
 
-Runs each PAIR (udp-basic, udp-echo, tcp-threaded, udp-threaded) and checks what both sides print.
+Runs each PAIR, all of them by default, and checks what both sides print:
 ";
 
 fn main() -> ExitCode {
@@ -31,10 +31,10 @@ fn main() -> ExitCode {
                 None => return usage_error("--bin-dir needs a value"),
             },
             "-h" | "--help" => {
-                print!("{USAGE}");
+                print!("{}", usage());
                 return ExitCode::SUCCESS;
             }
-            name => match PAIRS.into_iter().find(|pair| *pair == name) {
+            name => match PAIRS.iter().find(|pair| pair.name == name) {
                 Some(pair) => pairs.push(pair),
                 None => return usage_error(&format!("unknown pair {name:?}")),
             },
@@ -44,71 +44,78 @@ fn main() -> ExitCode {
         pairs.extend(PAIRS);
     }
     eprintln!("building the examples ...");
-    if panic::catch_unwind(|| program("")).is_err() {
+    if panic::catch_unwind(|| tests::program("")).is_err() {
         return ExitCode::FAILURE;
     }
     demo(&pairs)
 }
 
+fn usage() -> String {
+    USAGE.to_string() + &PAIRS.iter().map(|pair| format!("  {}\n", pair.name)).collect::<String>()
+}
+
 fn usage_error(error: &str) -> ExitCode {
-    eprint!("demo: {error}\n{USAGE}");
+    eprint!("demo: {error}\n{}", usage());
     ExitCode::from(2)
 }
 
-fn demo(pairs: &[&str]) -> ExitCode {
+fn demo(pairs: &[&Pair]) -> ExitCode {
     let limit = Instant::now() + Duration::from_secs(30);
     let mut results = Vec::new();
     for pair in pairs {
-        println!("{pair}");
+        println!("{}", pair.name);
         let start = Instant::now();
         // A panic prints its reason.
-        results.push(panic::catch_unwind(|| run(pair, limit)).is_ok());
+        results.push(panic::catch_unwind(|| run_pair(pair, limit)).is_ok());
         println!("  took {:.2} s\n", start.elapsed().as_secs_f64());
     }
     for (pair, is_ok) in pairs.iter().zip(&results) {
-        println!("{pair}: {}", if *is_ok { "ok" } else { "FAILED: see above" });
+        println!("{}: {}", pair.name, if *is_ok { "ok" } else { "FAILED: see above" });
     }
     ExitCode::from(u8::from(results.contains(&false)))
 }
 
 /// Runs a server and its client, and checks what they print and how they exit.
-fn run(name: &str, limit: Instant) {
-    let (options, messages): (&[&str], &[&str]) = match name {
-        "udp-basic" => (&[], &["hello", "world", "sdfas"]),
-        "udp-echo" => (&["--count=2"], &["hello", "world"]),
-        "tcp-threaded" => (&["--count=1"], &["hello world"]),
-        _ => (&["--count=4", "--workers=4", "--delay=0.5"], &["one", "two", "three", "four"]),
-    };
-    let spawn = |side: &str, arguments: &[&[&str]]| {
-        let program = program(&format!("{name}-{side}"));
-        let mut process = Process::spawn(Command::new(program).args(arguments.concat()));
+fn run_pair(pair: &Pair, limit: Instant) {
+    let spawn = |program: &str, arguments: &[&[&str]]| {
+        let mut process =
+            Process::spawn(Command::new(tests::program(program)).args(arguments.concat()));
         process.limit = Some(limit);
         process
     };
-    let mut server = spawn("server", &[&["127.0.0.1:0"], options]);
+    let mut server = spawn(&pair.server(), &[&["127.0.0.1:0"], pair.options]);
     let started = Instant::now();
     // With a timeout after which the demo is over, no request is repeated.
-    let patience: &[&str] = if name == "udp-basic" { &[] } else { &["--timeout=30"] };
-    let mut client = spawn("client", &[patience, &[&server.address().to_string()], messages]);
+    let patience: &[&str] = if pair.replies() { &["--timeout=30"] } else { &[] };
+    let address = server.address().to_string();
+    let mut client = spawn(&pair.client(), &[patience, &[&address], pair.messages]);
     assert_eq!(client.exit_code(), 0, "the exit code of the client");
     let took = started.elapsed();
     assert_eq!(server.exit_code(), 0, "the exit code of the server");
-    check("server", &server, messages, |message| format!("\"{message}\" from 127.0.0.1:"));
-    check("client", &client, messages, |message| match name {
-        "udp-basic" => format!("sent \"{message}\" to 127.0.0.1:"),
-        _ => message.to_uppercase(),
+    check("server", &server, pair, |message, line| {
+        line.starts_with(&format!("\"{message}\" from 127.0.0.1:"))
     });
-    // Without overlap the delays of 0.5 s would add up.
-    let overlapped = name != "udp-threaded" || took.as_secs_f64() < 0.5 * messages.len() as f64;
-    assert!(overlapped, "replies were not delayed at the same time, but took {took:.2?}");
+    check("client", &client, pair, |message, line| pair.prints(message, line));
+    // Without overlap the delays would add up.
+    let delay =
+        pair.options.iter().find_map(|option| option.strip_prefix("--delay=")?.parse().ok());
+    let sum = delay.unwrap_or(f64::INFINITY) * pair.messages.len() as f64;
+    assert!(
+        took.as_secs_f64() < sum,
+        "replies were not delayed at the same time, but took {took:.2?}"
+    );
 }
 
-/// Prints the output of one side, and checks that one line begins with the `start` of each message.
-fn check(side: &str, process: &Process, messages: &[&str], start: impl Fn(&str) -> String) {
+/// Prints the output of one side, and checks that each message has one line.
+fn check(side: &str, process: &Process, pair: &Pair, is_line: impl Fn(&str, &str) -> bool) {
     let (stdout, stderr) = (process.stdout(), process.stderr());
     stdout.lines().chain(stderr.lines()).for_each(|line| println!("  {side}  {line}"));
-    for start in messages.iter().map(|message| start(message)) {
-        let count = stdout.lines().filter(|line| line.starts_with(&start)).count();
-        assert_eq!(count, 1, "lines that begin with {start:?}");
+    let mut lines: Vec<&str> = stdout.lines().collect();
+    for message in pair.messages {
+        let found = lines.iter().position(|line| is_line(message, line));
+        lines.remove(found.unwrap_or_else(|| panic!("the {side} prints no line for {message:?}")));
     }
+    let left =
+        lines.iter().filter(|line| pair.messages.iter().any(|message| is_line(message, line)));
+    assert_eq!(left.count(), 0, "the {side} prints more lines than messages were sent");
 }

@@ -16,13 +16,13 @@ fn pairs_talk_over_names_and_addresses() {
     ];
     for (listen, bound, connect) in &addresses[..if has_ipv6() { 7 } else { 4 }] {
         for pair in PAIRS {
-            let count = if pair == "udp-basic" { "--count=3" } else { "--count=1" };
-            let mut server = Server::start_at(&format!("{pair}-server"), listen, &[count]);
+            let server = Process::start_at(&pair.server(), listen, &[]);
             assert!(server.address().to_string().starts_with(bound), "{}", server.address());
             let address = format!("{connect}:{}", server.address().port());
-            let output = output(&format!("{pair}-client"), &[&address], "");
-            assert!(output == "HELLO\n" || output.starts_with("sent \"hello\" to "), "{output}");
-            assert_eq!(server.exit_code(), 0);
+            let message = pair.messages[0];
+            let output = output(&pair.client(), &[&address, message], "");
+            assert!(pair.prints(message, output.trim_end()), "{output}");
+            assert!(server.wait_for(&format!("\"{message}\" from ")).is_some());
         }
     }
 }
@@ -30,7 +30,7 @@ fn pairs_talk_over_names_and_addresses() {
 #[test]
 fn server_names_address_that_it_cannot_bind() {
     for name in servers() {
-        let server = Server::start(&name, &[]);
+        let server = Process::start(&name, &[]);
         let used = server.address().to_string();
         // RFC 5737: for documentation only.
         for (address, hint) in [(&*used, "; is another server running?\n"), ("192.0.2.1:0", "\n")] {
@@ -63,24 +63,24 @@ mod needs_root {
     use super::*;
     use std::net::Ipv6Addr;
 
-    /// Runs a command whose last argument is a port at `several`, the name of ::1 and then of 127.0.0.1.
-    fn several(command: &Command, port: u16) -> Process {
+    /// Runs a command whose address is a port at `several`, the name of ::1 and then of 127.0.0.1.
+    fn several(command: &Command, port: u16, messages: &[&str]) -> Process {
         let hosts = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hosts");
         write_file(&hosts, "::1 several\n127.0.0.1 several\n");
         let mut unshared = unshare("--mount", "mount --bind \"$0\" /etc/hosts && exec \"$@\"");
         unshared.arg(hosts).arg(command.get_program()).args(command.get_args());
-        Process::spawn(unshared.arg(format!("several:{port}")))
+        Process::spawn(unshared.arg(format!("several:{port}")).args(messages))
     }
 
     #[test]
     #[ignore = "needs root and unshare"]
     fn client_finds_server_at_second_address() {
         for pair in PAIRS {
-            let server = Server::start(&format!("{pair}-server"), &[]);
-            let address = server.address();
-            let output = output_of(several(&command(&format!("{pair}-client")), address.port()));
-            let sent = format!("sent \"hello\" to {address}\n");
-            assert!(output == "HELLO\n" || output.starts_with(&sent), "{output}");
+            let server = Process::start(&pair.server(), &[]);
+            let (port, message) = (server.address().port(), pair.messages[0]);
+            let output = output_of(several(&command(&pair.client()), port, &[message]));
+            assert!(pair.prints(message, output.trim_end()), "{output}");
+            assert!(server.wait_for(&format!("\"{message}\" from ")).is_some());
         }
     }
 
@@ -92,12 +92,13 @@ mod needs_root {
         // Without IPv6, the first address refuses at once.
         let _first = UdpSocket::bind((Ipv6Addr::LOCALHOST, port));
         for name in UDP_CLIENTS {
-            let with_two = || several(command(name).args(["--attempts=1", "--timeout=4"]), port);
+            let with_two =
+                || several(command(name).args(["--attempts=1", "--timeout=4"]), port, &[]);
             let client = with_two();
             second.send_to(b"in time", receive(&second).1).unwrap();
             assert_eq!(output_of(client), "in time\n");
             let mut two = with_two();
-            let mut one = start(name, &["--attempts=1", "--timeout=5.9", &address]);
+            let mut one = start_client(name, &["--attempts=1", "--timeout=5.9", &address]);
             assert_eq!(two.exit_code(), 1);
             assert!(one.is_running(), "{name}");
             (0..2).for_each(|_| drop(receive(&second)));
@@ -107,13 +108,13 @@ mod needs_root {
     #[test]
     #[ignore = "needs root, unshare and strace"]
     fn client_tries_second_address_after_error() {
-        let server = Server::start("udp-threaded-server", &[]);
+        let server = Process::start("udp-threaded-server", &[]);
         for client in UDP_CLIENTS {
             // Both sends to the first address fail, as if a firewall rejected them. On the main
             // thread, the first call is the resolver's.
             let mut client = failing("sendto:error=EPERM:when=1..3", client);
             client.args(["--attempts=1", "--timeout=30"]);
-            assert_eq!(output_of(several(&client, server.address().port())), "HELLO\n");
+            assert_eq!(output_of(several(&client, server.address().port(), &[])), "HELLO\n");
         }
     }
 
@@ -220,9 +221,9 @@ mod needs_root {
         let used = (Ipv6Addr::LOCALHOST, free.port());
         let (_udp, _tcp) = (UdpSocket::bind(used).unwrap(), TcpListener::bind(used).unwrap());
         for name in servers() {
-            let first = several(&command(&name), 0);
+            let first = several(&command(&name), 0, &[]);
             assert_eq!(first.address().ip(), Ipv6Addr::LOCALHOST);
-            assert_eq!(several(&command(&name), free.port()).address(), free);
+            assert_eq!(several(&command(&name), free.port(), &[]).address(), free);
         }
     }
 }

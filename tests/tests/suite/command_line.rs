@@ -21,7 +21,7 @@ fn help_and_version_name_program() {
 #[test]
 fn quiet_server_prints_only_its_address() {
     for name in servers() {
-        let mut server = Server::start(&name, &["--quiet", "--count=1"]);
+        let mut server = Process::start(&name, &["--quiet", "--count=1"]);
         request_any(&name, server.address());
         assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
         assert_eq!(server.stdout(), format!("listening on {}\n", server.address()));
@@ -31,8 +31,9 @@ fn quiet_server_prints_only_its_address() {
 #[test]
 fn cargo_run_starts_server() {
     for pair in PAIRS {
-        let manifest = fs::read_to_string(repository(pair).join("Cargo.toml")).unwrap();
-        assert!(manifest.contains(&format!("\ndefault-run = \"{pair}-server\"\n")), "{pair}");
+        let manifest = fs::read_to_string(repository(pair.name).join("Cargo.toml")).unwrap();
+        let line = format!("\ndefault-run = \"{}\"\n", pair.server());
+        assert!(manifest.contains(&line), "{}", pair.name);
     }
 }
 
@@ -69,7 +70,7 @@ pub fn default_of(name: &str, option: &str) -> String {
 #[test]
 fn default_count_and_attempts_are_those_of_help() {
     let count = default_of("udp-basic-server", "--count").parse().unwrap();
-    let mut server = Server::start("udp-basic-server", &[]);
+    let mut server = Process::start("udp-basic-server", &[]);
     (0..count).for_each(|_| request_any("udp-basic-server", server.address()));
     assert_eq!(server.exit_code(), 0);
     assert_eq!(server.stdout().lines().count(), 1 + count);
@@ -91,8 +92,9 @@ fn default_timeout_is_that_of_help() {
     thread::scope(|scope| {
         for name in UDP_CLIENTS {
             let seconds: f64 = default_of(name, "--timeout").parse().unwrap();
-            let client =
-                |options: &[&str]| start(name, &[options, &["--attempts=1", &address]].concat());
+            let client = |options: &[&str]| {
+                start_client(name, &[options, &["--attempts=1", &address]].concat())
+            };
             scope.spawn(move || {
                 let started = Instant::now();
                 let mut longer = client(&[&format!("--timeout={}", 1.9 * seconds)]);
@@ -108,7 +110,7 @@ fn default_timeout_is_that_of_help() {
 fn default_delay_is_that_of_help() {
     let name = "udp-threaded-server";
     assert_eq!(default_of(name, "--delay"), "0");
-    let (server, late) = (Server::start(name, &[]), Server::start(name, &["--delay=5"]));
+    let (server, late) = (Process::start(name, &[]), Process::start(name, &["--delay=5"]));
     let (socket, late) = (udp(server.address()), udp(late.address()));
     late.send(b"x").unwrap();
     (0..20).for_each(|_| assert_eq!(request(&socket, b"x"), b"X"));
@@ -128,7 +130,7 @@ fn number_of_workers_is_that_of_help() {
         ("udp-threaded-server", &["--workers=10000"], 10_000),
         ("tcp-threaded-server", &["--workers=10000"], 10_000),
     ] {
-        let server = Server::start(name, options);
+        let server = Process::start(name, options);
         wait_until("all workers run", || status(server.id(), "Threads") >= workers);
         request_any(name, server.address());
         assert_eq!(status(server.id(), "Threads"), workers, "{name}");

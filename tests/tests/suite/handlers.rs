@@ -72,8 +72,8 @@ pub fn sources() -> Vec<(String, String)> {
     VARIANTS.map(source).into()
 }
 
-fn start(name: &str, options: &[&str]) -> Server {
-    Server::listening(Command::new(copied(name)).arg("127.0.0.1:0").args(options))
+fn start_variant(name: &str, options: &[&str]) -> Process {
+    Process::listening(Command::new(copied(name)).arg("127.0.0.1:0").args(options))
 }
 
 /// Sends a request that fails, and returns the client's address.
@@ -96,7 +96,7 @@ fn panic_or_error_costs_request_but_no_worker() {
         let workers: &[&str] = if name.contains("threaded") { &["--workers", "1"] } else { &[] };
         for quiet in [&[][..], &["--quiet"]] {
             let options = [workers, &["--count", "7"], quiet].concat();
-            let mut server = start(name, &options);
+            let mut server = start_variant(name, &options);
             for _ in 0..2 {
                 send_failing(name, server.address(), "panic");
                 let client = send_failing(name, server.address(), "fail");
@@ -118,7 +118,7 @@ fn panic_or_error_costs_request_but_no_worker() {
 
 #[test]
 fn panic_leaves_no_worker_busy() {
-    let server = start("tcp-threaded-faulty", &["--workers", "4", "--idle-timeout", "600"]);
+    let server = start_variant("tcp-threaded-faulty", &["--workers", "4", "--idle-timeout", "600"]);
     for _ in 0..4 {
         send_failing("tcp-threaded-faulty", server.address(), "panic");
     }
@@ -137,7 +137,7 @@ fn handler_gets_timeouts_and_nodelay() {
         ("--idle-timeout=0", "None None true"),
         ("--quiet", &default_shown),
     ] {
-        let mut server = start("tcp-threaded-options", &[option, "--count", "1"]);
+        let mut server = start_variant("tcp-threaded-options", &[option, "--count", "1"]);
         let shown = response(server.address(), b"");
         assert_eq!(String::from_utf8_lossy(&shown), expected, "{option}");
         assert_eq!(server.exit_code(), 0);
@@ -147,7 +147,7 @@ fn handler_gets_timeouts_and_nodelay() {
 #[test]
 fn client_that_never_reads_blocks_no_handler() {
     let options = ["--workers", "1", "--idle-timeout", "1", "--count", "2"];
-    let mut server = start("tcp-threaded-writing", &options);
+    let mut server = start_variant("tcp-threaded-writing", &options);
     let silent = tcp(server.address());
     let line = format!("tcp-threaded-server: {}: timed out: ", silent.local_addr().unwrap());
     assert!(server.wait_for_error("").unwrap().starts_with(&line));

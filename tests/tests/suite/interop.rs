@@ -75,7 +75,7 @@ fn servers_work_with_python_clients() {
         ("udp-threaded-server", "udp", "--count=6"),
         ("tcp-threaded-server", "tcp", "--count=1"),
     ] {
-        let mut server = Server::start(name, &[count]);
+        let mut server = Process::start(name, &[count]);
         let mut python = Command::new("python3");
         python.arg(repository("tests/tests/suite/clients.py"));
         let mut python = Process::spawn(python.args([kind, &server.address().to_string()]));

@@ -93,7 +93,7 @@ fn reserve_remains_if_workers_are_missing() {
 #[test]
 #[ignore = "needs strace"]
 fn client_sends_all_messages_with_fewer_threads() {
-    let server = Server::start("udp-threaded-server", &["--quiet"]);
+    let server = Process::start("udp-threaded-server", &["--quiet"]);
     for running in 1..=3 {
         let inject = format!("clone,clone3:error=EAGAIN:when={}+", running + 1);
         let mut client = failing(&inject, "udp-threaded-client");
@@ -108,7 +108,7 @@ fn client_sends_all_messages_with_fewer_threads() {
 #[test]
 #[ignore = "needs strace"]
 fn client_gets_reply_behind_error() {
-    let server = Server::start("udp-threaded-server", &["--quiet"]);
+    let server = Process::start("udp-threaded-server", &["--quiet"]);
     for (inject, attempts, timeout) in [
         // An earlier send was refused, which the next send or receive reports.
         ("sendto:error=ECONNREFUSED:when=1+2", "1", "30"),
@@ -126,7 +126,7 @@ fn client_gets_reply_behind_error() {
             assert_eq!(output_of(Process::spawn(&mut client)), "ONE\n");
         }
     }
-    let mut server = Server::start("udp-basic-server", &["--count=2"]);
+    let mut server = Process::start("udp-basic-server", &["--count=2"]);
     let mut client = failing("sendto:error=ECONNREFUSED:when=1+2", "udp-basic-client");
     let client = client.args([&server.address().to_string(), "one", "two"]);
     output_of(Process::spawn(client));
@@ -136,7 +136,7 @@ fn client_gets_reply_behind_error() {
 #[test]
 #[ignore = "needs strace"]
 fn client_reports_permanent_error_at_once() {
-    let server = Server::start(SERVER, &["--quiet"]);
+    let server = Process::start(SERVER, &["--quiet"]);
     let address = server.address().to_string();
     let invalid = "cannot send to 127.0.0.1:9: Invalid argument (os error 22)";
     // Not a timeout, although it has the same number.
@@ -162,7 +162,7 @@ fn client_reports_permanent_error_at_once() {
 #[test]
 #[ignore = "needs strace"]
 fn client_sets_options() {
-    let server = Server::start(SERVER, &["--quiet"]);
+    let server = Process::start(SERVER, &["--quiet"]);
     let mut client = strace(&["-e", "trace=setsockopt"]);
     client.arg(program("tcp-threaded-client")).args([&server.address().to_string(), "x"]);
     let client = Process::spawn(&mut client);

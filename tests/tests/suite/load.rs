@@ -68,7 +68,7 @@ mod needs_root {
 fn udp_clients_get_their_own_replies() {
     let _lock = use_all_cores();
     for name in UDP_SERVERS {
-        let server = Server::start(name, &["--quiet"]);
+        let server = Process::start(name, &["--quiet"]);
         let address = server.address();
         thread::scope(|scope| {
             // A socket's receive buffer holds one request of each client, so none is dropped.
@@ -93,7 +93,7 @@ mod linux {
     #[test]
     fn short_connections_leave_nothing_behind() {
         let _lock = use_all_cores();
-        let server = Server::start("tcp-threaded-server", &["--workers", "64", "--quiet"]);
+        let server = Process::start("tcp-threaded-server", &["--workers", "64", "--quiet"]);
         let (process, address) = (server.id(), server.address());
         wait_until("all workers run", || status(process, "Threads") == 64);
         let descriptors = || tests::proc::descriptors(process);
@@ -131,7 +131,7 @@ mod linux {
         if !can_open_files("load::linux::connections_at_same_time_get_their_own_bytes") {
             return;
         }
-        let server = Server::start("tcp-threaded-server", &["--workers", "600", "--quiet"]);
+        let server = Process::start("tcp-threaded-server", &["--workers", "600", "--quiet"]);
         let request = letters(0, 1 << 20);
         let response = request.to_ascii_uppercase();
         let streams: Vec<TcpStream> = (0..400).map(|_| tcp(server.address())).collect();

@@ -19,8 +19,8 @@ fn nginx_balances_over_restart_of_server() {
     let directory = Folder::new("nginx");
     fs::write(directory.0.join("nginx.conf"), configuration).unwrap();
 
-    let tcp = |address: &str| Server::start_at("tcp-threaded-server", address, &[]);
-    let udp = |address: &str| Server::start_at("udp-threaded-server", address, &[]);
+    let tcp = |address: &str| Process::start_at("tcp-threaded-server", address, &[]);
+    let udp = |address: &str| Process::start_at("udp-threaded-server", address, &[]);
     let (tcp_one, tcp_two, udp_one, udp_two) = (tcp(&one), tcp(&two), udp(&one), udp(&two));
     let mut nginx = Command::new("nginx");
     nginx.args(["-c", "nginx.conf", "-e", "stderr", "-g", "daemon off;", "-p"]).arg(&directory.0);
@@ -30,14 +30,14 @@ fn nginx_balances_over_restart_of_server() {
     let mut lost = 0;
     let mut request = || {
         for name in ["tcp-threaded-client", "udp-threaded-client"] {
-            let output = start(name, &[&front, "balanced"]).output();
+            let output = start_client(name, &[&front, "balanced"]).output();
             // Requests in flight when servers exit, and those by which each process of nginx finds
             // out, once a second, that a server is still down.
             lost += usize::from(output.stdout != b"BALANCED\n");
             assert!(lost < 20, "{output:?}");
         }
     };
-    let is_used = |server: &Server| server.stdout().contains("\"balanced\" from ");
+    let is_used = |server: &Process| server.stdout().contains("\"balanced\" from ");
     wait_until("all servers are used", || {
         request();
         [&tcp_one, &tcp_two, &udp_one, &udp_two].into_iter().all(is_used)

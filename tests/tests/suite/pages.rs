@@ -7,7 +7,7 @@ use std::net::ToSocketAddrs;
 /// Returns the paths and texts of all pages: README.md and those in the folders.
 fn pages() -> Vec<(PathBuf, String)> {
     let others = ["", ".github", "common", "docs", "tests", "tests/competitors"];
-    let folders = PAIRS.into_iter().chain(others);
+    let folders = PAIRS.iter().map(|pair| pair.name).chain(others);
     let entries = folders.flat_map(|folder| fs::read_dir(repository(folder)).unwrap());
     let paths = entries.map(|entry| entry.unwrap().path());
     let pages = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
@@ -66,7 +66,7 @@ fn demo_prints_what_page_shows() {
 fn demo_runs_all_pairs_by_default() {
     let mut demo = demo(&[]);
     assert_eq!(demo.exit_code(), 0);
-    let end: String = PAIRS.iter().map(|pair| format!("{pair}: ok\n")).collect();
+    let end: String = PAIRS.iter().map(|pair| format!("{}: ok\n", pair.name)).collect();
     assert!(demo.stdout().ends_with(&format!("\n\n{end}")), "{}", demo.stdout());
 }
 
@@ -111,7 +111,7 @@ fn sessions_print_what_pages_show() {
 /// Runs a server and its client as two blocks show them.
 fn run_session(pair: &[&str]) {
     let (name, options, server_shown) = session(pair[0]);
-    let mut server = Server::start(&name, &options);
+    let mut server = Process::start(&name, &options);
     let (name, mut arguments, client_shown) = session(pair[1]);
     // The port that the page shows may be in use.
     let address = server.address().to_string();
@@ -218,9 +218,9 @@ fn links_to_lines_lead_to_code_beside_them() {
 #[test]
 fn headers_and_changelog_name_version() {
     let line = concat!("\n//! Version ", env!("CARGO_PKG_VERSION"), ". `docs/changelog.md`");
-    for (pair, side) in PAIRS.into_iter().flat_map(|pair| [(pair, "server"), (pair, "client")]) {
-        let source = fs::read_to_string(repository(pair).join(format!("src/{side}.rs"))).unwrap();
-        assert!(source.contains(line), "{pair}-{side}: the header has no line{line}");
+    for program in tests::copying::programs() {
+        let (path, source) = tests::copying::source(&program).unwrap();
+        assert!(source.contains(line), "{path}: the header has no line{line}");
     }
     let changelog = fs::read_to_string(repository("docs/changelog.md")).unwrap();
     let newest = changelog.split("\n## ").nth(1).and_then(|section| section.lines().next());

@@ -3,7 +3,7 @@
 
 #[cfg(target_os = "linux")]
 use crate::copying::copied;
-use crate::copying::{head, start, with_handler};
+use crate::copying::{head, start_copy, with_handler};
 use crate::pages::block;
 use crate::pitfalls::nesting;
 use crate::support::*;
@@ -167,13 +167,13 @@ fn converse(mut stream: &TcpStream, lines: &[(&str, &str)]) {
 
 #[test]
 fn replaced_handler_replies() {
-    let server = start("reversing");
+    let server = start_copy("reversing");
     assert_eq!(request(&udp(server.address()), b"hello"), b"olleh");
 }
 
 #[test]
 fn lines_are_greeted_however_they_arrive() {
-    let server = start("lines");
+    let server = start_copy("lines");
     let mut stream = tcp(server.address());
     stream.write_all(b"a").unwrap();
     converse(&stream, &[("nn\nben", "hello, ann\nhello, ben")]);
@@ -196,7 +196,7 @@ fn lines_are_greeted_however_they_arrive() {
 
 #[test]
 fn prefixed_messages_are_separated_by_length() {
-    let server = start("length-prefix");
+    let server = start_copy("length-prefix");
     let messages = b"\0\0\0\x05hello\0\0\0\0\0\0\0\x01x";
     assert_eq!(response(server.address(), messages), messages.to_ascii_uppercase());
     let largest = [&(1024_u32 * 1024).to_be_bytes()[..], &vec![b'x'; 1024 * 1024]].concat();
@@ -213,7 +213,7 @@ fn prefixed_messages_are_separated_by_length() {
 
 #[test]
 fn deadline_ends_request_of_one_byte_at_a_time() {
-    let server = start("deadline");
+    let server = start_copy("deadline");
     assert_eq!(response(server.address(), b"in time\n"), b"IN TIME\n");
     let stream = tcp(server.address());
     let start = Instant::now();
@@ -241,7 +241,7 @@ fn deadline_ends_request_of_one_byte_at_a_time() {
 
 #[test]
 fn values_are_stored_by_key() {
-    let server = start("key-value");
+    let server = start_copy("key-value");
     // What the page puts into the test of the copy.
     let stored = response(server.address(), b"set color green\nget color\n");
     assert_eq!(stored, b"ok\n= green\n");
@@ -264,7 +264,7 @@ fn values_are_stored_by_key() {
 
 #[test]
 fn slow_member_does_not_block_others() {
-    let server = start("chat");
+    let server = start_copy("chat");
     // What the page puts into the test of the copy.
     assert_eq!(response(server.address(), b"hello"), b"");
     let (_silent, mut sender, mut receiver) =
@@ -304,7 +304,7 @@ fn slow_member_does_not_block_others() {
 
 #[test]
 fn client_has_limited_number_of_connections() {
-    let server = start("limit");
+    let server = start_copy("limit");
     let mut open: Vec<TcpStream> = (0..8).map(|_| tcp(server.address())).collect();
     for stream in &open {
         assert_eq!(exchange(stream, b"hello"), b"HELLO");
@@ -324,7 +324,7 @@ fn client_has_limited_number_of_connections() {
 
 #[test]
 fn oldest_late_connection_makes_room() {
-    let server = start("hostile");
+    let server = start_copy("hostile");
     let stop = AtomicBool::new(false);
     let hostile: Vec<TcpStream> = (0..24).map(|_| tcp(server.address())).collect();
     let served = thread::scope(|scope| {
@@ -352,7 +352,7 @@ fn connect_leaves_time_for_next_address() {
     let connect = |_| TcpStream::connect_timeout(&full.1, Duration::from_millis(200)).ok();
     let backlog: Vec<TcpStream> = (0..1_000).map_while(connect).collect();
     assert!(backlog.len() < 1_000);
-    let server = Server::start("tcp-threaded-server", &[]);
+    let server = Process::start("tcp-threaded-server", &[]);
     let mut client = Command::new(copied("connect"));
     client.args([full.1, unused_address(), server.address()].map(|address| address.to_string()));
     run(&mut client, "").success().stdout(format!("{} Some(4s)\n", server.address()));
@@ -363,7 +363,7 @@ fn connect_leaves_time_for_next_address() {
 
 #[test]
 fn workers_share_state() {
-    let server = start("state");
+    let server = start_copy("state");
     for visit in 1..=3 {
         assert_eq!(response(server.address(), b""), format!("{visit}\n").as_bytes());
     }
@@ -377,7 +377,7 @@ fn signal_finishes_connections_until_limit_or_second_signal() {
         ("stop", true, "signal\nsignal\n", 130),
         ("stop-at-end", false, "", 0),
     ] {
-        let mut server = start(name);
+        let mut server = start_copy(name);
         let client = tcp(server.address());
         assert_eq!(exchange(&client, b"hello"), b"HELLO");
         let _idle = is_idle.then_some(client);
@@ -389,7 +389,7 @@ fn signal_finishes_connections_until_limit_or_second_signal() {
 #[cfg(target_os = "linux")]
 #[test]
 fn broadcast_reaches_server() {
-    let server = Server::start_at("udp-echo-server", "0.0.0.0:0", &[]);
+    let server = Process::start_at("udp-echo-server", "0.0.0.0:0", &[]);
     let port = server.address().port();
     // The broadcast address of the loopback network.
     let broadcast = format!("127.255.255.255:{port}");
@@ -399,7 +399,7 @@ fn broadcast_reaches_server() {
     let error = socket.send_to(b"hello", &broadcast).unwrap_err();
     assert_eq!(error.to_string(), "Permission denied (os error 13)");
     // A server with one address does not receive it.
-    let mut server = Server::start("udp-echo-server", &["--count", "1"]);
+    let mut server = Process::start("udp-echo-server", &["--count", "1"]);
     socket.set_broadcast(true).unwrap();
     socket.send_to(b"lost", ("127.255.255.255", server.address().port())).unwrap();
     assert_eq!(request(&udp(server.address()), b"hello"), b"HELLO");
@@ -410,7 +410,7 @@ fn broadcast_reaches_server() {
 #[cfg(target_os = "linux")]
 #[test]
 fn multicast_reaches_server() {
-    let server = start("multicast");
+    let server = start_copy("multicast");
     let port = server.address().port();
     // Linux sends from the interface that has this address.
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -427,7 +427,7 @@ fn two_addresses_are_served() {
     if !has_ipv6() {
         return;
     }
-    let server = start("two-addresses");
+    let server = start_copy("two-addresses");
     let line = server.wait_for("listening on [::1]:").unwrap();
     let v6: SocketAddr = line.strip_prefix("listening on ").unwrap().parse().unwrap();
     for address in [server.address(), v6] {
@@ -449,7 +449,7 @@ fn number_lines(address: SocketAddr) {
 
 #[test]
 fn port_numbers_lines_and_stops() {
-    let mut server = start("port-of-python");
+    let mut server = start_copy("port-of-python");
     // The end of a line that is too long is not taken for a line.
     let long = [&[b'x'; 64 * 1024][..], b"stop\n"].concat();
     tcp(server.address()).write_all(&long).unwrap();

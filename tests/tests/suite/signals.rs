@@ -5,7 +5,7 @@ use crate::support::*;
 #[test]
 fn server_write_survives_sigstop_sigcont() {
     // An interrupted `write` has written a part.
-    let mut server = Server::start("tcp-threaded-server", &["--count", "1", "--quiet"]);
+    let mut server = Process::start("tcp-threaded-server", &["--count", "1", "--quiet"]);
     let request = letters(3, 12 << 20);
     let stream = tcp(server.address());
     thread::scope(|scope| {
@@ -39,7 +39,7 @@ fn tcp_client_survives_sigstop_sigcont() {
 fn udp_clients_survive_sigstop_sigcont() {
     for name in UDP_CLIENTS {
         let (server, address) = fake_udp_server();
-        let client = start(name, &["--timeout", "30", &address, "hello"]);
+        let client = start_client(name, &["--timeout", "30", &address, "hello"]);
         let (_, sender) = receive(&server);
         (0..5).for_each(|_| suspend_and_resume(client.id()));
         server.send_to(b"HELLO", sender).unwrap();

@@ -22,7 +22,7 @@ mod needs_root {
 }
 
 fn soak(name: &str, end: Instant) {
-    let mut server = Server::start(name, &["--quiet"]);
+    let mut server = Process::start(name, &["--quiet"]);
     let (address, id) = (server.address(), server.id());
     let client = if name.starts_with("tcp") { send_stream } else { send_datagrams };
     // The stream is connected before the first fault.

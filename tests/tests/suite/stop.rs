@@ -9,13 +9,13 @@ const TCP: &str = SERVERS[0];
 #[cfg(target_os = "linux")]
 const UDP: &str = SERVERS[1];
 
-fn start(name: &str, options: &[&str]) -> Server {
-    Server::start(name, &[options, &["--until-eof"]].concat())
+fn start_until_eof(name: &str, options: &[&str]) -> Process {
+    Process::start(name, &[options, &["--until-eof"]].concat())
 }
 
 /// Ends the server's standard input and asserts that it exits without an error.
 #[track_caller]
-fn assert_stops(server: &mut Server) {
+fn assert_stops(server: &mut Process) {
     assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
 }
 
@@ -27,7 +27,7 @@ fn idle_server_stops_on_any_address() {
     for address in &addresses[..if has_ipv6() { 5 } else { 3 }] {
         for (name, workers) in SERVERS.iter().flat_map(|name| [(name, "1"), (name, "1024")]) {
             let mut server =
-                Server::start_at(name, address, &["--workers", workers, "--until-eof"]);
+                Process::start_at(name, address, &["--workers", workers, "--until-eof"]);
             // Within the deadline, which is shorter than a timeout for each wake-up.
             assert_stops(&mut server);
             assert_eq!(server.stdout(), format!("listening on {}\n", server.address()));
@@ -38,7 +38,7 @@ fn idle_server_stops_on_any_address() {
 #[test]
 fn end_of_stdin_matters_only_with_option() {
     for name in SERVERS {
-        let mut server = Server::start(name, &[]);
+        let mut server = Process::start(name, &[]);
         server.close_stdin();
         thread::sleep(Duration::from_millis(100)); // what is tested: nothing happens
         request_any(name, server.address());
@@ -49,7 +49,7 @@ fn end_of_stdin_matters_only_with_option() {
 #[test]
 fn count_is_reached_while_stdin_is_open() {
     for name in SERVERS {
-        let mut server = start(name, &["--count", "3"]);
+        let mut server = start_until_eof(name, &["--count", "3"]);
         (0..3).for_each(|_| request_any(name, server.address()));
         wait_until("the server has exited", || !server.is_running());
         assert_stops(&mut server);
@@ -62,7 +62,7 @@ fn stdin_without_content_ends_at_once() {
     for name in SERVERS {
         for redirection in ["</dev/null", "<&-"] {
             let mut command = redirected(redirection, name);
-            let mut server = Server::listening(command.args([":0", "--until-eof"]));
+            let mut server = Process::listening(command.args([":0", "--until-eof"]));
             wait_until("the server has exited", || !server.is_running());
             assert_stops(&mut server);
         }
@@ -70,8 +70,8 @@ fn stdin_without_content_ends_at_once() {
 }
 
 /// Starts a server that a request stops.
-fn start_stopping(name: &str) -> Server {
-    Server::spawn(Command::new(copied(name)).args([":0", "--workers=3"]))
+fn start_stopping(name: &str) -> Process {
+    Process::spawn(Command::new(copied(name)).args([":0", "--workers=3"]))
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn connections_in_progress_are_finished() {
 
 #[test]
 fn idle_connection_lasts_until_idle_timeout() {
-    let mut server = start(TCP, &["--workers", "1", "--idle-timeout", "0.3"]);
+    let mut server = start_until_eof(TCP, &["--workers", "1", "--idle-timeout", "0.3"]);
     let stream = tcp(server.address());
     assert!(server.wait_for(" connected ").is_some());
     assert_eq!(server.exit_code(), 0);
@@ -135,7 +135,7 @@ fn requests_in_progress_are_finished() {
 #[test]
 fn server_stops_under_flood() {
     for (name, workers) in SERVERS.iter().flat_map(|name| [(*name, "1"), (*name, "64")]) {
-        let mut server = start(name, &["--workers", workers]);
+        let mut server = start_until_eof(name, &["--workers", workers]);
         let (address, socket) = (server.address(), udp(server.address()));
         let has_exited = AtomicBool::new(false);
         // Errors mean that the server has exited.
@@ -167,7 +167,7 @@ mod linux {
     fn server_stops_without_free_descriptor() {
         // All of them are reserved by workers that wait in `accept`.
         let mut command = shell("ulimit -n 40; exec \"$0\" \"$@\"", program(TCP));
-        let mut server = Server::listening(command.args([":0", "--quiet", "--until-eof"]));
+        let mut server = Process::listening(command.args([":0", "--quiet", "--until-eof"]));
         assert!(server.wait_for_error("cannot accept: Too many open files").is_some());
         assert_eq!(server.exit_code(), 0);
     }
@@ -188,7 +188,7 @@ mod linux {
             let file = env::temp_dir().join(format!("idle-{name}-{}", std::process::id()));
             let mut command = strace(&["-o", file.to_str().unwrap()]);
             command.arg(program(name)).args([":0", "--workers", "8", "--until-eof"]);
-            let mut server = Server::listening(&mut command);
+            let mut server = Process::listening(&mut command);
             request_any(name, server.address());
             let calls = || fs::read_to_string(&file).unwrap();
             let call = if name == TCP { "accept4(" } else { "recvfrom(" };
@@ -214,7 +214,7 @@ mod needs_root {
         let up = "ip link set lo up; ip addr add 10.1.1.1/32 dev lo; exec \"$0\" \"$@\"";
         let mut command = unshare("--net", up);
         command.arg(program(name)).args([address, "--until-eof", "--workers=4"]);
-        let mut server = Server::listening(&mut command);
+        let mut server = Process::listening(&mut command);
         wait_until("all workers wait", || {
             let threads = proc::threads(server.id());
             threads.len() >= 5 && threads.iter().all(|id| proc::state(*id) == Some('S'))

@@ -12,12 +12,12 @@ fn piped(name: &str, arguments: &[&str]) -> Command {
 #[test]
 fn client_exits_at_closed_stdout_with_open_stdin() {
     for pair in PAIRS {
-        let server = Server::start(&format!("{pair}-server"), &["--quiet"]);
-        let mut client = piped(&format!("{pair}-client"), &[&server.address().to_string(), "-"]);
+        let server = Process::start(&pair.server(), &["--quiet"]);
+        let mut client = piped(&pair.client(), &[&server.address().to_string(), "-"]);
         let mut client = Process::with_streams(client.stdout(closed_pipe()));
-        client.write(b"hello\n");
+        client.write(format!("{}\n", pair.messages[0]).as_bytes());
         wait_until("the client has exited", || !client.is_running());
-        assert_eq!(output_of(client), "", "{pair}");
+        assert_eq!(output_of(client), "", "{}", pair.name);
     }
 }
 
@@ -64,7 +64,7 @@ fn closed_stderr_changes_no_exit_code() {
 fn nonblocking_stdin_is_no_timeout() {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
-    let server = Server::start("tcp-threaded-server", &["--quiet"]);
+    let server = Process::start("tcp-threaded-server", &["--quiet"]);
     let (_open, input) = UnixStream::pair().unwrap();
     input.set_nonblocking(true).unwrap();
     let mut client = piped("tcp-threaded-client", &[&server.address().to_string(), "-"]);
@@ -87,7 +87,7 @@ fn programs_work_with_unusable_standard_streams() {
         (">/dev/full", Some(full)),
     ] {
         for pair in PAIRS {
-            let (server, client) = (format!("{pair}-server"), format!("{pair}-client"));
+            let (server, client) = (pair.server(), pair.client());
             let address = unused_address();
             let mut command = redirected(redirection, &server);
             command.args([&address.to_string(), "--count", "3"]);
@@ -95,7 +95,8 @@ fn programs_work_with_unusable_standard_streams() {
             wait_until_listening(&server[..3], address);
             (0..2).for_each(|_| request_any(&server, address));
             let mut command = redirected(redirection, &client);
-            let mut process = Process::spawn(command.args([&address.to_string(), "hello"]));
+            let mut process =
+                Process::spawn(command.args([&address.to_string(), pair.messages[0]]));
             let code = process.exit_code();
             let error = expected.map(|error| format!("{client}: {error}\n"));
             assert_eq!(process.stderr(), error.unwrap_or_default());
@@ -108,7 +109,7 @@ fn programs_work_with_unusable_standard_streams() {
 #[cfg(target_os = "linux")]
 #[test]
 fn client_reports_unreadable_stdin() {
-    let server = Server::start("tcp-threaded-server", &["--quiet"]);
+    let server = Process::start("tcp-threaded-server", &["--quiet"]);
     // The server's end may arrive before or after the reader's.
     for _ in 0..10 {
         let mut command = redirected("</", "tcp-threaded-client");

@@ -1,6 +1,6 @@
 //! What the modules of the suite share: names that most of them use, and helpers beyond the harness.
 //!
-//! [`run`], [`output`] and [`error`] run a program to its end; [`start`] and [`Server`] hold one while
+//! [`run`], [`output`] and [`error`] run a program to its end; [`start_client`] and [`Process`] hold one while
 //! the test does something else. All of them are processes of the harness, so none outlives its
 //! deadline.
 
@@ -10,7 +10,8 @@ pub use std::path::{Path, PathBuf};
 pub use std::process::{Command, Stdio};
 pub use std::time::{Duration, Instant};
 pub use std::{env, fs, thread};
-pub use tests::{DEADLINE, LARGEST, PAIRS, Process, Server, program};
+pub use tests::candidates::Protocol;
+pub use tests::{DEADLINE, LARGEST, PAIRS, Pair, Process, program};
 pub use tests::{closed_pipe, retry_on_eintr, tcp, udp, unused_address};
 #[cfg(target_os = "linux")]
 pub use tests::{proc, signal};
@@ -23,11 +24,11 @@ pub const UDP_SERVERS: [&str; 2] = ["udp-echo-server", "udp-threaded-server"];
 pub const UDP_CLIENTS: [&str; 2] = ["udp-echo-client", "udp-threaded-client"];
 
 pub fn servers() -> impl Iterator<Item = String> {
-    PAIRS.iter().map(|pair| format!("{pair}-server"))
+    PAIRS.iter().map(Pair::server)
 }
 
 pub fn clients() -> impl Iterator<Item = String> {
-    PAIRS.iter().map(|pair| format!("{pair}-client"))
+    PAIRS.iter().map(Pair::client)
 }
 
 /// Returns the command that runs an example.
@@ -62,7 +63,7 @@ pub fn error(name: &str, arguments: &[&str], input: impl AsRef<[u8]>) -> String 
 }
 
 /// Starts an example that is no server.
-pub fn start(name: &str, arguments: &[&str]) -> Process {
+pub fn start_client(name: &str, arguments: &[&str]) -> Process {
     Process::spawn(command(name).args(arguments))
 }
 
@@ -125,16 +126,24 @@ pub fn exchange(mut stream: &TcpStream, payload: &[u8]) -> Vec<u8> {
     response
 }
 
-/// Sends one request to any of the servers, a whole line; `udp-basic-server` does not reply.
+/// Sends a request to any of the servers, over TCP a whole line, and checks the reply if there is one.
 #[track_caller]
 pub fn request_any(server: &str, address: SocketAddr) {
-    if server.starts_with("tcp") {
-        assert_eq!(exchange(&tcp(address), b"hello\n"), b"HELLO\n");
-    } else if server.starts_with("udp-basic") {
-        udp(address).send(b"hello").unwrap();
-    } else {
-        assert_eq!(request(&udp(address), b"hello"), b"HELLO");
-    }
+    let pair = PAIRS.iter().find(|pair| pair.server() == server).unwrap();
+    let request = pair.messages[0];
+    let reply = match pair.protocol() {
+        Protocol::Tcp => response(address, format!("{request}\n").as_bytes()),
+        Protocol::Udp if pair.replies() => self::request(&udp(address), request.as_bytes()),
+        Protocol::Udp => {
+            udp(address).send(request.as_bytes()).unwrap();
+            return;
+        }
+    };
+    let reply = String::from_utf8_lossy(&reply);
+    assert!(
+        pair.reply.is_to(request, reply.trim_end()),
+        "{server} replied to {request:?} with {reply:?}"
+    );
 }
 
 /// Waits until a server that does not print its address listens on 127.0.0.1.
@@ -180,7 +189,7 @@ pub fn start_tcp_client(options: &[&str], messages: &[&str]) -> (Process, TcpStr
     let address = listener.local_addr().unwrap().to_string();
     // On a busy machine, the default would end the client while the test waits.
     let arguments = [&["--timeout", "60"], options, &[&address], messages].concat();
-    let client = start("tcp-threaded-client", &arguments);
+    let client = start_client("tcp-threaded-client", &arguments);
     (client, accept(&listener))
 }
 
@@ -350,7 +359,7 @@ mod linux {
     }
 
     /// Starts a server whose system calls fail as `inject` says.
-    pub fn start_failing(inject: &str, name: &str, options: &[&str]) -> Server {
-        Server::listening(failing(inject, name).arg(":0").args(options))
+    pub fn start_failing(inject: &str, name: &str, options: &[&str]) -> Process {
+        Process::listening(failing(inject, name).arg(":0").args(options))
     }
 }

@@ -6,7 +6,7 @@ const SERVER: &str = "tcp-threaded-server";
 
 #[test]
 fn prints_connection_reads_and_end() {
-    let mut server = Server::start(SERVER, &["--workers", "1", "--count", "1"]);
+    let mut server = Process::start(SERVER, &["--workers", "1", "--count", "1"]);
     let stream = tcp(server.address());
     let client = stream.local_addr().unwrap();
     assert_eq!(exchange(&stream, b"hello\x1b"), b"HELLO\x1b");
@@ -23,7 +23,7 @@ fn prints_connection_reads_and_end() {
 
 #[test]
 fn reset_is_one_line_and_frees_worker() {
-    let mut server = Server::start(SERVER, &["--workers", "1", "--count", "2"]);
+    let mut server = Process::start(SERVER, &["--workers", "1", "--count", "2"]);
     let mut stream = tcp(server.address());
     let client = stream.local_addr().unwrap();
     stream.write_all(b"reset").unwrap();
@@ -37,7 +37,7 @@ fn reset_is_one_line_and_frees_worker() {
 
 #[test]
 fn reads_grow_to_64_kib() {
-    let mut server = Server::start(SERVER, &["--count", "1"]);
+    let mut server = Process::start(SERVER, &["--count", "1"]);
     let request = "x".repeat(16 << 20);
     let response = output("tcp-threaded-client", &[&server.address().to_string(), "-"], &*request);
     assert!(response == request.to_uppercase());
@@ -50,7 +50,7 @@ fn reads_grow_to_64_kib() {
 /// Without the reserve, silent clients would occupy all workers for ten minutes.
 #[test]
 fn serves_new_client_beside_silent_ones() {
-    let server = Server::start(SERVER, &["--workers", "8", "--idle-timeout", "600", "--quiet"]);
+    let server = Process::start(SERVER, &["--workers", "8", "--idle-timeout", "600", "--quiet"]);
     let early = tcp(server.address());
     assert_eq!(exchange(&early, b"early"), b"EARLY");
     let _silent: Vec<TcpStream> = (0..10).map(|_| tcp(server.address())).collect();
@@ -61,7 +61,7 @@ fn serves_new_client_beside_silent_ones() {
 #[test]
 fn fewer_than_4_workers_keep_idle_timeout() {
     let mut server =
-        Server::start(SERVER, &["--workers", "3", "--idle-timeout", "600", "--count", "3"]);
+        Process::start(SERVER, &["--workers", "3", "--idle-timeout", "600", "--count", "3"]);
     let clients: Vec<TcpStream> = (0..3).map(|_| tcp(server.address())).collect();
     clients.iter().for_each(|client| assert_eq!(exchange(client, b"before"), b"BEFORE"));
     thread::sleep(Duration::from_millis(600)); // what is tested: nothing happens
@@ -72,7 +72,7 @@ fn fewer_than_4_workers_keep_idle_timeout() {
 
 #[test]
 fn reports_when_last_worker_is_busy() {
-    let server = Server::start(SERVER, &["--workers", "4", "--quiet"]);
+    let server = Process::start(SERVER, &["--workers", "4", "--quiet"]);
     let _clients: Vec<TcpStream> = (0..4).map(|_| tcp(server.address())).collect();
     let line = format!("{SERVER}: all 4 workers are busy: new connections wait");
     assert_eq!(server.wait_for_error(""), Some(line));

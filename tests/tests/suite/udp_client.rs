@@ -26,7 +26,7 @@ fn prints_reply_unchanged() {
     for name in UDP_CLIENTS {
         for reply in &replies {
             let (server, address) = fake_udp_server();
-            let mut client = start(name, &[&address, ""]);
+            let mut client = start_client(name, &[&address, ""]);
             server.send_to(reply, receive(&server).1).unwrap();
             let output = client.output();
             assert!(output.stdout == [reply, &b"\n"[..]].concat(), "{:?}", output.stdout);
@@ -45,7 +45,7 @@ fn ignores_reply_from_another_address() {
             let port = server.local_addr().unwrap().port();
             strangers.push(UdpSocket::bind(("127.0.0.2", port)).unwrap());
         }
-        let client = start(name, &["--timeout=30", &address, "question"]);
+        let client = start_client(name, &["--timeout=30", &address, "question"]);
         let (_, sender) = receive(&server);
         for stranger in &strangers {
             stranger.send_to(b"stranger", sender).unwrap();
@@ -59,7 +59,7 @@ fn ignores_reply_from_another_address() {
 fn ignores_late_and_duplicated_replies() {
     let (server, address) = fake_udp_server();
     let arguments = ["--timeout", "0.1", "--attempts", "9", &address, "one", "two"];
-    let client = start("udp-echo-client", &arguments);
+    let client = start_client("udp-echo-client", &arguments);
     // Three attempts are replied to, one of them twice.
     let requests = [receive(&server), receive(&server), receive(&server)];
     for (payload, sender) in &requests {
@@ -106,7 +106,7 @@ fn exits_after_all_attempts() {
 #[test]
 fn keeps_at_most_64_messages_in_flight() {
     let (server, address) = fake_udp_server();
-    let mut client = start("udp-threaded-client", &["--timeout", "30", &address, "-"]);
+    let mut client = start_client("udp-threaded-client", &["--timeout", "30", &address, "-"]);
     client.write((0..100).map(|number| format!("{number}\n")).collect::<String>().as_bytes());
     let senders: BTreeSet<_> = (0..64).map(|_| receive(&server).1).collect();
     assert_eq!(senders.len(), 64);
@@ -118,7 +118,7 @@ fn keeps_at_most_64_messages_in_flight() {
 #[test]
 fn sends_largest_line_and_refuses_longer_one() {
     for (host, largest) in hosts() {
-        let server = Server::start_at("udp-threaded-server", &format!("{host}:0"), &["--quiet"]);
+        let server = Process::start_at("udp-threaded-server", &format!("{host}:0"), &["--quiet"]);
         let address = server.address().to_string();
         for name in UDP_CLIENTS {
             let message = "y".repeat(largest);
@@ -147,7 +147,7 @@ fn exits_after_failure_while_stdin_is_open() {
     let address = unused_address().to_string();
     for name in UDP_CLIENTS {
         let options = ["--attempts=1", "--timeout=0.1", &*address, "-"];
-        let mut client = start(name, &options);
+        let mut client = start_client(name, &options);
         client.write(b"hello\n");
         assert!(client.wait_for_error("no reply from ").is_some());
         wait_until("the client has exited", || !client.is_running());
@@ -160,7 +160,7 @@ fn exits_after_failure_while_stdin_is_open() {
 fn sends_from_port_of_no_recent_message() {
     for name in UDP_CLIENTS {
         let (server, address) = fake_udp_server();
-        let mut client = start(name, &["--timeout=30", &address, "-"]);
+        let mut client = start_client(name, &["--timeout=30", &address, "-"]);
         client.write("message\n".repeat(3000).as_bytes());
         let mut ports = BTreeSet::new();
         for _ in 0..3000 {

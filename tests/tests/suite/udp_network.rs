@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 #[test]
 fn clients_get_all_replies() {
     for name in UDP_CLIENTS {
-        let server = Server::start("udp-threaded-server", &["--quiet"]);
+        let server = Process::start("udp-threaded-server", &["--quiet"]);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap().to_string();
         let (mut network, done) =
@@ -16,7 +16,7 @@ fn clients_get_all_replies() {
         let output = thread::scope(|scope| {
             scope.spawn(|| network.run(&done));
             let mut client =
-                start(name, &["--timeout", "0.001", "--attempts", "16", &address, "-"]);
+                start_client(name, &["--timeout", "0.001", "--attempts", "16", &address, "-"]);
             client.write(lines.as_bytes());
             let output = client.output();
             done.store(true, Relaxed);

@@ -5,7 +5,7 @@ use crate::support::*;
 use std::collections::BTreeSet;
 
 /// Waits until a server has exited by itself, and returns its lines after the first.
-fn lines_at_exit(server: &mut Server) -> Vec<String> {
+fn lines_at_exit(server: &mut Process) -> Vec<String> {
     assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
     let output = server.stdout();
     let mut lines = output.lines().map(String::from);
@@ -15,7 +15,7 @@ fn lines_at_exit(server: &mut Server) -> Vec<String> {
 
 #[test]
 fn neither_joins_nor_splits_datagrams() {
-    let mut server = Server::start("udp-basic-server", &["--count", "90"]);
+    let mut server = Process::start("udp-basic-server", &["--count", "90"]);
     let socket = udp(server.address());
     let client = socket.local_addr().unwrap();
     for length in (0..270).step_by(3) {
@@ -31,7 +31,7 @@ fn replies_to_empty_and_to_largest_datagram() {
     for name in UDP_SERVERS {
         for (host, max) in hosts() {
             let workers: &[&str] = if name.contains("threaded") { &["--workers=1"] } else { &[] };
-            let server = Server::start_at(name, &format!("{host}:0"), workers);
+            let server = Process::start_at(name, &format!("{host}:0"), workers);
             let socket = udp(server.address());
             for length in [0, max, 1] {
                 let reply = request(&socket, &vec![b'x'; length]);
@@ -45,7 +45,7 @@ fn replies_to_empty_and_to_largest_datagram() {
 fn receives_largest_datagram_whole() {
     for (host, max) in hosts() {
         let mut command = Command::new(copied("udp-basic-lengths"));
-        let mut server = Server::spawn(command.args([&format!("{host}:0"), "--count=2"]));
+        let mut server = Process::spawn(command.args([&format!("{host}:0"), "--count=2"]));
         let socket = udp(server.address());
         socket.send(&vec![b'x'; max]).unwrap();
         socket.send(b"").unwrap();
@@ -61,7 +61,7 @@ fn prints_no_untrusted_byte_unescaped() {
     for (name, options, worker) in
         [(UDP_SERVERS[0], vec![], ""), (UDP_SERVERS[1], vec!["--workers=1"], " (worker 1)")]
     {
-        let mut server = Server::start(name, &[&options[..], &["--count=3"]].concat());
+        let mut server = Process::start(name, &[&options[..], &["--count=3"]].concat());
         let socket = udp(server.address());
         let client = socket.local_addr().unwrap();
         for payload in requests {
@@ -78,7 +78,7 @@ fn prints_no_untrusted_byte_unescaped() {
 #[test]
 fn more_requests_than_workers_wait_for_a_worker() {
     let options = ["--delay", "0.1", "--count", "8", "--workers", "2"];
-    let mut server = Server::start("udp-threaded-server", &options);
+    let mut server = Process::start("udp-threaded-server", &options);
     let socket = udp(server.address());
     (b'a'..=b'h').for_each(|letter| assert_eq!(socket.send(&[letter]).unwrap(), 1));
     let mut replies: Vec<u8> = (0..8).flat_map(|_| receive(&socket).0).collect();
@@ -95,7 +95,7 @@ fn more_requests_than_workers_wait_for_a_worker() {
 fn drops_datagram_from_own_port() {
     for name in UDP_SERVERS {
         let address = unused_address();
-        let mut server = Server::start_at(name, &address.to_string(), &["--count", "2"]);
+        let mut server = Process::start_at(name, &address.to_string(), &["--count", "2"]);
         let spoofer = UdpSocket::bind(("127.0.0.2", address.port())).unwrap();
         let socket = udp(address);
         for payload in ["one", "two"] {
