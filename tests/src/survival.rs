@@ -1,11 +1,11 @@
-//! The survival table of `docs/pitfalls.md`, and the picture of it: every candidate under every fault.
+//! The survival table of `docs/fault-kit.md`, and the picture of it: every candidate under every fault.
 
 use crate::candidates::{CANDIDATES, Candidate, Protocol};
 use crate::faults::Verdict::{Fails, NotTried, Survives};
 use crate::faults::{Options, Target, faults, inject};
 use std::{env, fs};
 
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/pitfalls.md");
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/fault-kit.md");
 const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/survival.svg");
 const BEGIN: &str = "<!-- The output of `cargo run --bin survival`, begin -->\n\n";
 const END: &str = "\n<!-- The output of `cargo run --bin survival`, end -->";
@@ -22,7 +22,8 @@ pub fn survival(write: bool) -> bool {
     let mut complete = true;
     let tables = [Protocol::Udp, Protocol::Tcp].map(|protocol| {
         let mut rows = vec![header(protocol), "| --- |".into()];
-        rows.extend(faults(protocol).map(|fault| format!("| [{0}](#{0}) |", fault.name)));
+        let links = faults(protocol).map(|fault| format!("| [{0}](pitfalls.md#{0}) |", fault.name));
+        rows.extend(links);
         for candidate in CANDIDATES.iter().filter(|candidate| candidate.protocol == protocol) {
             match column(candidate) {
                 Ok(cells) => {
@@ -48,12 +49,12 @@ pub fn survival(write: bool) -> bool {
         complete = false;
     }
     if write && complete {
-        let page = fs::read_to_string(PAGE).expect("docs/pitfalls.md is readable");
-        let (before, rest) = page.split_once(BEGIN).expect("docs/pitfalls.md has a table");
+        let page = fs::read_to_string(PAGE).expect("docs/fault-kit.md is readable");
+        let (before, rest) = page.split_once(BEGIN).expect("docs/fault-kit.md has a table");
         let (_, after) = rest.split_once(END).expect("the table has an end");
         fs::write(PICTURE, picture(&table)).expect("docs/survival.svg is writable");
         let page = [before, BEGIN, &table, END, after].concat();
-        fs::write(PAGE, page).expect("docs/pitfalls.md is writable");
+        fs::write(PAGE, page).expect("docs/fault-kit.md is writable");
     }
     complete
 }
@@ -94,8 +95,8 @@ pub fn column(candidate: &Candidate) -> Result<Vec<String>, String> {
 ///
 /// Panics if there is none.
 pub fn committed() -> String {
-    let page = fs::read_to_string(PAGE).expect("docs/pitfalls.md is readable");
-    let (_, table) = page.split_once(BEGIN).expect("docs/pitfalls.md has a table");
+    let page = fs::read_to_string(PAGE).expect("docs/fault-kit.md is readable");
+    let (_, table) = page.split_once(BEGIN).expect("docs/fault-kit.md has a table");
     table.split_once(END).expect("the table has an end").0.into()
 }
 

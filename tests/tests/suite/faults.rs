@@ -196,11 +196,11 @@ fn running_server_is_not_started_again() {
 #[test]
 fn command_line() {
     let list = kit("--list", &[], 0);
-    let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
+    let page = fs::read_to_string(repository("docs/fault-kit.md")).unwrap();
     for fault in FAULTS {
         assert!(list.contains(fault.name) && list.contains(fault.hint), "{list}");
         // That such a link leads to a heading is tested for all pages.
-        assert!(page.contains(&format!("[{0}](#{0})", fault.name)), "{}", fault.name);
+        assert!(page.contains(&format!("[{0}](pitfalls.md#{0})", fault.name)), "{}", fault.name);
     }
     let list = kit("--list udp", &[], 0);
     assert!(list.contains("own-address") && !list.contains("half-close"), "{list}");

@@ -84,7 +84,7 @@ fn table() -> Vec<Mutation> {
 }
 
 /// Returns the tests of the suite by the subject that they prove or show.
-fn tests_by_pitfall() -> BTreeMap<String, BTreeSet<String>> {
+pub fn tests_by_pitfall() -> BTreeMap<String, BTreeSet<String>> {
     let mut pitfalls = BTreeMap::<_, BTreeSet<_>>::new();
     for mutation in table() {
         for pitfall in mutation.pitfalls.split("; ") {
@@ -112,21 +112,12 @@ fn table_fits_programs_and_tests() {
 }
 
 #[test]
-fn pitfalls_link_tests_of_table() {
+fn every_pitfall_has_test() {
     let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
     let table = tests_by_pitfall();
-    for entry in page.split("\n### ").skip(1) {
-        let (heading, text) = entry.split_once('\n').unwrap();
-        let links = text.split("[`").filter_map(|link| link.split_once(')'));
-        let links = links.filter(|(link, _)| link.contains("`](../tests/tests/suite/"));
-        let links: BTreeSet<String> = links.map(|(link, _)| link.into()).collect();
-        let link = |test: &String| {
-            let (module, _) = test.split_once("::").unwrap();
-            format!("{test}`](../tests/tests/suite/{module}.rs")
-        };
-        let tests = table.get(heading).unwrap_or_else(|| panic!("no test for {heading}"));
-        assert_eq!(links, tests.iter().map(link).collect(), "{heading}: page and table");
-    }
+    let headings = page.split("\n### ").skip(1).filter_map(|entry| entry.lines().next());
+    let untested: Vec<&str> = headings.filter(|heading| !table.contains_key(*heading)).collect();
+    assert_eq!(untested, [""; 0], "mutations.txt has no row of these entries");
 }
 
 #[test]

@@ -2,10 +2,19 @@
 //! symptom, and the lines that prevent them do not.
 
 use crate::copying::copied;
+use crate::mutations::tests_by_pitfall;
 use crate::pages::block;
 use crate::support::*;
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, BufWriter};
 use std::net::{IpAddr, Ipv4Addr};
+
+/// Returns the entries of docs/pitfalls.md whose code this module contains.
+pub fn headings() -> BTreeSet<String> {
+    let mut table = tests_by_pitfall();
+    table.retain(|_, tests| tests.iter().any(|test| test.starts_with("pitfalls::")));
+    table.into_keys().collect()
+}
 
 /// Returns both sides of a connection.
 fn connection() -> (TcpStream, TcpStream) {
