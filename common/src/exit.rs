@@ -32,6 +32,8 @@ impl Error {
     /// Prints the error and returns the exit code.
     pub(crate) fn report(self) -> ExitCode {
         match self {
+            // Standard output was closed, and may still hold bytes that cannot be flushed.
+            Error::EarlyExit(text) if text.is_empty() => ExitCode::SUCCESS,
             Error::EarlyExit(text) => match log::print(text.as_bytes()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => Error::from(error).report(),

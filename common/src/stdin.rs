@@ -1,10 +1,27 @@
 //! Standard input: messages for the UDP clients, and its end for the servers.
 
 use crate::Error;
-use std::io::{self, BufRead, Read};
-use std::iter;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::net::SocketAddr;
-use std::{fmt, thread};
+use std::time::Duration;
+use std::{fmt, iter, thread};
+
+/// Standard input, which is also waited for if it is non-blocking: another program may have set this
+/// for a terminal, which all of its programs share.
+struct Stdin;
+
+impl Read for Stdin {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match io::stdin().read(buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    thread::sleep(Duration::from_millis(100));
+                }
+                result => return result,
+            }
+        }
+    }
+}
 
 /// Returns the payloads to send to `addresses`: the messages, or, if there are none, the lines of
 /// standard input without their newlines. The first error is the last item.
@@ -23,6 +40,7 @@ pub fn payloads(
 ) -> impl Iterator<Item = io::Result<Vec<u8>>> + Send + use<> {
     let max = if addresses.iter().all(SocketAddr::is_ipv6) { 65_527 } else { 65_507 };
     let mut messages = messages.map(Vec::into_iter);
+    let mut stdin = BufReader::new(Stdin);
     let mut failed = false;
     iter::from_fn(move || {
         if failed {
@@ -30,7 +48,7 @@ pub fn payloads(
         }
         let payload = match &mut messages {
             Some(messages) => messages.next().map(|message| check_length(message, max)),
-            None => read_line(&mut io::stdin().lock(), max).transpose(),
+            None => read_line(&mut stdin, max).transpose(),
         };
         failed = matches!(payload, Some(Err(_)));
         payload
@@ -71,7 +89,7 @@ fn read_line(input: &mut impl BufRead, max: usize) -> io::Result<Option<Vec<u8>>
 pub fn on_eof(f: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     let wait = move || {
         // Input that cannot be read has ended.
-        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = io::copy(&mut Stdin, &mut io::sink());
         f();
     };
     match thread::Builder::new().spawn(wait) {

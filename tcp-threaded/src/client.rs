@@ -23,8 +23,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,8 +31,9 @@ struct Client {
     /// The server's name, for error messages.
     server: String,
     stream: TcpStream,
-    /// Whether more may be sent. Until then, a read timeout is not an error.
-    sending: AtomicBool,
+    timeout: Duration,
+    /// When everything had been sent. Until then, a read timeout is not an error.
+    sent_at: OnceLock<Instant>,
 }
 
 impl Client {
@@ -52,16 +52,12 @@ impl Client {
                     last_error = ErrorKind::ConnectionRefused.into();
                 }
                 Ok(stream) => {
-                    stream.set_read_timeout(Some(timeout))?;
                     stream.set_write_timeout(Some(timeout))?;
                     // Nagle's algorithm could delay a small write by 40 ms or more, until a delayed
                     // ACK arrives.
                     stream.set_nodelay(true)?;
-                    return Ok(Client {
-                        server: server.into(),
-                        stream,
-                        sending: AtomicBool::new(true),
-                    });
+                    let (server, sent_at) = (server.into(), OnceLock::new());
+                    return Ok(Client { server, stream, timeout, sent_at });
                 }
                 Err(error) => last_error = error,
             }
@@ -86,7 +82,7 @@ impl Client {
         // The receiving thread reports a lost connection. Do not shut down the write side: some
         // proxies respond to that by closing the connection.
         let _ = messages.iter().try_for_each(|message| (&self.stream).write_all(message));
-        self.sending.store(false, SeqCst);
+        let _ = self.sent_at.set(Instant::now());
     }
 
     fn receive_responses(
@@ -128,7 +124,7 @@ impl Client {
                 Err(error) => break error,
             }
         };
-        if client.sending.load(SeqCst) {
+        if client.sent_at.get().is_none() {
             return Err(end);
         }
         // If the sending thread failed, its error is the reason that the connection ended.
@@ -153,29 +149,40 @@ impl Client {
                     Err(error) => break Err(self.describe(&error)),
                 },
                 Err(error) if error.kind() == ErrorKind::Interrupted => {} // by a signal
+                // Another program has made the terminal, which is shared, non-blocking.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    thread::sleep(Duration::from_millis(100));
+                }
                 Err(error) => break Err(io::Error::other(format!("standard input: {error}"))),
             }
         };
         // In this order, because the server may close the connection in response, which is not an
         // error.
-        self.sending.store(false, SeqCst);
+        let _ = self.sent_at.set(Instant::now());
         let _ = self.stream.shutdown(Shutdown::Write);
         result
     }
 
     /// Receives some bytes of a response. The end of the stream is an error.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let start = Instant::now();
+        let mut remaining = self.timeout;
         loop {
-            // Loaded before the read, which may have begun before sending ended.
-            let sending = self.sending.load(SeqCst);
+            self.stream.set_read_timeout(Some(remaining))?;
             match (&self.stream).read(buffer) {
                 Ok(0) => return Err(self.describe(&ErrorKind::UnexpectedEof.into())),
                 Ok(length) => return Ok(length),
                 // SIGSTOP and SIGCONT interrupt a read that has a timeout.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The server may be waiting for the rest of the request. (Windows does not guarantee
-                // that the socket still works.)
-                Err(error) if is_timeout(&error) && sending => {}
+                // Until everything is sent, the server may be waiting for the rest of the request.
+                // (Windows does not guarantee that the socket still works after a timeout.)
+                Err(error) if is_timeout(&error) => {
+                    let Some(sent_at) = self.sent_at.get() else { continue };
+                    remaining = self.timeout.saturating_sub(start.max(*sent_at).elapsed());
+                    if remaining.is_zero() {
+                        return Err(self.describe(&error));
+                    }
+                }
                 Err(error) => return Err(self.describe(&error)),
             }
         }

@@ -5,12 +5,12 @@
 //! cargo run -p udp-basic --bin udp-basic-client -- :8888 one "and two"
 //! ```
 //!
-//! When `send` returns, the kernel has accepted the datagram, which says nothing about its delivery.
-//! The client sends as fast as it can. Datagrams that do not fit into the receiver's buffer are
-//! dropped.
+//! When `send_to` returns, the kernel has accepted the datagram, which says nothing about its
+//! delivery. The client sends as fast as it can. Datagrams that do not fit into the receiver's buffer
+//! are dropped. A name may have several addresses, of which this client uses the first.
 //!
-//! In Python: `socket.send` in a loop. See also: `server.rs`, which explains what a datagram is;
-//! `udp-echo`, whose client waits for a reply.
+//! In Python: `socket.sendto` in a loop. See also: `server.rs`, which explains what a datagram is;
+//! `udp-echo`, whose client waits for a reply and tries all addresses of a name.
 //!
 //! Version 0.2.0. `docs/changelog.md` lists the fixes of later versions.
 
@@ -18,59 +18,20 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
 struct Client {
-    /// One for each address of the server.
-    sockets: Vec<UdpSocket>,
+    socket: UdpSocket,
+    server: SocketAddr,
 }
 
 impl Client {
-    fn new(addresses: &[SocketAddr]) -> io::Result<Client> {
-        Ok(Client { sockets: connect(addresses)? })
+    fn new(server: SocketAddr) -> io::Result<Client> {
+        // The kernel assigns a free port in place of port 0.
+        let any_port = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        Ok(Client { socket: UdpSocket::bind(any_port)?, server })
     }
 
-    /// Sends a message to each address in turn until one does not refuse it. Returns the last address
-    /// tried, even if that refused it.
-    fn send(&self, message: &[u8]) -> io::Result<SocketAddr> {
-        let mut result = Err(io::Error::other("no address"));
-        for socket in &self.sockets {
-            // `send` may report an ICMP error from an earlier datagram instead of sending. That
-            // clears the error: try once more.
-            let sent = socket.send(message).or_else(|_| socket.send(message));
-            result = sent.and_then(|_| socket.peer_addr());
-            // On Linux, a refusal by this host has already arrived when `send` returns.
-            if result.is_ok() && socket.take_error()?.is_none() {
-                break;
-            }
-        }
-        result
-    }
-}
-
-/// Returns a connected socket for each address that the system can send to.
-fn connect(addresses: &[SocketAddr]) -> io::Result<Vec<UdpSocket>> {
-    let mut sockets = Vec::new();
-    let mut last_error = io::Error::other("no address");
-    for address in addresses {
-        match connect_to(address) {
-            Ok(socket) => sockets.push(socket),
-            Err(error) => last_error = error,
-        }
-    }
-    if sockets.is_empty() { Err(last_error) } else { Ok(sockets) }
-}
-
-/// Returns a connected socket. Connecting a UDP socket sends nothing.
-fn connect_to(address: &SocketAddr) -> io::Result<UdpSocket> {
-    let any_port = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let mut rejected = Vec::new(); // kept open, so that the kernel assigns another port
-    loop {
-        let socket = UdpSocket::bind(any_port)?;
-        socket.connect(address)?;
-        // While the server is not running, the kernel may assign its port to this socket, which
-        // would then receive its own messages.
-        if socket.local_addr()? != socket.peer_addr()? {
-            return Ok(socket);
-        }
-        rejected.push(socket);
+    fn send(&self, message: &[u8]) -> io::Result<()> {
+        self.socket.send_to(message, self.server)?;
+        Ok(())
     }
 }
 
@@ -97,12 +58,12 @@ fn main() -> std::process::ExitCode {
 fn run(args: &common::Args) -> Result<(), common::Error> {
     let address = args.address()?;
     let messages = args.messages(&["hello", "world", "sdfas"])?;
-    let addresses = address.resolve()?;
     let failed = |error| common::Error::failed(format_args!("cannot send to {address}"), &error);
-    let client = Client::new(&addresses).map_err(failed)?;
-    for message in common::payloads(messages, &addresses) {
+    let server = address.resolve()?[0];
+    let client = Client::new(server).map_err(failed)?;
+    for message in common::payloads(messages, &[server]) {
         let message = message?;
-        let server = client.send(&message).map_err(failed)?;
+        client.send(&message).map_err(failed)?;
         let line = format!("sent \"{}\" to {server}\n", message.escape_ascii());
         common::print(line.as_bytes())?;
     }

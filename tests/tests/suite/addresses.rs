@@ -16,6 +16,9 @@ fn pairs_talk_over_names_and_addresses() {
     ];
     for (listen, bound, connect) in &addresses[..if has_ipv6() { 7 } else { 4 }] {
         for pair in PAIRS {
+            if !pair.replies() && bound.starts_with("127") && *connect == "localhost" {
+                continue; // A client that expects no reply uses the first address, which may be ::1.
+            }
             let server = Process::start_at(&pair.server(), listen, &[]);
             assert!(server.address().to_string().starts_with(bound), "{}", server.address());
             let address = format!("{connect}:{}", server.address().port());
@@ -75,7 +78,7 @@ mod needs_root {
     #[test]
     #[ignore = "needs root and unshare"]
     fn client_finds_server_at_second_address() {
-        for pair in PAIRS {
+        for pair in PAIRS.iter().filter(|pair| pair.replies()) {
             let server = Process::start(&pair.server(), &[]);
             let (port, message) = (server.address().port(), pair.messages[0]);
             let output = output_of(several(&command(&pair.client()), port, &[message]));
@@ -140,17 +143,15 @@ mod needs_root {
     #[test]
     #[ignore = "needs root, unshare and ip"]
     fn client_does_not_talk_to_itself() {
-        // Every second port that the kernel chooses is that of the missing server. Only
-        // udp-basic-client does not notice that it is missing.
+        // Every second port that the kernel chooses is that of the missing server.
         let script = "ip link set lo up || exit 9
             echo 40000 40001 >/proc/sys/net/ipv4/ip_local_port_range || exit 9
             for _ in 1 2 3 4 5 6 7 8; do
-                \"$0\" \"$@\" >&2 && [ \"${0%basic-client}\" = \"$0\" ] && exit 9
+                \"$0\" \"$@\" && exit 9
             done
             grep '^Udp: [0-9]' /proc/net/snmp";
         for (name, options) in [
-            ("udp-basic-client", &[][..]),
-            ("tcp-threaded-client", &[]),
+            ("tcp-threaded-client", &[][..]),
             ("udp-echo-client", &["--attempts=1", "--timeout=0.01"]),
             ("udp-threaded-client", &["--attempts=1", "--timeout=0.01"]),
         ] {
@@ -171,7 +172,7 @@ mod needs_root {
     fn udp_client_exits_if_only_free_port_is_servers() {
         let script = "ip link set lo up || exit 9
             echo 40000 40000 >/proc/sys/net/ipv4/ip_local_port_range || exit 9; exec \"$0\" :40000";
-        for name in ["udp-basic-client", UDP_CLIENTS[0], UDP_CLIENTS[1]] {
+        for name in UDP_CLIENTS {
             let mut client = Process::spawn(unshare("--net", script).arg(program(name)));
             assert_eq!(client.exit_code(), 1, "{name}");
             let error = "cannot send to 127.0.0.1:40000: Address already in use (os error 98)";

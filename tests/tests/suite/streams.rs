@@ -1,6 +1,8 @@
 //! Standard streams that are closed, missing or unreadable.
 
 use crate::support::*;
+#[cfg(unix)]
+use std::os::{fd::OwnedFd, unix::net::UnixStream};
 
 /// Returns a command whose standard streams are pipes.
 fn piped(name: &str, arguments: &[&str]) -> Command {
@@ -19,6 +21,16 @@ fn client_exits_at_closed_stdout_with_open_stdin() {
         wait_until("the client has exited", || !client.is_running());
         assert_eq!(output_of(client), "", "{}", pair.name);
     }
+}
+
+#[test]
+fn client_exits_at_closed_stdout_within_line() {
+    let server = Process::start("tcp-threaded-server", &["--quiet"]);
+    let mut client = piped("tcp-threaded-client", &[&server.address().to_string(), "-"]);
+    let mut client = Process::with_streams(client.stdout(closed_pipe()));
+    client.write(b"abc");
+    wait_until("the client has exited", || !client.is_running());
+    assert_eq!(output_of(client), "");
 }
 
 #[test]
@@ -59,19 +71,46 @@ fn closed_stderr_changes_no_exit_code() {
     }
 }
 
+/// Starts a program whose standard input is non-blocking, and returns the other end of that.
+#[cfg(unix)]
+fn start_nonblocking(name: &str, arguments: &[&str]) -> (Process, UnixStream) {
+    let (input, stdin) = UnixStream::pair().unwrap();
+    stdin.set_nonblocking(true).unwrap();
+    input.set_write_timeout(Some(DEADLINE)).unwrap();
+    let mut command = piped(name, arguments);
+    (Process::with_streams(command.stdin(OwnedFd::from(stdin))), input)
+}
+
 #[cfg(unix)]
 #[test]
-fn nonblocking_stdin_is_no_timeout() {
-    use std::os::fd::OwnedFd;
-    use std::os::unix::net::UnixStream;
-    let server = Process::start("tcp-threaded-server", &["--quiet"]);
-    let (_open, input) = UnixStream::pair().unwrap();
-    input.set_nonblocking(true).unwrap();
-    let mut client = piped("tcp-threaded-client", &[&server.address().to_string(), "-"]);
-    let mut client = Process::with_streams(client.stdin(OwnedFd::from(input)));
-    assert_eq!(client.exit_code(), 1);
-    let error = client.stderr();
-    assert!(error.starts_with("tcp-threaded-client: standard input: Resource temp"), "{error}");
+fn nonblocking_stdin_does_not_end_server() {
+    for name in ["tcp-threaded-server", "udp-threaded-server"] {
+        let (mut server, mut input) = start_nonblocking(name, &["--until-eof", "--quiet", ":0"]);
+        for _ in 0..3 {
+            // More than the socket holds. A server that has stopped does not read the rest.
+            input.write_all(&[b'\n'; 300_000]).unwrap();
+            request_any(name, server.address());
+        }
+        drop(input);
+        assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn client_waits_for_nonblocking_stdin() {
+    for pair in PAIRS {
+        let server = Process::start(&pair.server(), &[]);
+        let arguments = [&*server.address().to_string(), "-"];
+        let (client, mut input) = start_nonblocking(&pair.client(), &arguments);
+        for n in 0..10 {
+            writeln!(input, "line {n}").unwrap();
+            // The client has then read this line, and reads on.
+            assert!(client.wait_for(&format!(" {n}")).is_some(), "{pair:?}: {}", client.stderr());
+        }
+        drop(input);
+        output_of(client);
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -73,6 +73,22 @@ fn exits_after_timeout_without_response() {
     }
 }
 
+/// A read that began earlier ends in the middle of the time.
+#[test]
+fn timeout_begins_when_everything_is_sent() {
+    let (_silent, silent) = fake_udp_server();
+    let clock =
+        |seconds| start_client("udp-echo-client", &["--attempts=1", "--timeout", seconds, &silent]);
+    let (mut client, mut stream) = send(&["--timeout=2"], "hello\n", true);
+    stream.write_all(b"HELLO\n").unwrap();
+    assert!(client.wait_for("HELLO").is_some());
+    assert_eq!(clock("0.4").exit_code(), 1);
+    let (started, mut longer) = (Instant::now(), clock("3.4"));
+    assert_eq!(client.exit_code(), 1);
+    assert!(started.elapsed() >= Duration::from_secs(2));
+    assert!(longer.is_running());
+}
+
 #[test]
 fn exits_after_timeout_when_server_does_not_read() {
     // More than the buffers of both sides hold.
