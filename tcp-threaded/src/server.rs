@@ -30,7 +30,7 @@
 //! In Python: `socketserver.ThreadingTCPServer`, but with a fixed number of threads. See also:
 //! `client.rs`; `udp-threaded`, for datagrams.
 //!
-//! Version 0.2.0. `docs/changelog.md` lists the fixes of later versions.
+//! Version 0.3.0. `docs/changelog.md` lists the fixes of later versions.
 
 use common::{error, info, warn};
 use std::io::{self, ErrorKind, ErrorKind::TimedOut, ErrorKind::WouldBlock, Read, Write};

@@ -12,7 +12,7 @@
 //! In Python: `socket.sendto` in a loop. See also: `server.rs`, which explains what a datagram is;
 //! `udp-echo`, whose client waits for a reply and tries all addresses of a name.
 //!
-//! Version 0.2.0. `docs/changelog.md` lists the fixes of later versions.
+//! Version 0.3.0. `docs/changelog.md` lists the fixes of later versions.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

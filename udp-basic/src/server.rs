@@ -16,7 +16,7 @@
 //!
 //! In Python: a loop around `socket.recvfrom`. See also: `client.rs`; `udp-echo`, which replies.
 //!
-//! Version 0.2.0. `docs/changelog.md` lists the fixes of later versions.
+//! Version 0.3.0. `docs/changelog.md` lists the fixes of later versions.
 
 use common::{error, info, warn};
 use std::io::ErrorKind;

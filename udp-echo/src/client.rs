@@ -22,7 +22,7 @@
 //! In Python: `socket.connect`, `settimeout`, `send` and `recv`. See also: `server.rs`;
 //! `udp-threaded`, whose client sends all messages at once.
 //!
-//! Version 0.2.0. `docs/changelog.md` lists the fixes of later versions.
+//! Version 0.3.0. `docs/changelog.md` lists the fixes of later versions.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};

@@ -24,7 +24,7 @@
 //! In Python: `socketserver.UDPServer`. See also: `client.rs`; `udp-threaded`, which does the same
 //! on several threads.
 //!
-//! Version 0.2.0. `docs/changelog.md` lists the fixes of later versions.
+//! Version 0.3.0. `docs/changelog.md` lists the fixes of later versions.
 
 use common::{error, info, warn};
 use std::io::{self, ErrorKind};

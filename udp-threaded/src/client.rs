@@ -12,7 +12,7 @@
 //!
 //! In Python: `concurrent.futures.ThreadPoolExecutor`. See also: `server.rs`.
 //!
-//! Version 0.2.0. `docs/changelog.md` lists the fixes of later versions.
+//! Version 0.3.0. `docs/changelog.md` lists the fixes of later versions.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};

@@ -29,7 +29,7 @@
 //! In Python: `socketserver.ThreadingUDPServer`, but with a fixed number of threads. See also:
 //! `client.rs`; `udp-echo`, which does the same on one thread; `tcp-threaded`, for connections.
 //!
-//! Version 0.2.0. `docs/changelog.md` lists the fixes of later versions.
+//! Version 0.3.0. `docs/changelog.md` lists the fixes of later versions.
 
 use common::{error, info, warn};
 use std::io::{self, ErrorKind};
