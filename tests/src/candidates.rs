@@ -19,14 +19,14 @@ pub const CANDIDATES: [Candidate; 15] = [
     udp("go-udp", "Go", "go/udp.go"),
     udp("tokio-udp", "tokio", "tokio/src/bin/udp.rs"),
     udp("python-udp", "Python socketserver", "python/udp.py"),
-    udp("article-udp", "Python, the article", "python/article_udp.py"),
+    udp("article-udp", "Python, a tutorial", "python/article_udp.py"),
     tcp("tcp-threaded", "tcp-threaded", ""),
     tcp("rust-tcp", "textbook Rust", "rust/tcp.rs"),
     tcp("c-tcp", "C", "c/tcp.c"),
     tcp("go-tcp", "Go", "go/tcp.go"),
     tcp("tokio-tcp", "tokio", "tokio/src/bin/tcp.rs"),
     tcp("python-tcp", "Python socketserver", "python/tcp.py"),
-    tcp("article-tcp", "Python, the article", "python/article_tcp.py"),
+    tcp("article-tcp", "Python, a tutorial", "python/article_tcp.py"),
 ];
 
 /// The protocol of a candidate.

@@ -7,7 +7,7 @@
 //! - [`candidates`]: the servers that are compared, ours and the competitors.
 //! - [`copying`]: the copies that `bin/copy.rs` writes.
 //! - [`faults`]: the fault kit.
-//! - [`survival`]: the table of candidates and faults.
+//! - [`survival`]: the table of candidates and faults; [`picture`] draws it.
 //! - [`proc`]: what Linux reports about processes.
 //! - `bin/`: the command lines of the demo, the fault kit and the survival table.
 //!
@@ -24,6 +24,7 @@
 pub mod candidates;
 pub mod copying;
 pub mod faults;
+pub mod picture;
 pub mod proc;
 pub mod survival;
 

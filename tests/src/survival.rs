@@ -1,23 +1,23 @@
-//! The survival table of `docs/fault-kit.md`, and the picture of it: every candidate under every fault.
+//! The survival table of `docs/fault-kit.md`, and the pictures of it: every candidate under every fault.
 
 use crate::candidates::{CANDIDATES, Candidate, Protocol};
 use crate::faults::Verdict::{Fails, NotTried, Survives};
 use crate::faults::{Options, Target, faults, inject};
+use crate::picture::{PICTURES, picture};
 use std::{env, fs};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/fault-kit.md");
-const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/survival.svg");
 const BEGIN: &str = "<!-- The output of `cargo run --bin survival`, begin -->\n\n";
 const END: &str = "\n<!-- The output of `cargo run --bin survival`, end -->";
 
 /// Makes the table. If `write` is set and all of it could be made, puts it into the page, and writes
-/// the picture.
+/// the pictures.
 ///
 /// Returns whether it is complete.
 ///
 /// # Panics
 ///
-/// Panics if the page or the picture cannot be written, or if the page has no markers.
+/// Panics if the page or a picture cannot be written, or if the page has no markers.
 pub fn survival(write: bool) -> bool {
     let mut complete = true;
     let tables = [Protocol::Udp, Protocol::Tcp].map(|protocol| {
@@ -52,7 +52,10 @@ pub fn survival(write: bool) -> bool {
         let page = fs::read_to_string(PAGE).expect("docs/fault-kit.md is readable");
         let (before, rest) = page.split_once(BEGIN).expect("docs/fault-kit.md has a table");
         let (_, after) = rest.split_once(END).expect("the table has an end");
-        fs::write(PICTURE, picture(&table)).expect("docs/survival.svg is writable");
+        for (file, width) in PICTURES {
+            let file = format!("{}/../{file}", env!("CARGO_MANIFEST_DIR"));
+            fs::write(file, picture(&table, width)).expect("the pictures are writable");
+        }
         let page = [before, BEGIN, &table, END, after].concat();
         fs::write(PAGE, page).expect("docs/fault-kit.md is writable");
     }
@@ -101,7 +104,7 @@ pub fn committed() -> String {
 }
 
 /// Returns the cells of the rows of a protocol, without the links.
-fn rows(table: &str, protocol: Protocol) -> Vec<Vec<&str>> {
+pub(crate) fn rows(table: &str, protocol: Protocol) -> Vec<Vec<&str>> {
     let rows = table.lines().skip_while(|line| !line.starts_with(&header(protocol)));
     rows.take_while(|line| line.starts_with('|'))
         .map(|row| row.trim_matches('|').split('|').map(str::trim).collect())
@@ -117,72 +120,4 @@ pub fn column_of(table: &str, candidate: &Candidate) -> Vec<String> {
     let rows = rows(table, candidate.protocol);
     let index = rows[0].iter().position(|label| *label == candidate.label).expect("a column");
     rows.iter().map(|row| row[index].into()).collect()
-}
-
-const STYLE: &str = "<style>\n\
-    svg { font: 11px sans-serif; fill: #1f2328 }\n\
-    .paper { fill: #fff }\n\
-    .survives { fill: #9bd3ae }\n\
-    .fails { fill: #d1242f }\n\
-    .symptom { fill: #fff; font-size: 9px }\n\
-    .untried { fill: #d8dee4 }\n\
-    @media (prefers-color-scheme: dark) {\n\
-    svg { fill: #e6edf3 }\n\
-    .paper { fill: #0d1117 }\n\
-    .survives { fill: #1f6f3f }\n\
-    .fails { fill: #da3633 }\n\
-    .untried { fill: #30363d }\n\
-    }\n\
-    </style>\n";
-
-/// Returns a picture of a table as SVG: a grid for each protocol, which can be read when it is 400
-/// pixels wide.
-pub fn picture(table: &str) -> String {
-    let line = |x: usize, y: usize, style: &str, text: &str| {
-        format!("<text x=\"{x}\" y=\"{y}\"{style}>{text}</text>\n")
-    };
-    let (bold, title) = (" font-weight=\"bold\"", "Which server survives which fault");
-    let mut body = line(20, 28, " font-size=\"16\" font-weight=\"bold\"", title);
-    let (mut y, x_of) = (46, |column: usize| 131 + 29 * column);
-    for protocol in [Protocol::Udp, Protocol::Tcp] {
-        let rows = rows(table, protocol);
-        y += 122; // the height of the labels
-        body += &line(20, y - 6, " font-size=\"14\" font-weight=\"bold\"", rows[0][0]);
-        for (column, label) in rows[0].iter().enumerate().skip(1) {
-            let turn = format!("translate({} {}) rotate(-90)", x_of(column) + 18, y - 6);
-            let ours = if label.contains('-') { bold } else { "" };
-            body += &format!("<text transform=\"{turn}\"{ours}>{label}</text>\n");
-        }
-        for cells in &rows[2..] {
-            body +=
-                &line(20, y + 12, "", cells[0].trim_matches(['[', ')']).split(']').next().unwrap());
-            for (column, cell) in cells.iter().enumerate().skip(1) {
-                let (x, symptom) = (x_of(column), cell.trim_matches('*'));
-                let class = match symptom {
-                    "survives" => "survives",
-                    _ if cell.starts_with('*') => "fails",
-                    _ => "untried",
-                };
-                body += &format!(
-                    "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"28\" height=\"15\"/>\n"
-                );
-                if class == "fails" {
-                    let symptom = symptom.split(' ').next().unwrap_or(symptom);
-                    let style = " class=\"symptom\" text-anchor=\"middle\"";
-                    body += &line(x + 14, y + 11, style, symptom);
-                }
-            }
-            y += 16;
-        }
-        y += 16;
-    }
-    let system = table.lines().next().unwrap_or_default().trim_end_matches(':');
-    body += &line(20, y + 8, "", &format!("Green: survives. Gray: not tried. {system}."));
-    body += &line(20, y + 24, "", "loses: loses data. drops: drops clients. Ours are bold.");
-    let (width, height) = (410, y + 40);
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-         viewBox=\"0 0 {width} {height}\" role=\"img\">\n<title>{title}</title>\n{STYLE}\
-         <rect class=\"paper\" width=\"{width}\" height=\"{height}\" rx=\"8\"/>\n{body}</svg>\n"
-    )
 }

@@ -4,7 +4,7 @@ use crate::support::*;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tests::candidates::CANDIDATES;
 use tests::faults::FAULTS;
-use tests::survival::{column, column_of, committed, picture};
+use tests::survival::{column, column_of, committed};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_flawed-server");
 
@@ -253,19 +253,6 @@ fn junit() {
     ] {
         assert!(xml.contains(part), "{xml}");
     }
-}
-
-#[test]
-fn picture_shows_the_committed_table() {
-    let committed = committed();
-    let svg = picture(&committed);
-    if env::var_os("BLESS").is_some() {
-        write_file(&repository("docs/survival.svg"), &svg);
-    }
-    assert!(fs::read_to_string(repository("docs/survival.svg")).unwrap() == svg);
-    let cells = committed.matches("survives |").count();
-    assert_eq!(svg.matches("<rect class=\"survives\"").count(), cells);
-    assert_eq!(svg.matches("<rect class=\"fails\"").count(), committed.matches("** |").count());
 }
 
 #[test]

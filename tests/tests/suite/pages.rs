@@ -248,6 +248,24 @@ fn front_page_quotes_benchmarks_and_names_faults() {
 }
 
 #[test]
+fn pictures_show_failures_of_committed_table() {
+    let table = tests::survival::committed();
+    for (file, width) in tests::picture::PICTURES {
+        let svg = tests::picture::picture(&table, width);
+        if env::var_os("BLESS").is_some() {
+            write_file(&repository(file), &svg);
+        }
+        assert!(
+            fs::read_to_string(repository(file)).unwrap() == svg,
+            "{file}: see tests/README.md"
+        );
+        assert_eq!(svg.matches("<rect class=\"fails\"").count(), table.matches("** |").count());
+        let height = svg.split("height=\"").nth(1).and_then(|rest| rest.split('"').next());
+        assert!(width < 1000 || height.is_some_and(|height| height.parse::<u32>().unwrap() <= 400));
+    }
+}
+
+#[test]
 fn every_pitfall_is_listed_and_names_its_fault() {
     let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
     let (contents, _) = page.split_once("\n## ").unwrap();
