@@ -5,45 +5,54 @@
 //! cargo install --path tests --bin fault-kit
 //! ```
 
-use std::io::{self, Write};
+use common::{Args, Error, error, info};
+use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
-use std::{env, fs};
-use tests::faults::Protocol::{Tcp, Udp};
+use std::time::Instant;
+use tests::faults::Protocol::{self, Tcp, Udp};
 use tests::faults::Verdict::{self, Fails, NotTried, Survives};
-use tests::faults::{FAULTS, Fault, Options, Target, faults, inject};
+use tests::faults::{FAULTS, Fault, LIMITS, Options, Target, advice, faults, inject, warning};
 
 const HELP: &str = "\
+Usage: fault-kit [OPTIONS] udp|tcp -- COMMAND...
+       fault-kit [OPTIONS] udp|tcp ADDR
+
 Injects faults into a server and reports which it survives.
 
-Usage: fault-kit [OPTIONS] udp|tcp ADDR
-       fault-kit [OPTIONS] udp|tcp -- COMMAND [ARGS...]
-
-ADDR is the HOST:PORT of a server that is running, which must be on loopback.
-COMMAND starts a server on 127.0.0.1:{port}, where {port} in ARGS stands for a
-free port, and again after a fault that it does not survive. Its standard input
-stays open. With COMMAND, more faults are tried, and on Linux the CPU time, the
-memory and the descriptors of the server's processes are observed.
+Arguments:
+  COMMAND...        starts a server on 127.0.0.1:{port}, where {port} stands for
+                    a free port, and again after a fault that it does not
+                    survive. Its standard input stays open. On Linux, its CPU
+                    time, memory, descriptors and processes are observed
+  ADDR              HOST:PORT of a server that is running, which must be on
+                    loopback. Fewer faults are tried
 
 Options:
-  --request BYTES  send this instead of lines of text. BYTES is @FILE, or text
-                   in which \\r \\n \\t \\0 \\\\ \\' \\\" and \\xHH stand for bytes.
-                   With '' nothing is sent: the server speaks first
-  --reply BYTES    a reply is complete when it contains this. Without it, when
-                   it is as long as the first ones, if these are equally long
-  --no-reply       the server never replies: check that it reads (Linux)
-  --port N         the command's server listens on this port, which it does not
-                   take from its arguments
-  --start SECONDS  how long the server may take until its first reply
-                   [default: 10]
-  --patience SECONDS
-                   how long it may take until any other reply [default: 5]
-  --only NAME      inject only this fault; may be repeated
-  --skip NAME      do not inject this fault; may be repeated
-  --junit FILE     also write the verdicts as JUnit XML
-  --list           explain the faults, of udp or tcp only if this is given
-  -h, --help       print this help
+  --request BYTES   send this instead of lines of text. BYTES is @FILE, or text
+                    in which \\r \\n \\t \\0 \\\\ \\' \\\" and \\xHH stand for bytes.
+                    With '' nothing is sent: the server speaks first
+  --reply BYTES     a reply is complete when it contains this. Without it, when
+                    it is as long as the first ones, if these are equally long
+  --no-reply        the server never replies: check that it reads (Linux)
+  --port N          the command's server listens on this port, which it does
+                    not take from its arguments
+  --start SECS      how long the server may take until its first reply
+                    [default: 10]
+  --patience SECS   how long it may take until any other reply [default: 5]
+  --clients N       how many clients connect at the same time [default: 1000]
+  --only NAMES      inject only these faults. NAMES is NAME[,NAME...], and the
+                    option may be repeated
+  --skip NAMES      do not inject these faults
+  --expect NAMES    these faults are known to fail, and if one does not fail any
+                    more, this is the failure
+  --strict          what is flaky or could not be tried is a failure, unless it
+                    is skipped
+  --junit FILE      also write the verdicts as JUnit XML
+  --list            explain the faults, of udp or tcp only if this is given
+  -h, --help        print this help
+  -V, --version     print the version
 
 Without --request, a reply that repeats the request, as it is or in upper case,
 must be complete except for line ends. Any other reply will do.
@@ -53,151 +62,107 @@ a wrong command line, 3 if the server could not be checked.
 ";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    run(&arguments).unwrap_or_else(|(code, error)| {
-        eprintln!("fault-kit: {error}");
-        ExitCode::from(code)
-    })
+    common::main(HELP, env!("CARGO_PKG_VERSION"), run)
 }
 
-/// Checks a server; an error is an exit code and a message.
-fn run(arguments: &[String]) -> Result<ExitCode, (u8, String)> {
-    let usage = |error: &str| (2, format!("{error}; see --help"));
-    let end = arguments.iter().position(|word| word == "--").unwrap_or(arguments.len());
-    let (mut words, mut operands) = (arguments[..end].iter().map(String::as_str), Vec::new());
-    let (mut only, mut skipped, mut junit, mut lists) = (Vec::new(), Vec::new(), None, false);
-    let mut options = Options::default();
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or(usage(&format!("{word} needs a value")));
-        match word {
-            "--request" => options.request = Some(bytes(value()?).map_err(|e| usage(&e))?),
-            "--reply" => options.reply = Some(bytes(value()?).map_err(|e| usage(&e))?),
-            "--no-reply" => options.no_reply = true,
-            "--port" => match value()?.parse() {
-                Ok(port @ 1..) => options.port = Some(port),
-                _ => return Err(usage("--port is not a number from 1 to 65535")),
-            },
-            "--start" => options.start = seconds(value()?).map_err(usage)?,
-            "--patience" => options.patience = seconds(value()?).map_err(usage)?,
-            "--only" => only.push(value()?),
-            "--skip" => skipped.push(value()?),
-            "--junit" => junit = Some(value()?),
-            "-h" | "--help" => {
-                print!("{HELP}");
-                return Ok(ExitCode::SUCCESS);
-            }
-            "--list" => lists = true,
-            option if option.starts_with('-') => {
-                return Err(usage(&format!("unknown option {option:?}")));
-            }
-            operand => operands.push(operand),
-        }
-    }
-    match &options.reply {
-        Some(_) if options.no_reply => return Err(usage("--no-reply excludes --reply")),
-        Some(reply) if reply.is_empty() => return Err(usage("--reply is empty")),
-        _ => {}
-    }
-    let protocol = if operands.first() == Some(&"udp") { Udp } else { Tcp };
-    if lists {
+fn run(args: &Args) -> Result<ExitCode, Error> {
+    let (operands, command) = args.positionals()?;
+    let protocol = match operands[..] {
+        ["udp", ..] => Some(Udp),
+        ["tcp", ..] => Some(Tcp),
+        _ => None,
+    };
+    if args.flag("--list") {
         for Fault { protocols, name, summary, hint, .. } in FAULTS {
-            if operands.iter().all(|operand| protocols.iter().any(|it| it.name() == *operand)) {
-                println!("{name} {protocols:?}\n    {summary}\n    {hint}");
+            if protocol.is_none_or(|protocol| protocols.contains(&protocol)) {
+                info!("{name} {protocols:?}\n    {summary}\n    {hint}");
             }
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let is_unknown = |name: &&&str| faults(protocol).all(|fault| fault.name != **name);
-    if let Some(name) = only.iter().chain(&skipped).find(is_unknown) {
-        return Err(usage(&format!("--list {} has no {name:?}", protocol.name())));
-    }
-    let write_junit = |cases: &str| match junit.map(|file| (file, fs::write(file, xml(cases)))) {
-        Some((file, Err(error))) => Err((2, format!("cannot write {file}: {error}"))),
-        _ => Ok(()),
-    };
-    write_junit("")?;
-    if protocol == Udp && options.request.as_deref() == Some(b"") {
-        return Err(usage("a UDP server cannot speak first"));
-    }
-    let command = arguments[end..].to_vec();
-    let has_port = options.port.is_some() || command.iter().any(|word| word.contains("{port}"));
-    let target = match (&operands[..], &command[..]) {
-        (["udp" | "tcp", address], []) => {
-            let resolved = address.to_socket_addrs().into_iter().flatten();
-            let loopback = resolved.filter(|address| address.ip().is_loopback());
-            let address = loopback.min_by_key(SocketAddr::is_ipv6);
-            let address = address.ok_or(usage("ADDR is not HOST:PORT of loopback"))?;
-            Target::running(protocol, address, options)
-        }
-        (["udp" | "tcp"], [_, program, args @ ..]) if has_port => {
-            let (program, args) = (program.clone(), args.to_vec());
-            Target::start(protocol, options, move |port| {
-                let mut server = Command::new(&program);
-                server.args(args.iter().map(|word| word.replace("{port}", &port.to_string())));
-                server
-            })
-        }
-        (["udp" | "tcp"], [_, _, ..]) => {
-            return Err(usage("the command has no {port}: add it, or pass --port"));
-        }
+    let protocol = protocol.ok_or_else(|| usage("the first argument is udp or tcp"))?;
+    let options = options(args, protocol)?;
+    let [only, skipped, expected] =
+        ["--only", "--skip", "--expect"].map(|option| names(args, option, protocol));
+    let (only, skipped, expected) = (only?, skipped?, expected?);
+    let address = match (&operands[1..], &command[..]) {
+        ([address], []) => Some(resolve(address)?),
+        ([], [_, ..]) if options.port.is_some() => None,
+        ([], [_, args @ ..]) if args.iter().any(|word| word.contains("{port}")) => None,
+        ([], [_, ..]) => return Err(usage("the command has no {port}: add it, or pass --port")),
         _ => return Err(usage("expected udp or tcp, and ADDR or -- COMMAND with {port}")),
     };
-    let (mut cases, mut counts) = (String::new(), [0; 3]);
-    let mut report = |name: &str, hint: &str, verdict: Verdict, start: Instant| {
-        println(&format!("{name:<27}{verdict}"));
-        if let Fails(..) = verdict {
-            println(&format!("{:27}{hint}", ""));
-        }
-        let (index, result) = match verdict {
-            Survives(_) => (0, String::new()),
-            Fails(symptom, text) => (1, format!("<failure type=\"{symptom}\"{}", message(&text))),
-            NotTried(reason) => (2, format!("<skipped{}", message(&reason))),
-        };
-        counts[index] += 1;
-        cases += &case(name, start.elapsed(), &result);
+    let strict = args.flag("--strict");
+    let junit = args.values("--junit")?.last().map(|file| PathBuf::from(*file));
+    let suite = [&["fault-kit"], &operands[..], &command].concat().join(" ");
+    let mut report = Report { suite, junit, strict, expected, ..Report::default() };
+    // What remains if the kit is killed.
+    report.write("<error message=\"the kit has not finished\"/>")?;
+    let target = match address {
+        Some(address) => Target::running(protocol, address, options),
+        None => Target::start(protocol, options, launch(&command)),
     };
     match target {
         Ok(mut target) => {
-            println(&target.summary());
-            let is_selected = |fault: &&Fault| only.is_empty() || only.contains(&fault.name);
-            for Fault { name, hint, .. } in faults(protocol).filter(is_selected) {
-                let start = Instant::now();
-                let verdict = match skipped.contains(name) {
-                    true => NotTried("skipped".into()),
-                    false => inject(name, &mut target),
-                };
-                let hint = format!("{hint}\n{:27}docs/pitfalls.md#{name}", "");
-                report(name, &hint, verdict, start);
+            info!("{}", target.summary());
+            for fault in faults(protocol).filter(|it| only.is_empty() || only.contains(&it.name)) {
+                report.add(fault.name, || match skipped.contains(&fault.name) {
+                    true => NotTried(SKIPPED.into()),
+                    false => inject(fault.name, &mut target),
+                });
             }
+            warning(&target).iter().for_each(|warning| info!("{warning}"));
         }
-        Err(failure @ Fails(..)) => {
-            let hint = "The requests by which the kit learns how the server replies broke it.";
-            report("ordinary requests", hint, failure, Instant::now());
-        }
+        Err(failure @ Fails(..)) => report.add("ordinary requests", || failure),
         Err(reason) => {
             let reason = reason.to_string().replace("not tried: ", "");
-            let error = format!("<error{}", message(&reason));
-            write_junit(&case("start", Duration::ZERO, &error))?;
-            return Err((3, reason));
+            report.write(&format!("<error message=\"{}\"/>", xml(&reason)))?;
+            error!("{reason}");
+            return Ok(ExitCode::from(3));
         }
     }
-    write_junit(&cases)?;
-    let [survived, failed, not_tried] = counts;
-    println(&format!("{survived} survived, {failed} failed, {not_tried} not tried"));
-    Ok(ExitCode::from(u8::from(failed > 0)))
+    report.finish()
 }
 
-/// Prints a line. Standard output may be closed.
-fn println(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
+fn usage(error: impl Into<String>) -> Error {
+    Error::Usage(error.into())
 }
 
-fn seconds(text: &str) -> Result<Duration, &'static str> {
-    let seconds = text.parse().ok().and_then(|number| Duration::try_from_secs_f64(number).ok());
-    seconds.filter(|time| !time.is_zero()).ok_or("SECONDS is not a number above zero")
+/// Returns the values of an option that takes the names of faults.
+fn names<'a>(args: &'a Args, option: &str, protocol: Protocol) -> Result<Vec<&'a str>, Error> {
+    let values = args.values(option)?;
+    let names: Vec<&str> = values.iter().flat_map(|names| names.split(',')).collect();
+    match names.iter().find(|name| faults(protocol).all(|fault| fault.name != **name)) {
+        Some(name) => Err(usage(format!("{option}: --list {} has no {name:?}", protocol.name()))),
+        None => Ok(names),
+    }
 }
 
-/// Returns the bytes that an argument stands for.
+fn options(args: &Args, protocol: Protocol) -> Result<Options, Error> {
+    let given = |option| -> Result<Option<Vec<u8>>, Error> {
+        let value = args.values(option)?.last().map(|text| bytes(text)).transpose();
+        value.map_err(|error| usage(format!("{option}: {error}")))
+    };
+    let options = Options {
+        request: given("--request")?,
+        reply: given("--reply")?,
+        no_reply: args.flag("--no-reply"),
+        port: args.number("--port", 65_535)?.map(|port| port as u16),
+        start: args.timeout("--start", 10)?,
+        patience: args.timeout("--patience", 5)?,
+        clients: args.number("--clients", 10_000)?.unwrap_or(1_000) as usize,
+    };
+    match &options {
+        Options { no_reply: true, reply: Some(_), .. } => Err(usage("--no-reply excludes --reply")),
+        Options { reply: Some(reply), .. } if reply.is_empty() => Err(usage("--reply is empty")),
+        Options { request: Some(request), .. } if request.is_empty() && protocol == Udp => {
+            Err(usage("--request is empty, but a UDP server cannot speak first"))
+        }
+        _ => Ok(options),
+    }
+}
+
+/// Returns the bytes that the value of an option stands for.
 fn bytes(text: &str) -> Result<Vec<u8>, String> {
     if let Some(file) = text.strip_prefix('@') {
         return fs::read(file).map_err(|error| format!("cannot read {file}: {error}"));
@@ -222,27 +187,114 @@ fn bytes(text: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Returns a test case of JUnit XML.
-fn case(name: &str, time: Duration, result: &str) -> String {
-    let time = time.as_secs_f64();
-    format!(
-        "<testcase classname=\"fault-kit\" name=\"{name}\" time=\"{time:.3}\">{result}</testcase>\n"
-    )
+fn resolve(address: &str) -> Result<SocketAddr, Error> {
+    let resolved = address.to_socket_addrs().into_iter().flatten();
+    let loopback = resolved.filter(|address| address.ip().is_loopback());
+    let address = loopback.min_by_key(SocketAddr::is_ipv6);
+    address.ok_or_else(|| usage("ADDR is not HOST:PORT of loopback"))
 }
 
-/// Returns the rest of an element of JUnit XML.
-fn message(text: &str) -> String {
-    let text: String = text.chars().filter(|c| !c.is_control()).collect();
-    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
-    format!(" message=\"{text}\"/>")
+/// Returns what starts a server on a port.
+fn launch(command: &[&str]) -> impl Fn(u16) -> Command + Send + Sync + 'static {
+    let words: Vec<String> = command.iter().map(ToString::to_string).collect();
+    move |port| {
+        let mut server = Command::new(&words[0]);
+        server.args(words[1..].iter().map(|word| word.replace("{port}", &port.to_string())));
+        server
+    }
 }
 
-/// Returns test cases as JUnit XML.
-fn xml(cases: &str) -> String {
-    let [tests, failures, errors, skipped] =
-        ["<testcase", "<failure", "<error", "<skipped"].map(|tag| cases.matches(tag).count());
-    format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"fault-kit\" tests=\"{tests}\" \
-         failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\">\n{cases}</testsuite>\n"
-    )
+/// The reason why a fault was not tried that the user of the kit does not want.
+const SKIPPED: &str = "skipped";
+
+/// What is printed, and written as JUnit XML.
+#[derive(Default)]
+struct Report<'a> {
+    suite: String,
+    junit: Option<PathBuf>,
+    strict: bool,
+    expected: Vec<&'a str>,
+    counts: [usize; 4],
+    is_failure: bool,
+    cases: String,
+}
+
+impl Report<'_> {
+    /// Prints and counts a verdict, and what to do about it.
+    fn add(&mut self, name: &str, inject: impl FnOnce() -> Verdict) {
+        let start = Instant::now();
+        let verdict = inject();
+        let seconds = start.elapsed().as_secs_f64();
+        let (is_expected, text) = (self.expected.contains(&name), verdict.to_string());
+        // Which number counts it, whether it is a failure, and what to do.
+        let note = |text: &str| vec![text.to_string()];
+        let (index, is_failure, notes) = match &verdict {
+            Survives(_) if is_expected => (1, true, note("It did not fail: remove --expect.")),
+            Survives(_) => (0, false, Vec::new()),
+            Fails(..) if is_expected => (2, false, note("This was expected.")),
+            Fails(..) => (1, true, advice(name, &verdict)),
+            NotTried(reason) if self.strict && reason != SKIPPED => {
+                (3, true, note("--strict: this is a failure."))
+            }
+            NotTried(_) => (3, false, Vec::new()),
+        };
+        info!("{name:<24}{seconds:>5.1} s  {text}");
+        notes.iter().for_each(|note| info!("{:33}{note}", ""));
+        self.counts[index] += 1;
+        self.is_failure |= is_failure;
+        let (text, notes) = (xml(&text), xml(&notes.join("\n")));
+        let result = match &verdict {
+            _ if is_failure => {
+                let symptom = if let Fails(symptom, _) = verdict { symptom } else { "unexpected" };
+                format!("<failure type=\"{symptom}\" message=\"{text}\">{notes}</failure>")
+            }
+            Survives(_) => format!("<system-out>{text}</system-out>"),
+            _ => format!("<skipped message=\"{text}\"/>"),
+        };
+        let suite = xml(&self.suite);
+        self.cases += &format!(
+            "<testcase classname=\"{suite}\" name=\"{name}\" time=\"{seconds:.3}\">{result}</testcase>\n"
+        );
+    }
+
+    /// Prints and writes the result.
+    fn finish(mut self) -> Result<ExitCode, Error> {
+        let cases = std::mem::take(&mut self.cases);
+        self.write(&cases)?;
+        let [survived, failed, expected, not_tried] = self.counts;
+        let expected =
+            if expected > 0 { format!("{expected} failed as expected, ") } else { String::new() };
+        if !self.is_failure {
+            info!("{LIMITS}");
+        }
+        info!("{survived} survived, {failed} failed, {expected}{not_tried} not tried");
+        Ok(ExitCode::from(u8::from(self.is_failure)))
+    }
+
+    fn write(&self, cases: &str) -> Result<(), Error> {
+        let Some(file) = &self.junit else { return Ok(()) };
+        let cases = match cases.strip_prefix("<error") {
+            Some(_) => format!(
+                "<testcase classname=\"{0}\" name=\"start\">{cases}</testcase>\n",
+                xml(&self.suite)
+            ),
+            None => cases.into(),
+        };
+        let [tests, failures, errors, skipped] =
+            ["<testcase", "<failure", "<error", "<skipped"].map(|tag| cases.matches(tag).count());
+        let text = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"{}\" tests=\"{tests}\" \
+             failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\">\n{cases}</testsuite>\n",
+            xml(&self.suite)
+        );
+        fs::write(file, text)
+            .map_err(|error| usage(format!("--junit: cannot write {}: {error}", file.display())))
+    }
+}
+
+/// Returns a text as XML.
+fn xml(text: &str) -> String {
+    let text: String = text.chars().filter(|c| !c.is_control() || *c == '\n').collect();
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text.replace('"', "&quot;")
 }

@@ -27,12 +27,22 @@ pub struct Options {
     pub start: Duration,
     /// How long it may take until any other reply, or until more of a reply arrives.
     pub patience: Duration,
+    /// How many clients connect at the same time.
+    pub clients: usize,
 }
 
 impl Default for Options {
     fn default() -> Options {
         let [start, patience] = [10, 5].map(Duration::from_secs);
-        Options { request: None, reply: None, no_reply: false, port: None, start, patience }
+        Options {
+            request: None,
+            reply: None,
+            no_reply: false,
+            port: None,
+            start,
+            patience,
+            clients: 1_000,
+        }
     }
 }
 

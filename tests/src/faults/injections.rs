@@ -386,7 +386,7 @@ fn crowd(target: &Target, first: &[u8], drip: Option<u8>) -> Outcome {
                 }
             });
         }
-        let full = hold(&target.client, 1_000, |mut stream| {
+        let full = hold(&target.client, target.client.options.clients, |mut stream| {
             let _ = stream.write_all(first);
             lock().push(stream);
         });
@@ -469,7 +469,8 @@ pub(super) fn burst_of_connections(target: &Target) -> Outcome {
     let mut served: Vec<Outcome> = thread::scope(|scope| {
         let closed = gate.write();
         let spawn = |_| thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, client);
-        let clients: Vec<_> = (0..1_000).map_while(|n: usize| spawn(n).ok()).collect();
+        let clients: Vec<_> =
+            (0..target.client.options.clients).map_while(|n| spawn(n).ok()).collect();
         drop(closed);
         clients.into_iter().filter_map(|client| client.join().ok()).collect()
     });

@@ -7,12 +7,15 @@
 //! - `client.rs`: what the kit sends, and what a complete reply is.
 //! - `target.rs`: how the server is started, and what its processes do.
 //! - `injections.rs`: what each fault does.
+//! - `advice.rs`: what to do about a failure.
 
+mod advice;
 mod client;
 mod injections;
 mod target;
 
 pub use crate::candidates::Protocol;
+pub use advice::{LIMITS, advice, warning};
 pub use client::Options;
 pub use target::Target;
 

@@ -44,6 +44,7 @@ const EVERYWHERE: &[Row] = &[
     ["tcp invalid-utf-8 --request ab\\r\\n --reply A\\x42", "", "survives…replies as given."],
     ["tcp invalid-utf-8 --request ab --reply AB", "ends late", "survives…as given. It replies once"],
     ["tcp invalid-utf-8 --request ax --reply AX", "", "survives"], // the reply to an error is none
+    ["tcp invalid-utf-8 --request ab --reply bytes", "acknowledges", "survives…\nThe reply to \"????????\\r\\n\\r\\n\" contains"],
     ["tcp invalid-utf-8 --reply 220 --request ", "only greets", "survives…as given. It replies once"],
     ["tcp reset-while-reading", "exits on write error", "survives"],
     ["tcp reset-while-reading", "exits on read error", "FAILS: exits: "],
@@ -58,7 +59,9 @@ const EVERYWHERE: &[Row] = &[
     ["tcp slow-clients", "has 32 workers", "FAILS: hangs: one more client beside …: no … within 2 s"],
     ["tcp slow-clients", "serves in turn", "not tried: the server serves one client at a time"],
     ["tcp burst-of-connections", "refuses", "FAILS: drops clients: …of 1,000 clients were not served within 4 s"],
-    ["tcp", "exits soon", "ordinary requests          FAILS: exits: …2 clients"],
+    ["tcp burst-of-connections --clients 90", "refuses", "survives (90 clients)"],
+    ["tcp silent-clients --clients 20", "", "survives (20 clients)"],
+    ["tcp", "exits soon", "ordinary requests FAILS: exits: …2 clients"],
 ];
 
 /// These open so many connections that others in a process beside them would fail.
@@ -82,7 +85,7 @@ const LINUX: &[Row] = &[
     ["tcp suspend-and-resume", "", "survives"],
     ["tcp suspend-and-resume", "times out", "FAILS: loses data: closed without a reply"],
     // It is started again.
-    ["tcp reset-while-reading suspend-and-resume", "exits on read error", "FAILS: exits: …resume         survives"],
+    ["tcp reset-while-reading suspend-and-resume", "exits on read error", "FAILS: exits: …resume survives"],
     ["udp suspend-and-resume", "", "survives"],
     ["udp suspend-and-resume", "times out", "FAILS: exits: …Interrupted"],
     ["udp closed-output", "", "not tried: the server writes nothing"],
@@ -115,7 +118,7 @@ fn kit(arguments: &str, server: &[&str], code: i32) -> String {
     for word in arguments.split(' ') {
         let is_fault = !is_value && FAULTS.iter().any(|fault| fault.name == word);
         kit.args(is_fault.then_some("--only")).arg(word);
-        is_value = word.starts_with("--") && word != "--no-reply";
+        is_value = word.starts_with("--") && !["--no-reply", "--strict"].contains(&word);
     }
     kit.args((!server.is_empty()).then_some("--")).args(server);
     let mut kit = Process::spawn(&mut kit);
@@ -123,7 +126,22 @@ fn kit(arguments: &str, server: &[&str], code: i32) -> String {
     let output = kit.output();
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert_eq!(output.status.code(), Some(code), "{arguments}: {text}");
-    text
+    text.lines().map(without_duration).collect()
+}
+
+/// Returns a line without the column of durations.
+fn without_duration(line: &str) -> String {
+    let columns = line.split_once(" s  ").and_then(|(name, verdict)| {
+        let (name, seconds) = name.rsplit_once(' ')?;
+        let _: f64 = seconds.parse().ok()?;
+        Some(format!("{} {verdict}\n", name.trim_end()))
+    });
+    columns.unwrap_or(format!("{line}\n"))
+}
+
+/// Returns whether an output contains parts that "…" separates.
+fn contains(output: &str, parts: &str) -> bool {
+    parts.split('…').all(|part| output.contains(part))
 }
 
 /// Checks rows, several at a time, since a kit mostly waits.
@@ -139,8 +157,10 @@ fn check(rows: &[Row]) {
         };
         let arguments = words.replacen(protocol, &format!("{protocol}{patience}"), 1);
         let output = kit(&arguments, &[SERVER, protocol, "{port}", defect], code);
-        let is_there = expected.split('…').all(|part| output.contains(part));
-        assert!(is_there, "{words} with {defect:?}: expected {expected:?}: {output}");
+        assert!(
+            contains(&output, expected),
+            "{words} with {defect:?}: expected {expected:?}: {output}"
+        );
     };
     let worker = || {
         while let Some(row) = rows.get(next.fetch_add(1, Relaxed)) {
@@ -184,9 +204,9 @@ fn running_server_is_not_started_again() {
     let faults = "half-close reset-while-reading reset-while-writing";
     let output = kit(&format!("tcp --patience 1 {faults} {address}"), &[], 1);
     for verdict in [
-        "half-close                 survives\n",
-        "reset-while-reading        FAILS: exits: no longer listens\n",
-        "reset-while-writing        not tried: the server no longer replies\n",
+        "half-close survives\n",
+        "reset-while-reading FAILS: exits: no longer listens\n",
+        "reset-while-writing not tried: the server no longer replies\n",
         "\n1 survived, 1 failed, 1 not tried\n",
     ] {
         assert!(output.contains(verdict), "{output}");
@@ -223,8 +243,44 @@ fn command_line() {
         "tcp --port 0 -- server",
         "tcp --start -1 -- server {port}",
         "tcp --patience 0 -- server {port}",
+        "tcp --clients 0 -- server {port}",
+        "tcp --expect own-address 127.0.0.1:1",
     ] {
         assert!(kit(wrong, &[], 2).starts_with("fault-kit: "), "{wrong}");
+    }
+}
+
+#[test]
+fn known_failures_and_strictness_decide_exit_code() {
+    for (arguments, defect, code, expected) in [
+        (
+            "half-close --expect half-close",
+            "reads once",
+            0,
+            "FAILS: loses data…  This was expected.…\n0 survived, 0 failed, 1 failed as expected, 0 not tried",
+        ),
+        (
+            "half-close --expect half-close",
+            "",
+            1,
+            "half-close survives\n…It did not fail: remove --expect.\n0 survived, 1 failed, 0 not tried",
+        ),
+        (
+            "--strict client-that-never-reads",
+            "reads once",
+            1,
+            "not tried: …--strict: this is a failure.\n0 survived, 0 failed, 1 not tried",
+        ),
+        (
+            "--strict --only half-close,disconnect --skip disconnect",
+            "",
+            0,
+            "disconnect not tried: skipped\nhalf-close survives\nNo fault shows …\n1 survived",
+        ),
+    ] {
+        let server = [SERVER, "tcp", "{port}", defect];
+        let output = kit(&format!("tcp --patience 2 {arguments}"), &server, code);
+        assert!(contains(&output, expected), "{arguments}: {output}");
     }
 }
 
@@ -239,20 +295,33 @@ fn junit() {
     };
     let skips = "tcp half-close client-that-never-reads --skip client-that-never-reads disconnect";
     let verdicts = report(skips, &server, 1);
+    let strict = report("tcp --strict client-that-never-reads", &server, 1);
+    let unchecked = report("tcp one-byte-at-a-time", &[SERVER, "tcp", "{port}", "acknowledges"], 0);
     let error = report(&format!("tcp --start 0.1 {}", unused_address()), &[], 3);
+    let suite = format!("name=\"fault-kit tcp {SERVER} tcp {{port}} reads once\"");
     for (xml, part) in [
         (
             &verdicts,
-            "<testsuite name=\"fault-kit\" tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\">",
+            format!("<testsuite {suite} tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\">"),
         ),
-        (&verdicts, "never-reads\" time=\"0.000\"><skipped message=\"skipped\"/>"),
-        (&verdicts, "name=\"half-close\" time=\""),
-        (&verdicts, "<failure type=\"loses data\" message=\""),
-        (&error, "errors=\"1\""),
-        (&error, "<error message=\"no reply from "),
+        (&verdicts, format!("<testcase class{suite} name=\"half-close\" time=\"")),
+        (
+            &verdicts,
+            "never-reads\" time=\"0.000\"><skipped message=\"not tried: skipped\"/>".into(),
+        ),
+        (&verdicts, "<failure type=\"loses data\" message=\"FAILS: loses data: ".into()),
+        (&verdicts, "until a read returns 0.\ndocs/pitfalls.md#half-close</failure>".into()),
+        (&strict, "failures=\"1\"".into()),
+        (&unchecked, "<system-out>survives (content not checked)</system-out>".into()),
+        (&error, "errors=\"1\"".into()),
+        (&error, "<error message=\"no reply from ".into()),
     ] {
+        let part = part.as_str();
         assert!(xml.contains(part), "{xml}");
     }
+    fs::remove_file(&file).unwrap();
+    kit(&format!("tcp --junit {}", file.display()), &["server"], 2);
+    assert!(!file.exists());
 }
 
 #[test]
@@ -293,7 +362,7 @@ mod linux {
         let port = unused_address().port().to_string();
         let arguments = format!("tcp --patience 1 --port {port}");
         let broken = kit(&arguments, &[SERVER, "tcp", &port, "exits at end"], 1);
-        assert!(broken.contains("ordinary requests          FAILS: exits: "), "{broken}");
+        assert!(broken.contains("ordinary requests FAILS: exits: "), "{broken}");
         let faults = "reset-while-reading descriptors-exhausted suspend-and-resume";
         let server = [SERVER, "tcp", &port, "exits on read error"];
         let output = kit(&format!("{arguments} {faults}"), &server, 1);

@@ -1,0 +1,54 @@
+//! What the kit advises.
+
+use super::Verdict::{self, Fails};
+use super::{FAULTS, Target};
+
+/// Returns what to change in a server that does not survive a fault, and where to read more. Another
+/// symptom than usual has another cause.
+pub fn advice(fault: &str, verdict: &Verdict) -> Vec<String> {
+    let Fails(symptom, details) = verdict else { return Vec::new() };
+    let listed = FAULTS.iter().find(|it| it.name == fault);
+    let is_about = |texts: &[&str]| texts.iter().any(|text| details.contains(text));
+    let hint = match (fault, *symptom) {
+        (_, "exits") if is_about(&["Error: read E", "Error: write E", "'error' event"]) => {
+            "Handle the event `error` of each socket: in Node, socket.on(\"error\", …)."
+        }
+        ("client-that-never-reads", "exits") => {
+            "The reset at the end is an error of one connection. In C, also ignore SIGPIPE."
+        }
+        ("half-close", "hangs") if is_about(&["stays open"]) => {
+            "Close the connection when a read returns 0; after fork, in the parent as well."
+        }
+        ("half-close", "loses data") if is_about(&["closed without"]) => {
+            "Reply although the client's end has come. In hyper: http1::Builder::half_close(true)."
+        }
+        ("line-without-an-end", "hangs") => {
+            "While it writes, it does not read. Between pipes, read and write in two threads."
+        }
+        (_, "leaks") => {
+            "Close connections on every path, after fork in the parent too, and reap children."
+        }
+        ("ordinary requests", _) => {
+            "The requests by which the kit learns how the server replies broke it."
+        }
+        _ => listed.map_or("", |fault| fault.hint),
+    };
+    let link = listed.map(|_| format!("docs/pitfalls.md#{fault}"));
+    [hint.to_string()].into_iter().chain(link).collect()
+}
+
+/// What a server that survives everything may still lack.
+pub const LIMITS: &str =
+    "No fault shows a missing timeout, threads without a limit, or an unwrap of a rare error.";
+
+/// Returns a warning if `--reply` is also contained in the reply to a request that no protocol has.
+pub fn warning(target: &Target) -> Option<String> {
+    const ODD: &[u8] = b"????????\r\n\r\n";
+    let mut client = target.client.clone();
+    client.patience /= 5;
+    let has_reply = client.options.reply.is_some();
+    let sends_first = client.options.request.as_deref() != Some(b"");
+    let is_weak = has_reply && sends_first && client.exchange(ODD).is_ok();
+    let text = "contains --reply as well, so an error may pass for a reply.";
+    is_weak.then(|| format!("The reply to \"{}\" {text}", ODD.escape_ascii()))
+}
