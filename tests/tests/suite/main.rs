@@ -7,6 +7,7 @@ mod addresses;
 mod command_line;
 mod copying;
 mod faults;
+mod figures;
 mod handlers;
 #[cfg(target_os = "linux")]
 mod interop;

@@ -240,6 +240,10 @@ fn front_page_quotes_benchmarks_and_names_faults() {
     let (_, quoted) = benchmarks.split_once("<!-- front page -->\n").unwrap();
     let quoted = quoted.split("<!-- end").next().unwrap();
     assert!(page("README.md").contains(quoted), "README.md does not contain:\n{quoted}");
+    for (picture, _) in tests::picture::PICTURES {
+        assert!(page("README.md").contains(&format!("=\"{picture}\"")), "{picture}");
+    }
+    assert!(page("README.md").lines().count() <= 150);
     let output = block("fault kit");
     let shown = output.lines().skip(2).filter_map(|line| line.split(' ').next());
     let shown: Vec<&str> = shown.filter(|word| word.contains(char::is_alphabetic)).collect();
