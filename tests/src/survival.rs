@@ -111,13 +111,10 @@ pub(crate) fn rows(table: &str, protocol: Protocol) -> Vec<Vec<&str>> {
         .collect()
 }
 
-/// Returns the column of a candidate in a table.
-///
-/// # Panics
-///
-/// Panics if there is none.
-pub fn column_of(table: &str, candidate: &Candidate) -> Vec<String> {
+/// Returns the cell of a candidate and a fault in a table, if it has one.
+pub fn cell<'a>(table: &'a str, candidate: &Candidate, fault: &str) -> Option<&'a str> {
     let rows = rows(table, candidate.protocol);
-    let index = rows[0].iter().position(|label| *label == candidate.label).expect("a column");
-    rows.iter().map(|row| row[index].into()).collect()
+    let column = rows[0].iter().position(|label| *label == candidate.label)?;
+    let row = rows.iter().find(|row| row[0].starts_with(&format!("[{fault}]")))?;
+    Some(row[column])
 }

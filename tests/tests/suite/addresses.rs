@@ -1,6 +1,11 @@
 //! Addresses: names, IPv6, ports in use.
 
 use crate::support::*;
+use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 #[test]
 fn pairs_talk_over_names_and_addresses() {

@@ -1,6 +1,9 @@
 //! The command line that all programs have in common.
 
 use crate::support::*;
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 #[test]
 fn help_and_version_name_program() {

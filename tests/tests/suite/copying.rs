@@ -2,7 +2,11 @@
 
 use crate::support::*;
 use predicates::prelude::{PredicateBooleanExt, predicate::str::contains};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Instant;
+use std::{env, fs};
 use tests::copying::{module, package, programs};
 
 /// A crate with the names and the syntax of `log`.

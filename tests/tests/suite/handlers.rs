@@ -4,6 +4,11 @@
 use crate::command_line::default_of;
 use crate::copying::copied;
 use crate::support::*;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 /// Servers with code before the first statement of `handle`, or in place of all if it returns: name,
 /// origin, code.

@@ -2,7 +2,9 @@
 
 use crate::support::*;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
+use std::process::Command;
 
 /// Every byte that an argument and a line can contain: all but 0 and the newline.
 fn message() -> Vec<u8> {

@@ -3,6 +3,9 @@
 
 use crate::command_line::default_of;
 use crate::support::*;
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
 
 const SERVER: &str = "tcp-threaded-server";
 

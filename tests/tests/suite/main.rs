@@ -14,7 +14,6 @@ mod interop;
 #[cfg(target_os = "linux")]
 mod limits;
 mod load;
-#[cfg(target_os = "linux")]
 mod mutations;
 mod pages;
 mod pitfalls;
@@ -22,11 +21,10 @@ mod recipes;
 mod same_code;
 #[cfg(target_os = "linux")]
 mod signals;
-#[cfg(target_os = "linux")]
-mod soak;
 mod stop;
 mod streams;
 mod support;
+mod survival;
 mod tcp_client;
 mod tcp_server;
 mod udp_client;

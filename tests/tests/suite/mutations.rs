@@ -4,6 +4,10 @@ use crate::pages::anchor;
 use crate::support::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+use std::{env, fs};
 
 struct Mutation {
     /// Headings of docs/pitfalls.md, or other subjects.

@@ -2,6 +2,10 @@
 
 use super::block;
 use crate::support::*;
+use std::fs;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
 
 #[test]
 #[ignore = "needs nginx with its stream module"]

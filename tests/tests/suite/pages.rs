@@ -1,8 +1,13 @@
 //! The pages: their commands are run, their output is compared, their links are followed.
 
 use crate::support::*;
+use std::io::{self, Read};
+use std::net::{TcpListener, ToSocketAddrs, UdpSocket};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+use std::{env, fs};
 #[cfg(target_os = "linux")]
-use std::net::ToSocketAddrs;
 
 /// Returns the paths and texts of all pages: README.md and those in the folders.
 fn pages() -> Vec<(PathBuf, String)> {

@@ -6,8 +6,10 @@ use crate::mutations::tests_by_pitfall;
 use crate::pages::block;
 use crate::support::*;
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, BufWriter};
-use std::net::{IpAddr, Ipv4Addr};
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::thread;
 
 /// Returns the entries of docs/pitfalls.md whose code this module contains.
 pub fn headings() -> BTreeSet<String> {

@@ -8,7 +8,12 @@ use crate::pages::block;
 use crate::pitfalls::nesting;
 use crate::support::*;
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 /// Takes the place of the crate `ctrlc`: each line of standard input stands for a signal.
 pub const CTRLC: &str = "

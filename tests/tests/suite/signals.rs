@@ -1,6 +1,9 @@
 //! Signals: SIGSTOP and SIGCONT interrupt calls with a timeout.
 
 use crate::support::*;
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::thread;
 
 #[test]
 fn server_write_survives_sigstop_sigcont() {

@@ -2,7 +2,12 @@
 
 use crate::copying::copied;
 use crate::support::*;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 const SERVERS: [&str; 2] = ["tcp-threaded-server", "udp-threaded-server"];
 const TCP: &str = SERVERS[0];

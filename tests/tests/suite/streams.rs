@@ -3,6 +3,7 @@
 use crate::support::*;
 #[cfg(unix)]
 use std::os::{fd::OwnedFd, unix::net::UnixStream};
+use std::process::{Command, Stdio};
 
 /// Returns a command whose standard streams are pipes.
 fn piped(name: &str, arguments: &[&str]) -> Command {

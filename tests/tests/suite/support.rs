@@ -1,15 +1,9 @@
-//! What the modules of the suite share: names that most of them use, and helpers beyond the harness.
+//! What the modules of the suite share: the names of the harness that most of them use, and helpers beyond it.
 //!
 //! [`run`], [`output`] and [`error`] run a program to its end; [`start_client`] and [`Process`] hold one while
 //! the test does something else. All of them are processes of the harness, so none outlives its
 //! deadline.
 
-pub use std::io::{self, ErrorKind, Read, Write};
-pub use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-pub use std::path::{Path, PathBuf};
-pub use std::process::{Command, Stdio};
-pub use std::time::{Duration, Instant};
-pub use std::{env, fs, thread};
 pub use tests::candidates::Protocol;
 pub use tests::{DEADLINE, LARGEST, PAIRS, Pair, Process, program};
 pub use tests::{closed_pipe, retry_on_eintr, tcp, udp, unused_address};
@@ -17,7 +11,13 @@ pub use tests::{closed_pipe, retry_on_eintr, tcp, udp, unused_address};
 pub use tests::{proc, signal};
 
 use assert_cmd::assert::{Assert, OutputAssertExt};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 /// The UDP servers that reply, and their clients.
 pub const UDP_SERVERS: [&str; 2] = ["udp-echo-server", "udp-threaded-server"];

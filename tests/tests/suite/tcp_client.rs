@@ -1,6 +1,10 @@
 //! The TCP client: what it sends, prints, and takes for the end.
 
 use crate::support::*;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
 const CLIENT: &str = "tcp-threaded-client";
 const SERVER: &str = "tcp-threaded-server";

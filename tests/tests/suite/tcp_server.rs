@@ -1,6 +1,10 @@
 //! The TCP server: what it replies and prints, and what clients cannot do to it.
 
 use crate::support::*;
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
 
 const SERVER: &str = "tcp-threaded-server";
 

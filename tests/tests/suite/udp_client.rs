@@ -2,6 +2,10 @@
 
 use crate::support::*;
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+use std::thread;
+use std::time::{Duration, Instant};
 
 #[test]
 fn sends_without_server() {

@@ -2,7 +2,10 @@
 
 use crate::support::*;
 use std::collections::HashMap;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
 
 #[test]
 fn clients_get_all_replies() {

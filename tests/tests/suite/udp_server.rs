@@ -3,6 +3,8 @@
 use crate::copying::copied;
 use crate::support::*;
 use std::collections::BTreeSet;
+use std::net::UdpSocket;
+use std::process::Command;
 
 /// Waits until a server has exited by itself, and returns its lines after the first.
 fn lines_at_exit(server: &mut Process) -> Vec<String> {

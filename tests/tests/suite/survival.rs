@@ -1,0 +1,89 @@
+//! The fault kit on our own servers. Nothing else in the gate injects its faults into them.
+
+use crate::support::*;
+use std::process::Command;
+use std::time::Instant;
+use std::{env, thread};
+use tests::candidates::CANDIDATES;
+use tests::faults::{Fault, faults};
+use tests::survival::{cell, committed};
+
+/// Asserts that the verdicts on the servers that reply are those of the survival table. A fault that it has
+/// no cell for must be survived.
+///
+/// An edit of tests/mutations.txt needs only the faults in the environment variable `FAULTS`.
+fn assert_verdicts(selected: fn(&Fault) -> bool) {
+    let named = env::var("FAULTS").ok();
+    let is_named =
+        |name: &str| named.as_ref().is_none_or(|named| named.split(' ').any(|other| other == name));
+    thread::scope(|scope| {
+        for pair in PAIRS.iter().filter(|pair| pair.replies()) {
+            let faults = faults(pair.protocol());
+            let names = faults.filter(|fault| selected(fault) && is_named(fault.name));
+            let names: Vec<&str> = names.map(|fault| fault.name).collect();
+            // Several kits at the same time, since a kit mostly waits.
+            for names in names.chunks(6).map(<[_]>::to_vec) {
+                scope.spawn(move || inject(pair, &names));
+            }
+        }
+    });
+}
+
+/// Injects faults into the server of a pair, and compares the verdicts with the survival table.
+fn inject(pair: &Pair, names: &[&str]) {
+    let mut kit = Command::new(env!("CARGO_BIN_EXE_fault-kit"));
+    kit.arg(pair.protocol().name()).args(names.iter().flat_map(|name| ["--only", name]));
+    let candidate = CANDIDATES.iter().find(|candidate| candidate.name == pair.name);
+    if candidate.is_none() {
+        let end = if pair.protocol() == Protocol::Tcp { "\\n" } else { "" };
+        kit.arg("--request").arg(pair.messages[0].to_string() + end);
+    }
+    kit.arg("--").arg(program(&pair.server())).arg("127.0.0.1:{port}");
+    let mut kit = Process::spawn(&mut kit);
+    kit.limit = Some(Instant::now() + 4 * DEADLINE);
+    kit.exit_code();
+    let (output, table) = (kit.stdout(), committed());
+    for name in names {
+        let cell = candidate.and_then(|candidate| cell(&table, candidate, name));
+        let expected = match cell.map(|cell| cell.trim_matches('*')) {
+            None | Some("survives") => "survives".into(),
+            Some(symptom) => format!("FAILS: {symptom}"),
+        };
+        let verdict = output.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("");
+        let is_expected = verdict.trim_start().starts_with(&expected);
+        assert!(is_expected, "{}, {name}: expected {expected:?}: {output}", pair.name);
+    }
+}
+
+/// Returns whether a fault needs more than Rust and this system.
+fn needs_more(fault: &Fault) -> bool {
+    fault.summary.contains("root") || fault.summary.contains("python3")
+}
+
+#[test]
+fn verdicts_on_ours_are_those_of_table() {
+    let _lock = use_all_cores();
+    assert_verdicts(|fault| {
+        // A client that keeps sending keeps its worker: the survival table says so. The burst is below.
+        let is_left_out = ["slow-clients", "burst-of-connections"].contains(&fault.name);
+        let is_possible = cfg!(target_os = "linux") || !fault.summary.contains("Linux");
+        is_possible && !is_left_out && !needs_more(fault)
+    });
+}
+
+/// On a busy computer, clients would pause for longer than a server short of workers allows.
+#[test]
+fn burst_of_connections_is_served() {
+    let _lock = use_all_cores();
+    assert_verdicts(|fault| fault.name == "burst-of-connections");
+}
+
+mod needs_root {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root and python3"]
+    fn verdicts_on_ours_are_those_of_table() {
+        assert_verdicts(needs_more);
+    }
+}
