@@ -1,11 +1,7 @@
 //! Addresses: names, IPv6, ports in use.
 
 use crate::support::*;
-use std::net::{TcpListener, UdpSocket};
-use std::path::Path;
-use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
 
 #[test]
 fn pairs_talk_over_names_and_addresses() {
@@ -69,7 +65,10 @@ mod needs_root {
     //! Names that stand for several addresses: which of them are tried, and for how long.
 
     use super::*;
-    use std::net::Ipv6Addr;
+    use std::net::{Ipv6Addr, TcpListener, UdpSocket};
+    use std::path::Path;
+    use std::process::Command;
+    use std::time::{Duration, Instant};
 
     /// Runs a command whose address is a port at `several`, the name of ::1 and then of 127.0.0.1.
     fn several(command: &Command, port: u16, messages: &[&str]) -> Process {

@@ -1,13 +1,11 @@
 //! The fault kit: each fault on a server that survives it, and on one with exactly this defect.
 
 use crate::support::*;
-use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 use std::{env, fs, thread};
 use tests::faults::FAULTS;
-use tests::survival::committed;
 
 const SERVER: &str = env!("CARGO_BIN_EXE_flawed-server");
 
@@ -74,6 +72,7 @@ const MANY: &[Row] = &[
     ["tcp slow-clients", "", "survives ("],
 ];
 
+#[cfg(target_os = "linux")]
 #[rustfmt::skip]
 const LINUX: &[Row] = &[
     ["tcp disconnect", "leaks", "FAILS: leaks: 1…more open descriptors, then 1"],
@@ -354,6 +353,7 @@ while True:
 #[cfg(target_os = "linux")]
 mod linux {
     use super::*;
+    use std::net::{SocketAddr, TcpStream};
 
     #[test]
     fn faults_of_processes() {

@@ -1,13 +1,9 @@
 //! The pages: their commands are run, their output is compared, their links are followed.
 
 use crate::support::*;
-use std::io::{self, Read};
-use std::net::{TcpListener, ToSocketAddrs, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 use std::{env, fs};
-#[cfg(target_os = "linux")]
 
 /// Returns the paths and texts of all pages: README.md and those in the folders.
 fn pages() -> Vec<(PathBuf, String)> {
@@ -49,6 +45,7 @@ fn comparable(output: &str) -> Vec<String> {
     lines
 }
 
+#[cfg(unix)]
 fn bin_dir() -> PathBuf {
     tests::program("udp-echo-server").parent().unwrap().to_path_buf()
 }
@@ -308,6 +305,9 @@ fn every_pitfall_is_listed_and_names_its_fault() {
 #[cfg(target_os = "linux")]
 #[test]
 fn index_contains_error_texts_of_linux() {
+    use std::io::{self, Read};
+    use std::net::{TcpListener, ToSocketAddrs, UdpSocket};
+    use std::time::Duration;
     let page = fs::read_to_string(repository("docs/errors.md")).unwrap();
     let mut tables = page.split("| error text |").skip(1);
     let mut table = || tables.next().and_then(|table| table.split("\n\n").next());

@@ -6,10 +6,11 @@ use crate::mutations::tests_by_pitfall;
 use crate::pages::block;
 use crate::support::*;
 use std::collections::BTreeSet;
-use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::process::Command;
-use std::thread;
+#[cfg(target_os = "linux")]
+use std::{io::ErrorKind, net::UdpSocket, thread};
 
 /// Returns the entries of docs/pitfalls.md whose code this module contains.
 pub fn headings() -> BTreeSet<String> {

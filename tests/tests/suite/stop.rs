@@ -6,8 +6,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, fs, thread};
 
 const SERVERS: [&str; 2] = ["tcp-threaded-server", "udp-threaded-server"];
 const TCP: &str = SERVERS[0];
@@ -167,6 +167,7 @@ fn server_stops_under_flood() {
 #[cfg(target_os = "linux")]
 mod linux {
     use super::*;
+    use std::{env, fs};
 
     #[test]
     fn server_stops_without_free_descriptor() {

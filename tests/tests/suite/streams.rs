@@ -2,6 +2,8 @@
 
 use crate::support::*;
 #[cfg(unix)]
+use std::io::Write;
+#[cfg(unix)]
 use std::os::{fd::OwnedFd, unix::net::UnixStream};
 use std::process::{Command, Stdio};
 

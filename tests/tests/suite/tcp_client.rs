@@ -2,7 +2,9 @@
 
 use crate::support::*;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+#[cfg(target_os = "linux")]
+use std::net::TcpListener;
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 

@@ -3,6 +3,7 @@
 use crate::copying::copied;
 use crate::support::*;
 use std::collections::BTreeSet;
+#[cfg(target_os = "linux")]
 use std::net::UdpSocket;
 use std::process::Command;
 
