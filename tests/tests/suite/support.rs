@@ -90,12 +90,24 @@ pub fn hosts() -> Vec<(&'static str, usize)> {
 
 /// Waits for a condition that no line or byte announces.
 #[track_caller]
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    poll(1, what, condition);
+}
+
+#[track_caller]
+fn poll(interval_ms: u64, what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < DEADLINE, "timed out waiting until {what}");
-        thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(interval_ms));
     }
+}
+
+/// Waits for a socket of this host. Not often: after many connections the list is long.
+#[cfg(target_os = "linux")]
+#[track_caller]
+fn wait_for_socket(protocol: &str, what: &str, is_wanted: impl Fn(&proc::Socket) -> bool) {
+    poll(50, what, || proc::sockets(protocol).iter().any(&is_wanted));
 }
 
 /// Serializes the tests that keep all cores busy, so that the others meet their timeouts.
@@ -149,9 +161,8 @@ pub fn request_any(server: &str, address: SocketAddr) {
 /// Waits until a server that does not print its address listens on 127.0.0.1.
 #[cfg(target_os = "linux")]
 pub fn wait_until_listening(protocol: &str, address: SocketAddr) {
-    wait_until("the server listens", || {
-        let mut sockets = proc::sockets(protocol).into_iter();
-        sockets.any(|socket| (socket.port, socket.peer) == (address.port(), 0))
+    wait_for_socket(protocol, "the server listens", |socket| {
+        (socket.port, socket.peer) == (address.port(), 0)
     });
 }
 
@@ -323,9 +334,8 @@ mod linux {
     /// Waits until the peer, a process of this host, has read what was written to a connection.
     pub fn wait_until_read(stream: &TcpStream) {
         let [own, peer] = [stream.local_addr(), stream.peer_addr()].map(|it| it.unwrap().port());
-        wait_until("the peer has read", || {
-            let mut sockets = proc::sockets("tcp").into_iter();
-            sockets.any(|socket| (socket.port, socket.peer, socket.unread) == (peer, own, 0))
+        wait_for_socket("tcp", "the peer has read", |socket| {
+            (socket.port, socket.peer, socket.unread) == (peer, own, 0)
         });
     }
 
