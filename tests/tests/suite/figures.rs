@@ -7,6 +7,7 @@
 
 use crate::support::*;
 use std::collections::BTreeMap;
+use std::fs;
 
 /// What a round measured, by the name of the column.
 type Round = BTreeMap<String, f64>;
