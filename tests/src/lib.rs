@@ -63,13 +63,13 @@ pub const PAIRS: &[Pair] = &[
         name: "tcp-threaded",
         messages: &["hello world"],
         reply: Reply::UpperCase,
-        options: &["--count=1"],
+        options: &["--until-eof"],
     },
     Pair {
         name: "udp-threaded",
         messages: &["one", "two", "three", "four"],
         reply: Reply::UpperCase,
-        options: &["--count=4", "--workers=4", "--delay=0.5"],
+        options: &["--until-eof", "--workers=4", "--delay=0.5"],
     },
 ];
 

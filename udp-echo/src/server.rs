@@ -78,8 +78,7 @@ impl Server {
                 Err(error) if delay_ms == 1 => warn!("cannot receive: {error}; retrying in 1 ms"),
                 Err(error) => error!("cannot receive: {error}; retrying in {delay_ms} ms"),
             }
-            // Back off, or this loop would spin.
-            thread::sleep(Duration::from_millis(delay_ms));
+            thread::sleep(Duration::from_millis(delay_ms)); // or this loop would spin
             delay_ms = (2 * delay_ms).min(1000);
         }
     }

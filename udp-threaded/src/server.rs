@@ -35,10 +35,7 @@ use common::{error, info, warn};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{
-    AtomicBool, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
@@ -48,10 +45,6 @@ struct Server {
     address: SocketAddr,
     workers: usize,
     delay: Duration,
-    /// The number of datagrams to receive. `u64::MAX` means unlimited.
-    count: u64,
-    /// How many datagrams the workers have started to wait for. May exceed `count`.
-    claimed: AtomicU64,
     stopping: AtomicBool,
 }
 
@@ -62,9 +55,7 @@ impl Server {
             socket,
             workers: thread::available_parallelism().map_or(2, |cores| cores.get().max(2)),
             delay: Duration::ZERO,
-            count: u64::MAX,
-            claimed: AtomicU64::new(0),
-            stopping: AtomicBool::new(false),
+            stopping: false.into(),
         })
     }
 
@@ -84,8 +75,7 @@ impl Server {
 
     fn work(&self, n: usize) {
         let mut buffer = vec![0; 65_535]; // the largest datagram; less would truncate it
-        while self.claimed.fetch_add(1, Relaxed) < self.count {
-            let Some((length, client)) = self.receive(&mut buffer) else { return };
+        while let Some((length, client)) = self.receive(&mut buffer) {
             // A panic costs this request, not the worker.
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 let request = &mut buffer[..length];
@@ -98,15 +88,15 @@ impl Server {
                 }
             }));
         }
+        self.stop(); // wakes the next worker
     }
 
     /// Waits for a request, which may be empty. Returns `None` once the server is stopping.
     fn receive(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
         let mut delay_ms = 1;
-        while !self.stopping.load(Acquire) {
+        while !self.stopping.load(SeqCst) {
             match self.socket.recv_from(buffer) {
-                // `stop` woke this worker, or a request arrived too late.
-                _ if self.stopping.load(Acquire) => break,
+                _ if self.stopping.load(SeqCst) => break, // by `stop`, or a request is too late
                 // Spoofed: replying to our own port would start an endless loop.
                 Ok((_, client)) if client.port() == self.address.port() => continue,
                 Ok(received) => return Some(received),
@@ -117,11 +107,9 @@ impl Server {
                 Err(error) if delay_ms == 1 => warn!("cannot receive: {error}; retrying in 1 ms"),
                 Err(error) => error!("cannot receive: {error}; retrying in {delay_ms} ms"),
             }
-            // Back off, or this loop would spin.
-            thread::sleep(Duration::from_millis(delay_ms));
+            thread::sleep(Duration::from_millis(delay_ms)); // or this loop would spin
             delay_ms = (2 * delay_ms).min(1000);
         }
-        self.stop(); // wakes the next worker
         None
     }
 
@@ -138,7 +126,7 @@ impl Server {
     /// waiting while the server cannot send to itself, for example because its interface is gone or its
     /// address is one for broadcasts. Then call `stop` again later.
     fn stop(&self) {
-        self.stopping.store(true, Release);
+        self.stopping.store(true, SeqCst);
         // Nothing portable in std interrupts `recv_from`, but a datagram wakes one worker, which then
         // wakes the next by calling `stop`. While the receive buffer is full, workers do not wait.
         let (v4, v6) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
@@ -169,7 +157,6 @@ Options:
   --workers N    number of worker threads, 1 to 10000
                  [default: one per core, at least 2]
   --delay SECS   wait before each reply, as if for a database [default: 0]
-  --count N      exit after N datagrams
   --until-eof    when standard input ends, finish current requests and exit: on
                  Ctrl-D, or when the parent process is gone; /dev/null ends at
                  once, so a background job needs a pipe
@@ -185,10 +172,9 @@ fn main() -> std::process::ExitCode {
 fn run(args: &common::Args) -> Result<(), common::Error> {
     let address = args.address()?;
     let delay = args.seconds("--delay", 0)?;
-    let count = args.number("--count", u64::MAX)?.unwrap_or(u64::MAX);
     let socket = UdpSocket::bind(address.resolve()?.as_slice())
         .map_err(|error| common::Error::failed(format_args!("cannot bind {address}"), &error))?;
-    let mut server = Server { delay, count, ..Server::new(socket)? };
+    let mut server = Server { delay, ..Server::new(socket)? };
     // At most 10,000: a thread takes up to four memory mappings, and Linux allows a process 65,530. A
     // thread that starts without them may abort the process.
     if let Some(workers) = args.number("--workers", 10_000)? {
@@ -197,14 +183,17 @@ fn run(args: &common::Args) -> Result<(), common::Error> {
     let server = std::sync::Arc::new(server);
     if args.flag("--until-eof") {
         let server = std::sync::Arc::clone(&server);
-        common::on_eof(move || {
-            loop {
-                server.stop();
-                thread::sleep(Duration::from_secs(1)); // a wake-up may have been lost
-            }
-        })?;
+        common::on_eof(move || stop_repeatedly(&server))?;
     }
     common::listening(server.address);
     server.serve();
     Ok(())
+}
+
+/// Stops the server, again each second: a wake-up may be lost. The end of the process ends this.
+fn stop_repeatedly(server: &Server) {
+    loop {
+        server.stop();
+        thread::sleep(Duration::from_secs(1));
+    }
 }

@@ -74,8 +74,8 @@ fn servers_work_with_python_clients() {
     for (name, kind, count) in [
         ("udp-basic-server", "udp-basic", "--count=6"),
         ("udp-echo-server", "udp", "--count=6"),
-        ("udp-threaded-server", "udp", "--count=6"),
-        ("tcp-threaded-server", "tcp", "--count=1"),
+        ("udp-threaded-server", "udp", "--until-eof"),
+        ("tcp-threaded-server", "tcp", "--until-eof"),
     ] {
         let mut server = Process::start(name, &[count]);
         let mut python = Command::new("python3");

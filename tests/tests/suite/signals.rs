@@ -8,7 +8,7 @@ use std::thread;
 #[test]
 fn server_write_survives_sigstop_sigcont() {
     // An interrupted `write` has written a part.
-    let mut server = Process::start("tcp-threaded-server", &["--count", "1", "--quiet"]);
+    let mut server = Process::start("tcp-threaded-server", &["--until-eof", "--quiet"]);
     let request = letters(3, 12 << 20);
     let stream = tcp(server.address());
     thread::scope(|scope| {

@@ -132,7 +132,7 @@ fn programs_work_with_unusable_standard_streams() {
             let (server, client) = (pair.server(), pair.client());
             let address = unused_address();
             let mut command = redirected(redirection, &server);
-            command.args([&address.to_string(), "--count", "3"]);
+            command.args([&address.to_string(), &ends_after(&server, 3)]);
             let mut serving = Process::spawn(&mut command);
             wait_until_listening(&server[..3], address);
             (0..2).for_each(|_| request_any(&server, address));

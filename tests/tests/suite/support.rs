@@ -289,6 +289,12 @@ pub fn redirected(redirection: &str, name: &str) -> Command {
     shell(&format!("exec \"$0\" \"$@\" {redirection}"), program(name))
 }
 
+/// Returns the option with which a server exits after this number of requests or, if it has none,
+/// after the end of its standard input.
+pub fn ends_after(name: &str, count: usize) -> String {
+    if name.contains("threaded") { "--until-eof".into() } else { format!("--count={count}") }
+}
+
 /// Runs a program that can open 4,096 files, if the system allows it: by default, macOS allows 256.
 pub fn command_with_descriptors(program: &str) -> Command {
     if cfg!(windows) {

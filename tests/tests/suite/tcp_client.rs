@@ -121,7 +121,7 @@ fn exits_after_whole_response_with_both_sides_open() {
 
 #[test]
 fn stdin_may_be_idle_for_longer_than_timeout() {
-    let mut server = Process::start(SERVER, &["--count", "1"]);
+    let mut server = Process::start(SERVER, &["--until-eof"]);
     let mut client = start_client(CLIENT, &["--timeout", "1", &server.address().to_string(), "-"]);
     client.write(b"one\n");
     assert_eq!(client.wait_for("ONE").as_deref(), Some("ONE"));
@@ -154,7 +154,7 @@ fn dash_must_be_only_message() {
 fn sends_and_receives_at_same_time() {
     // More than the buffers of both directions hold.
     let request = [&letters(0, 24 << 20)[..], b"\n"].concat();
-    let mut server = Process::start(SERVER, &["--quiet", "--count", "1"]);
+    let mut server = Process::start(SERVER, &["--quiet", "--until-eof"]);
     let mut client = start_client(CLIENT, &[&server.address().to_string(), "-"]);
     client.write(&request);
     assert!(client.wait_for("").is_some());

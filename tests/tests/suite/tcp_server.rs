@@ -10,7 +10,7 @@ const SERVER: &str = "tcp-threaded-server";
 
 #[test]
 fn prints_connection_reads_and_end() {
-    let mut server = Process::start(SERVER, &["--workers", "1", "--count", "1"]);
+    let mut server = Process::start(SERVER, &["--workers", "1", "--until-eof"]);
     let stream = tcp(server.address());
     let client = stream.local_addr().unwrap();
     assert_eq!(exchange(&stream, b"hello\x1b"), b"HELLO\x1b");
@@ -27,7 +27,7 @@ fn prints_connection_reads_and_end() {
 
 #[test]
 fn reset_is_one_line_and_frees_worker() {
-    let mut server = Process::start(SERVER, &["--workers", "1", "--count", "2"]);
+    let mut server = Process::start(SERVER, &["--workers", "1", "--until-eof"]);
     let mut stream = tcp(server.address());
     let client = stream.local_addr().unwrap();
     stream.write_all(b"reset").unwrap();
@@ -41,7 +41,7 @@ fn reset_is_one_line_and_frees_worker() {
 
 #[test]
 fn reads_grow_to_64_kib() {
-    let mut server = Process::start(SERVER, &["--count", "1"]);
+    let mut server = Process::start(SERVER, &["--until-eof"]);
     let request = "x".repeat(16 << 20);
     let response = output("tcp-threaded-client", &[&server.address().to_string(), "-"], &*request);
     assert!(response == request.to_uppercase());
@@ -65,10 +65,10 @@ fn serves_new_client_beside_silent_ones() {
 #[test]
 fn fewer_than_4_workers_keep_idle_timeout() {
     let mut server =
-        Process::start(SERVER, &["--workers", "3", "--idle-timeout", "600", "--count", "3"]);
+        Process::start(SERVER, &["--workers", "3", "--idle-timeout", "600", "--until-eof"]);
     let clients: Vec<TcpStream> = (0..3).map(|_| tcp(server.address())).collect();
     clients.iter().for_each(|client| assert_eq!(exchange(client, b"before"), b"BEFORE"));
-    thread::sleep(Duration::from_millis(600)); // what is tested: nothing happens
+    thread::sleep(Duration::from_millis(1_500)); // what is tested: nothing happens
     clients.iter().for_each(|client| assert_eq!(exchange(client, b"after"), b"AFTER"));
     drop(clients);
     assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
@@ -80,4 +80,54 @@ fn reports_when_last_worker_is_busy() {
     let _clients: Vec<TcpStream> = (0..4).map(|_| tcp(server.address())).collect();
     let line = format!("{SERVER}: all 4 workers are busy: new connections wait");
     assert_eq!(server.wait_for_error(""), Some(line));
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use super::*;
+
+    /// Returns the number of workers that run.
+    fn workers(server: &Process) -> usize {
+        status(server.id(), "Threads")
+    }
+
+    fn connect(server: &Process, count: usize) -> Vec<TcpStream> {
+        let clients: Vec<TcpStream> = (0..count).map(|_| tcp(server.address())).collect();
+        clients.iter().for_each(|client| assert_eq!(exchange(client, b"x"), b"X"));
+        clients
+    }
+
+    #[test]
+    fn starts_workers_when_needed_and_ends_surplus() {
+        let server = Process::start(SERVER, &["--quiet"]);
+        assert_eq!(workers(&server), 1);
+        let clients = connect(&server, 90);
+        assert_eq!(workers(&server), 90 + 30 + 32);
+        drop(clients);
+        // A worker ends after a connection.
+        wait_until("64 workers remain", || {
+            request_any(SERVER, server.address());
+            workers(&server) == 64
+        });
+    }
+
+    #[test]
+    fn starts_no_more_workers_than_limit() {
+        let server = Process::start(SERVER, &["--workers", "40", "--quiet"]);
+        let clients = connect(&server, 40);
+        let _waiting: Vec<TcpStream> = (0..20).map(|_| tcp(server.address())).collect();
+        assert_eq!(workers(&server), 40);
+        drop(clients);
+    }
+
+    /// The quarter that is in reserve is one of the workers that can accept a connection.
+    #[test]
+    fn reserve_remains_if_descriptors_are_missing() {
+        let mut command = shell("ulimit -n 80; exec \"$0\" \"$@\"", program(SERVER));
+        let options = [":0", "--idle-timeout", "600", "--quiet"];
+        let server = Process::listening(command.args(options));
+        let _silent: Vec<TcpStream> = (0..150).map(|_| tcp(server.address())).collect();
+        assert!(server.wait_for_error("cannot accept: Too many open files").is_some());
+        request_any(SERVER, server.address());
+    }
 }

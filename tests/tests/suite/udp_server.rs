@@ -64,7 +64,7 @@ fn prints_no_untrusted_byte_unescaped() {
     for (name, options, worker) in
         [(UDP_SERVERS[0], vec![], ""), (UDP_SERVERS[1], vec!["--workers=1"], " (worker 1)")]
     {
-        let mut server = Process::start(name, &[&options[..], &["--count=3"]].concat());
+        let mut server = Process::start(name, &[&options[..], &[&*ends_after(name, 3)]].concat());
         let socket = udp(server.address());
         let client = socket.local_addr().unwrap();
         for payload in requests {
@@ -80,7 +80,7 @@ fn prints_no_untrusted_byte_unescaped() {
 
 #[test]
 fn more_requests_than_workers_wait_for_a_worker() {
-    let options = ["--delay", "0.1", "--count", "8", "--workers", "2"];
+    let options = ["--delay", "0.1", "--until-eof", "--workers", "2"];
     let mut server = Process::start("udp-threaded-server", &options);
     let socket = udp(server.address());
     (b'a'..=b'h').for_each(|letter| assert_eq!(socket.send(&[letter]).unwrap(), 1));
@@ -98,7 +98,7 @@ fn more_requests_than_workers_wait_for_a_worker() {
 fn drops_datagram_from_own_port() {
     for name in UDP_SERVERS {
         let address = unused_address();
-        let mut server = Process::start_at(name, &address.to_string(), &["--count", "2"]);
+        let mut server = Process::start_at(name, &address.to_string(), &[&ends_after(name, 2)]);
         let spoofer = UdpSocket::bind(("127.0.0.2", address.port())).unwrap();
         let socket = udp(address);
         for payload in ["one", "two"] {
