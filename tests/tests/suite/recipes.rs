@@ -105,7 +105,9 @@ pub fn sources() -> Vec<(String, String)> {
     let (error, _) = macros.split_once("macro_rules! warn").unwrap();
     let quiet = error.to_string() + &block("copy: macros quiet");
     let deadline = with_tcp("recipe: deadline handler") + "\n" + &block("recipe: deadline type");
-    let deadline = deadline.replace("workers: 256", "workers: 4");
+    let default_workers = "if cfg!(target_vendor = \"apple\") { 240 } else { 1010 }";
+    assert!(deadline.contains(default_workers));
+    let deadline = deadline.replace(default_workers, "4");
     let with_state = |name: &str| {
         with_handler(&with_field(&tcp, name), &block(&format!("recipe: {name} handler")))
     };
@@ -141,7 +143,7 @@ pub fn sources() -> Vec<(String, String)> {
         ("key-value", with_state("key-value")),
         ("chat", chat),
         ("limit", before_handler("limit")),
-        ("hostile", before_handler("hostile").replace("workers: 256", "workers: 8")),
+        ("hostile", before_handler("hostile").replace(default_workers, "8")),
         ("connect", CONNECT.to_string() + &block("recipe: connect")),
         ("port-of-python", with_handler(&port, &block("port: handler"))),
         ("quiet", tcp.replace(&macros, &quiet)),

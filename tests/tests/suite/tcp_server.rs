@@ -104,11 +104,9 @@ mod linux {
         let clients = connect(&server, 90);
         assert_eq!(workers(&server), 90 + 30 + 32);
         drop(clients);
-        // A worker ends after a connection.
-        wait_until("64 workers remain", || {
-            request_any(SERVER, server.address());
-            workers(&server) == 64
-        });
+        // Each ends after a connection.
+        (0..90).for_each(|_| drop(connect(&server, 1)));
+        wait_until("64 workers remain", || workers(&server) == 64);
     }
 
     #[test]
@@ -126,8 +124,13 @@ mod linux {
         let mut command = shell("ulimit -n 80; exec \"$0\" \"$@\"", program(SERVER));
         let options = [":0", "--idle-timeout", "600", "--quiet"];
         let server = Process::listening(command.args(options));
-        let _silent: Vec<TcpStream> = (0..150).map(|_| tcp(server.address())).collect();
+        let _early = connect(&server, 40);
+        wait_until("all workers wait", || {
+            let threads = proc::threads(server.id());
+            threads.len() == 85 && threads.iter().all(|id| proc::state(*id) == Some('S'))
+        });
         assert!(server.wait_for_error("cannot accept: Too many open files").is_some());
+        let _silent: Vec<TcpStream> = (0..100).map(|_| tcp(server.address())).collect();
         request_any(SERVER, server.address());
     }
 }
