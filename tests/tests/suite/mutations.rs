@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Instant;
 use std::{env, fs};
 
+/// An edit of a program.
 struct Mutation {
     /// Headings of docs/pitfalls.md, or other subjects.
     pitfalls: String,
@@ -16,17 +17,23 @@ struct Mutation {
     /// The texts to replace, and the texts in their place.
     edits: Vec<(String, String)>,
     tests: Vec<String>,
+    /// Its first line in the table.
+    line: usize,
 }
 
 impl Mutation {
-    /// Returns the content of the file after the edit.
-    fn apply(&self, folder: &Path) -> String {
+    /// Returns the content of the file after the edit, or why it does not fit.
+    fn apply(&self, folder: &Path) -> Result<String, String> {
         let mut source = fs::read_to_string(folder.join(&self.file)).unwrap();
         for (old, new) in &self.edits {
-            assert_eq!(source.matches(old).count(), 1, "{}: {old}", self.file);
+            let count = source.matches(old).count();
+            if count != 1 {
+                let Mutation { file, line, .. } = self;
+                return Err(format!("{TABLE}:{line}: {file} contains {count} times:\n{old}"));
+            }
             source = source.replace(old, new);
         }
-        source
+        Ok(source)
     }
 }
 
@@ -38,81 +45,86 @@ impl fmt::Display for Mutation {
     }
 }
 
-/// Returns the signs of tests/mutations.txt, each with its text up to the next sign.
-fn entries() -> Vec<(String, String)> {
-    let mut entries = Vec::<(String, String)>::new();
-    for line in fs::read_to_string(repository("tests/mutations.txt")).unwrap().lines() {
-        match (line.split_once(' '), entries.last_mut()) {
-            (None | Some(("#", _)), _) => {}
-            (Some(("", _)), Some((_, text))) => *text += &format!("\n{}", &line[2..]),
-            (Some((sign, text)), _) => entries.push((sign.into(), text.into())),
-        }
-    }
-    entries
+const TABLE: &str = "tests/mutations.txt";
+
+/// The content of the table.
+#[derive(Default)]
+struct Table {
+    mutations: Vec<Mutation>,
+    /// The tests of each subject, with their lines.
+    tests: BTreeMap<String, Vec<(String, usize)>>,
 }
 
-fn table() -> Vec<Mutation> {
-    let (mut table, mut pitfalls) = (Vec::<Mutation>::new(), String::new());
-    let (mut files, mut first) = (String::new(), 0);
-    for (sign, text) in entries() {
-        let (old, new) = text.split_once(" ==> ").unwrap_or((&text, ""));
-        let edit = (old.to_string(), new.to_string());
-        match sign.as_str() {
-            "==" => pitfalls = text,
+/// Reads the table, whose head explains the signs.
+fn table() -> Table {
+    let text = fs::read_to_string(repository(TABLE)).unwrap();
+    let (mut table, mut pitfalls, mut files) = (Table::default(), "", "");
+    // The first of the mutations of this block, and the sign of the line before.
+    let (mut first, mut before) = (0, "");
+    for (line, text) in (1..).zip(text.lines()) {
+        let (sign, text) = text.split_once(' ').unwrap_or((text, ""));
+        match sign {
+            "" | "#" => {}
+            "==" => (pitfalls, files) = (text, ""),
             "@" => files = text,
-            "-" => {
-                first = table.len();
-                table.extend(files.split(' ').map(|file| Mutation {
-                    pitfalls: pitfalls.clone(),
+            "-" if !["-", "+"].contains(&before) => {
+                first = table.mutations.len();
+                table.mutations.extend(files.split(' ').map(|file| Mutation {
+                    pitfalls: pitfalls.into(),
                     file: file.into(),
-                    edits: vec![edit.clone()],
+                    edits: vec![(text.into(), String::new())],
                     tests: vec![],
+                    line,
                 }));
             }
-            "&" => table[first..].iter_mut().for_each(|last| last.edits.push(edit.clone())),
-            "+" => {
-                for edit in table[first..].iter_mut().filter_map(|last| last.edits.last_mut()) {
-                    edit.1.clone_from(&text);
+            "-" | "+" => {
+                for Mutation { edits, .. } in &mut table.mutations[first..] {
+                    match (before, sign, edits.last_mut()) {
+                        ("-", "-", Some((old, _))) => *old += &format!("\n{text}"),
+                        ("-", "+", Some((_, new))) => *new = text.into(),
+                        ("+", "+", Some((_, new))) => *new += &format!("\n{text}"),
+                        _ => edits.push((text.into(), String::new())),
+                    }
                 }
             }
             "?" => {
-                for mutation in table.iter_mut().filter(|mutation| mutation.tests.is_empty()) {
-                    mutation.tests = text.split_whitespace().map(Into::into).collect();
+                let tests = || text.split_whitespace().map(String::from);
+                for subject in pitfalls.split("; ") {
+                    let of_subject = table.tests.entry(subject.into()).or_default();
+                    of_subject.extend(tests().map(|test| (test, line)));
                 }
+                let untested = table.mutations.iter_mut().filter(|edit| edit.tests.is_empty());
+                untested.for_each(|mutation| mutation.tests = tests().collect());
             }
-            "!" => {}
-            _ => panic!("{sign} {text}"),
+            _ => panic!("{TABLE}:{line}: {sign} {text}"),
         }
+        before = sign;
     }
     table
 }
 
 /// Returns the tests of the suite by the subject that they prove or show.
 pub fn tests_by_pitfall() -> BTreeMap<String, BTreeSet<String>> {
-    let mut pitfalls = BTreeMap::<_, BTreeSet<_>>::new();
-    for mutation in table() {
-        for pitfall in mutation.pitfalls.split("; ") {
-            pitfalls.entry(pitfall.into()).or_default().extend(mutation.tests.clone());
-        }
-    }
-    for (_, text) in entries().iter().filter(|(sign, _)| sign == "!") {
-        let (pitfall, test) = text.split_once(": ").unwrap();
-        pitfalls.entry(pitfall.into()).or_default().insert(test.into());
-    }
-    pitfalls
+    let names = |tests: Vec<(String, usize)>| tests.into_iter().map(|(test, _)| test).collect();
+    table().tests.into_iter().map(|(subject, tests)| (subject, names(tests))).collect()
 }
 
 #[test]
 fn table_fits_programs_and_tests() {
-    for mutation in table() {
-        mutation.apply(&repository(""));
-        assert!(!mutation.tests.is_empty(), "{mutation}");
-    }
+    let Table { mutations, tests } = table();
+    let root = repository("");
+    let mut errors: Vec<String> =
+        mutations.iter().filter_map(|mutation| mutation.apply(&root).err()).collect();
+    let untested = mutations.iter().filter(|mutation| mutation.tests.is_empty());
+    errors.extend(untested.map(|Mutation { line, .. }| format!("{TABLE}:{line}: no test follows")));
     let this = env::current_exe().unwrap();
     let list = output_of(Process::spawn(Command::new(this).arg("--list")));
-    for test in tests_by_pitfall().into_values().flatten() {
-        assert!(list.lines().any(|line| line == format!("{test}: test")), "no test {test}");
+    for (test, line) in tests.into_values().flatten() {
+        if !list.lines().any(|listed| listed == format!("{test}: test")) {
+            errors.push(format!("{TABLE}:{line}: there is no test {test}"));
+        }
     }
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
 
 #[test]
@@ -121,7 +133,7 @@ fn every_pitfall_has_test() {
     let table = tests_by_pitfall();
     let headings = page.split("\n### ").skip(1).filter_map(|entry| entry.lines().next());
     let untested: Vec<&str> = headings.filter(|heading| !table.contains_key(*heading)).collect();
-    assert_eq!(untested, [""; 0], "mutations.txt has no row of these entries");
+    assert_eq!(untested, [""; 0], "{TABLE} has no test of these entries");
 }
 
 #[test]
@@ -132,7 +144,7 @@ fn every_mutation_fails_its_tests() {
     let is_selected = |mutation: &Mutation| {
         format!("{mutation} {}", mutation.tests.join(" ")).contains(&selected)
     };
-    let table: Vec<Mutation> = table().into_iter().filter(is_selected).collect();
+    let table: Vec<Mutation> = table().mutations.into_iter().filter(is_selected).collect();
     let tests: BTreeSet<&String> = table.iter().flat_map(|mutation| &mutation.tests).collect();
     let (failed, output) = run_tests(&folder, &Vec::from_iter(tests), None);
     assert!(failed.is_empty(), "without a mutation: {output}");
@@ -140,7 +152,7 @@ fn every_mutation_fails_its_tests() {
     for mutation in &table {
         let path = folder.join(&mutation.file);
         let original = fs::read_to_string(&path).unwrap();
-        fs::write(&path, mutation.apply(&folder)).unwrap();
+        fs::write(&path, mutation.apply(&folder).unwrap()).unwrap();
         let start = Instant::now();
         let mut build = cargo(&folder);
         build.args(["build", "--quiet", "--workspace", "--bins"]);
