@@ -1,7 +1,7 @@
 //! The survival table of `docs/fault-kit.md`, and the pictures of it: every candidate under every fault.
 
 use crate::candidates::{CANDIDATES, Candidate, Protocol};
-use crate::faults::Verdict::{Fails, NotTried, Survives};
+use crate::faults::Verdict::{Fails, Flaky, NotTried, Survives};
 use crate::faults::{Options, Target, faults, inject};
 use crate::picture::{PICTURES, picture};
 use std::{env, fs};
@@ -84,6 +84,7 @@ pub fn column(candidate: &Candidate) -> Result<Vec<String>, String> {
         column.push(match verdict {
             Survives(_) => "survives".into(),
             Fails(symptom, _) => format!("**{symptom}**"),
+            Flaky(..) => "flaky".into(),
             NotTried(reason) if reason.contains("root") => "needs root".into(),
             NotTried(reason) if reason.contains("busy") => "**too busy**".into(),
             NotTried(_) => "–".into(),

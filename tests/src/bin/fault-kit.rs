@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 use tests::faults::Protocol::{self, Tcp, Udp};
-use tests::faults::Verdict::{self, Fails, NotTried, Survives};
+use tests::faults::Verdict::{self, Fails, Flaky, NotTried, Survives};
 use tests::faults::{FAULTS, Fault, LIMITS, Options, Target, advice, faults, inject, warning};
 
 const HELP: &str = "\
@@ -102,9 +102,11 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
         Some(address) => Target::running(protocol, address, options),
         None => Target::start(protocol, options, launch(&command)),
     };
+    let ordinary;
     match target {
         Ok(mut target) => {
             info!("{}", target.summary());
+            ordinary = target.ordinary_requests_fail().map(String::from);
             for fault in faults(protocol).filter(|it| only.is_empty() || only.contains(&it.name)) {
                 report.add(fault.name, || match skipped.contains(&fault.name) {
                     true => NotTried(SKIPPED.into()),
@@ -113,15 +115,15 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
             }
             warning(&target).iter().for_each(|warning| info!("{warning}"));
         }
-        Err(failure @ Fails(..)) => report.add("ordinary requests", || failure),
-        Err(reason) => {
-            let reason = reason.to_string().replace("not tried: ", "");
-            report.write(&format!("<error message=\"{}\"/>", xml(&reason)))?;
-            error!("{reason}");
-            return Ok(ExitCode::from(3));
-        }
+        Err(problem) => return report.cannot_check(&problem.to_string()),
     }
-    report.finish()
+    let [survived, failed, ..] = report.counts;
+    match ordinary {
+        Some(how) if survived + failed == 0 => {
+            report.cannot_check(&format!("ordinary requests break the server: {how}"))
+        }
+        _ => report.finish(),
+    }
 }
 
 fn usage(error: impl Into<String>) -> Error {
@@ -214,7 +216,7 @@ struct Report<'a> {
     junit: Option<PathBuf>,
     strict: bool,
     expected: Vec<&'a str>,
-    counts: [usize; 4],
+    counts: [usize; 5],
     is_failure: bool,
     cases: String,
 }
@@ -233,6 +235,7 @@ impl Report<'_> {
             Survives(_) => (0, false, Vec::new()),
             Fails(..) if is_expected => (2, false, note("This was expected.")),
             Fails(..) => (1, true, advice(name, &verdict)),
+            Flaky(..) => (4, self.strict, advice(name, &verdict)),
             NotTried(reason) if self.strict && reason != SKIPPED => {
                 (3, true, note("--strict: this is a failure."))
             }
@@ -257,17 +260,25 @@ impl Report<'_> {
         );
     }
 
+    /// Prints and writes why the server could not be checked.
+    fn cannot_check(&self, reason: &str) -> Result<ExitCode, Error> {
+        self.write(&format!("<error message=\"{}\"/>", xml(reason)))?;
+        error!("{reason}");
+        Ok(ExitCode::from(3))
+    }
+
     /// Prints and writes the result.
     fn finish(mut self) -> Result<ExitCode, Error> {
         let cases = std::mem::take(&mut self.cases);
         self.write(&cases)?;
-        let [survived, failed, expected, not_tried] = self.counts;
+        let [survived, failed, expected, not_tried, flaky] = self.counts;
+        let flaky = if flaky > 0 { format!("{flaky} flaky, ") } else { String::new() };
         let expected =
             if expected > 0 { format!("{expected} failed as expected, ") } else { String::new() };
         if !self.is_failure {
             info!("{LIMITS}");
         }
-        info!("{survived} survived, {failed} failed, {expected}{not_tried} not tried");
+        info!("{survived} survived, {failed} failed, {expected}{flaky}{not_tried} not tried");
         Ok(ExitCode::from(u8::from(self.is_failure)))
     }
 

@@ -1,12 +1,12 @@
 //! What the kit advises.
 
-use super::Verdict::{self, Fails};
+use super::Verdict::{self, Fails, Flaky};
 use super::{FAULTS, Target};
 
 /// Returns what to change in a server that does not survive a fault, and where to read more. Another
 /// symptom than usual has another cause.
 pub fn advice(fault: &str, verdict: &Verdict) -> Vec<String> {
-    let Fails(symptom, details) = verdict else { return Vec::new() };
+    let (Fails(symptom, details) | Flaky(symptom, details)) = verdict else { return Vec::new() };
     let listed = FAULTS.iter().find(|it| it.name == fault);
     let is_about = |texts: &[&str]| texts.iter().any(|text| details.contains(text));
     let hint = match (fault, *symptom) {
@@ -27,9 +27,6 @@ pub fn advice(fault: &str, verdict: &Verdict) -> Vec<String> {
         }
         (_, "leaks") => {
             "Close connections on every path, after fork in the parent too, and reap children."
-        }
-        ("ordinary requests", _) => {
-            "The requests by which the kit learns how the server replies broke it."
         }
         _ => listed.map_or("", |fault| fault.hint),
     };

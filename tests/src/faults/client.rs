@@ -1,7 +1,7 @@
 //! The kit's side of a connection: what it sends, and what it expects from a complete reply.
 
-use super::Verdict::{Fails, NotTried};
-use super::{Outcome, Protocol, Verdict, grouped};
+use super::Problem::{Fails, NotTried};
+use super::{Outcome, Problem, Protocol, grouped};
 use crate::{proc, retry_on_eintr};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -69,6 +69,8 @@ pub(super) struct Client {
     pub content: Content,
     /// Whether the server sends something before it receives something.
     pub greets: bool,
+    /// Whether a connection is good for one request only.
+    pub once: bool,
     /// The limit of each wait.
     pub patience: Duration,
 }
@@ -122,8 +124,17 @@ impl Client {
         if self.greets { self.read(stream, None).map(drop) } else { Ok(()) }
     }
 
+    /// Makes an exchange, and a second one over the same connection if the protocol allows that.
     pub fn probe(&self) -> Outcome {
-        self.exchange(&self.request(b"Are you there?\n"))
+        let request = self.request(b"Are you there?\n");
+        if self.protocol == Protocol::Udp || self.once {
+            return self.exchange(&request);
+        }
+        let stream = self.open()?;
+        self.exchange_on(&stream, &request)?;
+        let second = self.exchange_on(&stream, &request);
+        finish(&stream);
+        second.map_err(|problem| problem.with(" to the second request over a connection"))
     }
 
     /// Makes one exchange over a connection or socket of its own.
@@ -174,7 +185,11 @@ impl Client {
     }
 
     /// Reads until the reply is complete, if this can be recognized, the stream ends, or no more arrives.
-    fn read(&self, mut stream: &TcpStream, is_complete: Option<IsComplete>) -> Outcome<Vec<u8>> {
+    pub fn read(
+        &self,
+        mut stream: &TcpStream,
+        is_complete: Option<IsComplete>,
+    ) -> Outcome<Vec<u8>> {
         let (mut reply, mut buffer) = (Vec::new(), vec![0; 65_536]);
         let limit = stream.read_timeout()?;
         while is_complete.is_none_or(|is_complete| !is_complete(&reply)) {
@@ -212,7 +227,7 @@ impl Client {
         Ok(length)
     }
 
-    fn hangs(&self, what: &str) -> Verdict {
+    fn hangs(&self, what: &str) -> Problem {
         Fails("hangs", self.late(what))
     }
 
@@ -221,7 +236,7 @@ impl Client {
         format!("{what} {} s", self.patience.as_secs_f64())
     }
 
-    fn is_given(&self, reply: &[u8]) -> bool {
+    pub fn is_given(&self, reply: &[u8]) -> bool {
         let given = self.options.reply.as_deref().unwrap_or_default();
         given.is_empty() || reply.windows(given.len()).any(|window| window == given)
     }
@@ -270,11 +285,16 @@ impl Client {
         }
     }
 
-    /// Makes an exchange now and then over a connection that stays open, until told to stop.
-    pub fn stay(&self, stream: &TcpStream, stop: &Receiver<()>) -> Outcome {
+    /// Makes an exchange now and then over a connection that stays open, until the channel is closed.
+    /// If the connection `may_end`, as it may when a server has as many as it allows, it is opened
+    /// again.
+    pub fn stay(&self, mut stream: TcpStream, may_end: bool, stop: &Receiver<()>) -> Outcome {
         loop {
             let stopped = stop.recv_timeout(Duration::from_millis(500)) != Err(Timeout);
-            let served = self.exchange_on(stream, &self.request(b"I was here before.\n"));
+            if may_end && has_ended(&stream) {
+                stream = self.open()?;
+            }
+            let served = self.exchange_on(&stream, &self.request(b"I was here before.\n"));
             if let Err(Fails(_, details)) = served {
                 let details = format!("a client that was connected before: {details}");
                 return Err(Fails("drops clients", details));
@@ -285,6 +305,14 @@ impl Client {
             }
         }
     }
+}
+
+/// Returns whether the server has closed a connection without a reset.
+fn has_ended(stream: &TcpStream) -> bool {
+    let _ = stream.set_nonblocking(true);
+    let ended = matches!(stream.peek(&mut [0]), Ok(0));
+    let _ = stream.set_nonblocking(false);
+    ended
 }
 
 /// Closes a connection without a reset: everything that arrives is read.

@@ -1,7 +1,7 @@
 //! What each fault does.
 
+use super::Problem::{Fails, NotTried};
 use super::Protocol::{Tcp, Udp};
-use super::Verdict::{Fails, NotTried, Survives};
 use super::client::{Client, Content, finish, is_timeout, lines};
 use super::{Outcome, Target, grouped};
 use crate::{proc, retry_on_eintr};
@@ -75,6 +75,11 @@ pub(super) fn largest_datagram(target: &Target) -> Outcome {
             no_reply_needed(target, &request)
         }
     }
+}
+
+/// What a server must be able to do without any fault.
+pub(super) fn ordinary_requests(target: &Target) -> Outcome {
+    (0..10).try_for_each(|_| target.client.probe())
 }
 
 /// Sends a datagram. Whether it deserves a reply is for the server to decide.
@@ -172,7 +177,7 @@ pub(super) fn half_close(target: &Target) -> Outcome {
         let _ = stream.write_all(&request);
         let _ = stream.shutdown(Shutdown::Write);
         let reply = client.reply(&stream, &request);
-        reply.map_err(|verdict| verdict.with(&format!(" (round {round} of 10)")))?;
+        reply.map_err(|problem| problem.with(&format!(" (round {round} of 10)")))?;
         stream.set_read_timeout(Some(client.patience))?;
         let (symptom, details) = match io::copy(&mut stream.take(1 << 20), &mut io::sink()) {
             Err(error) if is_timeout(&error) => {
@@ -288,6 +293,21 @@ pub(super) fn client_error_in_accept(target: &Target) -> Outcome {
     reset
 }
 
+/// Opens connections and sends requests over them while the server is suspended.
+pub(super) fn requests_while_suspended(target: &Target) -> Outcome {
+    let client = &target.client;
+    target.suspend()?;
+    let streams: Vec<_> = (0..5).map(|_| client.connect()).collect();
+    target.resume();
+    for stream in streams {
+        let stream = stream?;
+        client.read_greeting(&stream)?;
+        client.exchange_on(&stream, &client.request(b"While suspended\n"))?;
+        finish(&stream);
+    }
+    Ok(())
+}
+
 /// Resets connections over which no reply has been sent.
 fn reset(target: &Target, count: usize, delay: &str) -> Outcome {
     let port = target.client.address.port().to_string();
@@ -298,7 +318,7 @@ fn reset(target: &Target, count: usize, delay: &str) -> Outcome {
 }
 
 pub(super) fn reset_while_reading(target: &Target) -> Outcome {
-    if target.closes || target.client.options.no_reply {
+    if target.client.once || target.client.options.no_reply {
         return reset(target, 20, "0.02");
     }
     for _ in 0..20 {
@@ -310,11 +330,15 @@ pub(super) fn reset_while_reading(target: &Target) -> Outcome {
 
 pub(super) fn reset_while_writing(target: &Target) -> Outcome {
     replies(target)?;
-    for early in [true, false].repeat(10) {
-        // An early reset arrives before the first write, the other after it.
-        let mut stream = if early { unread_reply(target)? } else { target.client.connect()? };
+    let bulk = target.client.bulk(65_520);
+    for number in 0..20 {
+        // An early reset arrives before the first write, the others after it.
+        let is_early = number % 2 == 0;
+        let mut stream = if is_early { unread_reply(target)? } else { target.client.connect()? };
         stream.set_nonblocking(true)?;
-        let _ = stream.write(&target.client.bulk(65_520));
+        // Once the server takes no more, it has not yet replied to everything, however fast it is.
+        let blocks = if number % 5 == 0 { 256 } else { 1 };
+        let _ = (0..blocks).try_for_each(|_| stream.write_all(&bulk));
         let _ = stream.shutdown(Shutdown::Write);
     }
     Ok(())
@@ -332,7 +356,7 @@ fn unread_reply(target: &Target) -> Outcome<TcpStream> {
 }
 
 fn stays_open_and_replies(target: &Target) -> Outcome {
-    if target.closes {
+    if target.client.once {
         return Err(NotTried("the server replies once over each connection".into()));
     }
     replies(target)
@@ -357,7 +381,7 @@ pub(super) fn slow_clients(target: &Target) -> Outcome {
 }
 
 fn several_at_a_time(target: &Target) -> Outcome<&Client> {
-    match target.serial {
+    match target.serves_one_client {
         true => Err(NotTried("the server serves one client at a time: see silent-clients".into())),
         false => Ok(&target.client),
     }
@@ -409,7 +433,10 @@ fn crowd(target: &Target, first: &[u8], drip: Option<u8>) -> Outcome {
             Ok(()) if longest.load(Relaxed) > 200 && is_refused.load(Relaxed) => {
                 Err(NotTried("the machine is too busy to send a byte every 50 ms".into()))
             }
-            Ok(()) => Err(Survives(format!(" ({count} clients)"))),
+            Ok(()) => {
+                target.remark(format!("{count} clients"));
+                Ok(())
+            }
             Err(Fails("exits", details)) => Err(Fails("exits", details)),
             Err(Fails(_, details)) => {
                 Err(Fails("hangs", format!("one more client beside {count}: {details}")))
@@ -478,33 +505,33 @@ pub(super) fn burst_of_connections(target: &Target) -> Outcome {
     served.retain(|result| !matches!(result, Err(NotTried(_))));
     let count = grouped(served.len());
     let failed: Vec<_> = served.iter().filter_map(|result| result.as_ref().err()).collect();
-    Err(match failed[..] {
-        _ if served.is_empty() => NotTried("the system allows no connections".into()),
+    match failed[..] {
+        _ if served.is_empty() => Err(NotTried("the system allows no connections".into())),
         [Fails(_, first), ..] => {
             let text = format!("{} of {count} clients were not served", grouped(failed.len()));
             let seconds = limit.as_secs_f64();
-            Fails("drops clients", format!("{text} within {seconds} s, the first: {first}"))
+            Err(Fails("drops clients", format!("{text} within {seconds} s, the first: {first}")))
         }
-        _ => Survives(format!(" ({count} clients)")),
-    })
+        _ => {
+            target.remark(format!("{count} clients"));
+            Ok(())
+        }
+    }
 }
 
 pub(super) fn descriptors_exhausted(target: &mut Target) -> Outcome {
-    if target.busy {
+    if target.is_known_to("spins") {
         return Err(NotTried("the server uses a whole core already".into()));
     }
     target.processes()?;
-    let mut remark = Ok(());
     // An odd and an even limit, since a server may need two descriptors for each connection.
     for limit in [128, 129] {
         let mut server = target.another(Some(limit), false)?;
         let outcome = exhaust(&server, limit);
-        match server.aftermath(outcome) {
-            Err(Survives(text)) => remark = Err(Survives(text)),
-            other => other?,
-        }
+        server.aftermath(outcome)?;
+        target.remark(server.remarks());
     }
-    remark
+    Ok(())
 }
 
 fn exhaust(server: &Target, limit: usize) -> Outcome {
@@ -518,7 +545,8 @@ fn exhaust(server: &Target, limit: usize) -> Outcome {
     // A server that has exited has no open descriptors. The last free one may not suffice.
     while (1..limit - 1).contains(&now) {
         if since.elapsed() > Duration::from_secs(1) {
-            return Err(Survives(" (it limits itself to fewer connections)".into()));
+            server.remark("it limits itself to fewer connections".into());
+            break;
         }
         sleep(Duration::from_millis(10));
         let before = now;
@@ -528,7 +556,7 @@ fn exhaust(server: &Target, limit: usize) -> Outcome {
     let idle = server.assert_idle();
     let served = server.client.exchange_on(&first, &server.client.request(b"Still there?\n"));
     leave(streams);
-    idle.and(served.map_err(|verdict| verdict.with(&format!(" (limit: {limit} descriptors)"))))
+    idle.and(served.map_err(|problem| problem.with(&format!(" (limit: {limit} descriptors)"))))
 }
 
 /// Sends a request while the server is suspended. A receive with a timeout then fails with EINTR.
@@ -580,7 +608,7 @@ pub(super) fn closed_output(target: &mut Target) -> Outcome {
                 let first = client.exchange_on(&stream, &request);
                 let second = client.exchange_on(&stream, &request);
                 finish(&stream);
-                first.and(if server.closes { Ok(()) } else { second })
+                first.and(if client.once { Ok(()) } else { second })
             }),
             Udp => client.exchange(&request),
         };

@@ -19,9 +19,8 @@ pub use advice::{LIMITS, advice, warning};
 pub use client::Options;
 pub use target::Target;
 
-use Inject::{Another, This};
+use Inject::{Another, Crowd, This};
 use Protocol::{Tcp, Udp};
-use Verdict::{Fails, NotTried, Survives};
 use client::is_timeout;
 use injections::*;
 use std::io::ErrorKind::{ConnectionRefused, ConnectionReset};
@@ -35,22 +34,32 @@ pub enum Verdict {
     Survives(String),
     /// The symptom, in the words of the survival table, and the details.
     Fails(&'static str, String),
+    /// It failed in this way once, but not when the fault was injected again.
+    Flaky(&'static str, String),
     /// The fault was not injected, and why.
     NotTried(String),
 }
 
-impl Verdict {
+/// Why a step of the kit did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// The server failed: the symptom, in the words of the survival table, and the details.
+    Fails(&'static str, String),
+    /// The kit could not do it, and why.
+    NotTried(String),
+}
+
+type Outcome<T = ()> = Result<T, Problem>;
+
+impl Problem {
     /// Adds to the details of a failure.
-    fn with(self, more: &str) -> Verdict {
+    fn with(self, more: &str) -> Problem {
         match self {
-            Fails(symptom, details) => Fails(symptom, details + more),
+            Problem::Fails(symptom, details) => Problem::Fails(symptom, details + more),
             other => other,
         }
     }
 }
-
-/// The result of a step. An error is the verdict; otherwise, how the server is afterwards decides.
-type Outcome<T = ()> = Result<T, Verdict>;
 
 /// A fault that the kit can inject.
 pub struct Fault {
@@ -65,10 +74,14 @@ pub struct Fault {
     inject: Inject,
 }
 
-/// The server into which a fault is injected: this one, or one more that is started for it.
+/// The server into which a fault is injected.
 #[derive(Clone, Copy)]
 enum Inject {
+    /// This one, beside a client that is connected meanwhile.
     This(fn(&Target) -> Outcome),
+    /// This one, by so many clients that it may close connections that are idle.
+    Crowd(fn(&Target) -> Outcome),
+    /// One more, which is started for it.
     Another(fn(&mut Target) -> Outcome),
 }
 
@@ -126,19 +139,19 @@ pub const FAULTS: &[Fault] = &[
     Fault { protocols: &[Tcp], name: "reset-while-writing", inject: This(reset_while_writing),
         summary: "20 connections that are reset while the server writes.",
         hint: "Handle errors of a write per connection. In C, also ignore SIGPIPE." },
-    Fault { protocols: &[Tcp], name: "silent-clients", inject: This(silent_clients),
+    Fault { protocols: &[Tcp], name: "silent-clients", inject: Crowd(silent_clients),
         summary: "1,000 silent connections, or as many as are accepted. One more must be served in 10 s.",
         hint: "Serve connections concurrently, and close those that are idle for too long." },
-    Fault { protocols: &[Tcp], name: "unfinished-requests", inject: This(unfinished_requests),
+    Fault { protocols: &[Tcp], name: "unfinished-requests", inject: Crowd(unfinished_requests),
         summary: "The same with half a request over each connection.",
         hint: "Wait for the rest of a request without occupying what other clients need." },
-    Fault { protocols: &[Tcp], name: "slow-clients", inject: This(slow_clients),
+    Fault { protocols: &[Tcp], name: "slow-clients", inject: Crowd(slow_clients),
         summary: "The same, and a byte every 50 ms over each connection.",
         hint: "Give a request a deadline, limit connections per client, or use an event loop." },
     Fault { protocols: &[Tcp], name: "client-that-never-reads", inject: This(never_reads),
         summary: "Up to 64 MiB of requests, replies unread. Another client must be served.",
         hint: "Stop reading while a write is pending, and give writes a timeout." },
-    Fault { protocols: &[Tcp], name: "burst-of-connections", inject: This(burst_of_connections),
+    Fault { protocols: &[Tcp], name: "burst-of-connections", inject: Crowd(burst_of_connections),
         summary: "1,000 clients at once, or as many as the system allows. All must get replies.",
         hint: "Pass a larger backlog to `listen`, or accept in several threads." },
     Fault { protocols: &[Tcp], name: "descriptors-exhausted", inject: Another(descriptors_exhausted),
@@ -157,73 +170,133 @@ pub fn faults(protocol: Protocol) -> impl Iterator<Item = &'static Fault> + Clon
     FAULTS.iter().filter(move |fault| fault.protocols.contains(&protocol))
 }
 
-/// Injects a fault into a server and checks the server afterwards.
+/// Injects a fault into a server and checks the server afterwards. A failure is confirmed on a server
+/// that is started again, where ordinary requests alone do not cause it.
 ///
 /// # Panics
 ///
 /// Panics if there is no such fault for the protocol of the server.
 pub fn inject(name: &str, target: &mut Target) -> Verdict {
-    let (protocol, patience) = (target.client.protocol, target.client.patience);
+    let protocol = target.client.protocol;
     let fault = faults(protocol).find(|fault| fault.name == name);
     let fault = fault.unwrap_or_else(|| panic!("there is no fault {name} for {protocol:?}"));
-    let outcome = target.repair().and_then(|()| match fault.inject {
-        This(inject) => {
-            let outcome = inject_beside(inject, target);
-            let survives = matches!(outcome, Ok(()) | Err(Survives(_)));
-            // It is not accused of the same in every row.
-            let is_known = target.busy || target.leaks || !survives;
-            let left_over = if is_known { None } else { target.left_over(patience) };
-            let Some(first) = left_over else { return outcome };
-            // It may have been opened once and for all. A leak repeats itself.
-            target.usage = target.usage();
-            if let failure @ Err(Fails(..) | NotTried(_)) = inject_beside(inject, target) {
-                return failure;
-            }
-            let Some(again) = target.left_over(2 * patience) else { return outcome };
-            target.leaks = true;
-            Err(Fails("leaks", format!("{first}, then {again}")))
-        }
-        Another(inject) => inject(target),
-    });
-    let verdict = match outcome.err().unwrap_or(Survives(String::new())) {
-        Survives(remark) if !target.checks_content() => Survives(remark + " (content not checked)"),
-        verdict => verdict,
+    let verdict = match target.repair().and_then(|()| attempt(fault.inject, target)) {
+        Ok(()) => Verdict::Survives(target.remarks()),
+        Err(Problem::NotTried(reason)) => Verdict::NotTried(reason),
+        Err(Problem::Fails(symptom, details)) => confirm(fault, target, symptom, details),
     };
-    target.broken = target.broken || target.busy || matches!(verdict, Fails(..));
+    target.needs_restart |= match verdict {
+        Verdict::Survives(_) => target.is_known_to("spins"),
+        // What was begun may keep it busy.
+        Verdict::NotTried(_) => target.assert_idle().is_err(),
+        Verdict::Fails(..) | Verdict::Flaky(..) => true,
+    };
     verdict
+}
+
+/// Injects a fault that a server has failed once more.
+fn confirm(fault: &Fault, target: &mut Target, symptom: &'static str, details: String) -> Verdict {
+    target.needs_restart = true;
+    if target.repair().is_err() {
+        return Verdict::Fails(symptom, details);
+    }
+    if let Some(control) = control(fault) {
+        match attempt(This(control), target) {
+            // It is not accused of the same in every row.
+            Err(Problem::Fails(alone @ ("leaks" | "spins"), _)) => target.known.push(alone),
+            Err(Problem::Fails(alone, details)) => {
+                return Verdict::NotTried(format!("it {alone} without the fault: {details}"));
+            }
+            _ => {}
+        }
+    }
+    match attempt(fault.inject, target) {
+        Ok(()) if target.is_known_to(symptom) => Verdict::Survives(target.remarks()),
+        Ok(()) => Verdict::Flaky(symptom, details),
+        Err(Problem::Fails(symptom, details)) => {
+            target.known.extend((symptom == "leaks").then_some(symptom));
+            Verdict::Fails(symptom, details)
+        }
+        Err(Problem::NotTried(_)) => Verdict::Fails(symptom, details),
+    }
+}
+
+/// Returns what is like a fault, but without it; nothing for a fault that consists of ordinary
+/// requests.
+fn control(fault: &Fault) -> Option<fn(&Target) -> Outcome> {
+    match fault.name {
+        "disconnect" | "many-clients" => None,
+        "client-error-in-accept" => Some(requests_while_suspended),
+        _ => Some(ordinary_requests),
+    }
+}
+
+/// Injects a fault once, or more often if the server leaves something over.
+fn attempt(inject: Inject, target: &mut Target) -> Outcome {
+    target.forget_remarks();
+    let patience = target.client.patience;
+    let (inject, is_crowd) = match inject {
+        This(inject) => (inject, false),
+        Crowd(inject) => (inject, true),
+        Another(inject) => return inject(target),
+    };
+    inject_beside(inject, is_crowd, target)?;
+    let Some(first) = target.left_over(patience) else { return Ok(()) };
+    // It may have been opened once and for all, or wait for a garbage collection, which many requests
+    // cause. A leak repeats itself, and grows with the number of rounds.
+    target.usage = target.usage_now();
+    inject_beside(inject, is_crowd, target)?;
+    let Some(second) = target.left_over(2 * patience) else { return Ok(()) };
+    for _ in 0..3 {
+        inject_beside(inject, is_crowd, target)?;
+    }
+    target.make_many_requests();
+    let third = target.left_over(2 * patience);
+    let Some(third) = third.filter(|third| third.is_trend_of(&second)) else { return Ok(()) };
+    Err(Problem::Fails("leaks", format!("{first}, then {second}, then {third}")))
 }
 
 /// Injects a fault while another client is connected, which must be served, and checks the server
 /// afterwards.
-fn inject_beside(inject: fn(&Target) -> Outcome, target: &mut Target) -> Outcome {
-    let is_served = target.client.protocol == Tcp && !target.closes && !target.serial;
+fn inject_beside(inject: fn(&Target) -> Outcome, is_crowd: bool, target: &mut Target) -> Outcome {
+    let client = &target.client;
+    let is_served = client.protocol == Tcp && !client.once && !target.serves_one_client;
     let injected = thread::scope(|scope| {
-        let client = target.client.with_patience(2);
+        let client = client.with_patience(2);
         let stream = if is_served { Some(client.open()?) } else { None };
         let (stop, stopped) = mpsc::channel();
-        let other = stream.map(|stream| scope.spawn(move || client.stay(&stream, &stopped)));
+        let other =
+            stream.map(|stream| scope.spawn(move || client.stay(stream, is_crowd, &stopped)));
         let injected = inject(target);
         drop(stop);
         let served = other.and_then(|other| other.join().ok()).unwrap_or(Ok(()));
-        match injected {
-            Err(Fails(..) | NotTried(_)) => injected,
-            _ => served.and(injected),
-        }
+        injected.and(served)
     });
     match injected {
-        Err(NotTried(_)) => injected,
+        Err(Problem::NotTried(_)) => target.assert_running().and(injected),
         injected => target.aftermath(injected),
     }
 }
 
 /// Tells errors that the server causes from those of the system on which the kit runs.
-impl From<io::Error> for Verdict {
-    fn from(error: io::Error) -> Verdict {
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Problem {
         match error.kind() {
             // Windows reports a datagram that is refused as a reset.
-            ConnectionRefused | ConnectionReset => Fails("exits", "no longer listens".into()),
-            _ if is_timeout(&error) => Fails("hangs", "no reply".into()),
-            _ => NotTried(error.to_string()),
+            ConnectionRefused | ConnectionReset => {
+                Problem::Fails("exits", "no longer listens".into())
+            }
+            _ if is_timeout(&error) => Problem::Fails("hangs", "no reply".into()),
+            _ => Problem::NotTried(error.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Problem::Fails(symptom, details) => write!(f, "{symptom}: {details}"),
+            Problem::NotTried(reason) => f.write_str(reason),
         }
     }
 }
@@ -231,9 +304,13 @@ impl From<io::Error> for Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Survives(remark) => write!(f, "survives{remark}"),
-            Fails(symptom, details) => write!(f, "FAILS: {symptom}: {details}"),
-            NotTried(reason) => write!(f, "not tried: {reason}"),
+            Verdict::Survives(remark) if remark.is_empty() => f.write_str("survives"),
+            Verdict::Survives(remark) => write!(f, "survives ({remark})"),
+            Verdict::Fails(symptom, details) => write!(f, "FAILS: {symptom}: {details}"),
+            Verdict::Flaky(symptom, details) => {
+                write!(f, "flaky: {symptom}: {details} (once in two)")
+            }
+            Verdict::NotTried(reason) => write!(f, "not tried: {reason}"),
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The server under test: how it is started, and what its processes do.
 
-use super::Verdict::{Fails, NotTried};
+use super::Problem::{Fails, NotTried};
 use super::client::{Client, Content, Options, PAUSE, finish};
 use super::{Outcome, Protocol};
 use crate::{CapturedOutput, capture, proc, signal, unused_address};
-use std::io::{self, Read, Write};
+use std::fmt;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -20,18 +21,18 @@ type Launch = Arc<dyn Fn(u16) -> Command + Send + Sync>;
 /// A server to inject faults into.
 pub struct Target {
     pub(super) client: Client,
-    /// Whether a connection is good for one reply only.
-    pub(super) closes: bool,
-    /// Whether it serves one client at a time.
-    pub(super) serial: bool,
-    /// Whether it uses a whole core as soon as a client has disconnected.
-    pub(super) busy: bool,
-    /// Whether it was found to leave descriptors or processes over.
-    pub(super) leaks: bool,
+    /// Whether a second client waits while one is connected.
+    pub(super) serves_one_client: bool,
+    /// Symptoms of which a row was accused, or which ordinary requests cause.
+    pub(super) known: Vec<&'static str>,
+    /// How ordinary requests break it, if they do.
+    ordinary: Option<String>,
     /// Whether it is to be started again before the next fault.
-    pub(super) broken: bool,
-    /// Its open descriptors and its processes when no client is connected.
-    pub(super) usage: (usize, usize),
+    pub(super) needs_restart: bool,
+    /// When no client is connected.
+    pub(super) usage: Usage,
+    /// What the verdict mentions if it survives the fault that is being injected.
+    remarks: Mutex<Vec<String>>,
     /// `None` for a server that was already running.
     launch: Option<Launch>,
     pub(super) server: Option<RunningServer>,
@@ -73,9 +74,23 @@ impl Target {
     ) -> Target {
         let content = if options.reply.is_some() { Content::Given } else { Content::Unknown };
         let patience = options.patience;
-        let client = Client { protocol, address, options, content, greets: false, patience };
-        let (closes, serial, busy, leaks, broken) = (false, false, false, false, false);
-        Target { client, closes, serial, busy, leaks, broken, usage: (0, 0), launch, server: None }
+        let (greets, once) = (false, false);
+        let client = Client { protocol, address, options, content, greets, once, patience };
+        Target::with(client, launch)
+    }
+
+    fn with(client: Client, launch: Option<Launch>) -> Target {
+        Target {
+            client,
+            serves_one_client: false,
+            known: Vec::new(),
+            ordinary: None,
+            needs_restart: false,
+            usage: Usage::default(),
+            remarks: Mutex::default(),
+            launch,
+            server: None,
+        }
     }
 
     /// Starts the server, and waits until it replies. If it is `tapped`, its standard output and
@@ -109,12 +124,12 @@ impl Target {
     pub(super) fn another(&mut self, limit: Option<usize>, tapped: bool) -> Outcome<Target> {
         if self.client.options.port.is_some() {
             self.server = None;
-            self.broken = true;
+            self.needs_restart = true;
         }
-        let (client, launch) = (self.client.clone(), self.launch.clone());
-        let mut target = Target { client, launch, server: None, ..*self };
+        let mut target = Target::with(self.client.clone(), self.launch.clone());
+        target.known.clone_from(&self.known);
         target.launch(limit, tapped)?;
-        target.usage = target.usage();
+        target.usage = target.usage_now();
         Ok(target)
     }
 
@@ -164,73 +179,136 @@ impl Target {
 
     /// Finds out how the server replies.
     fn learn(mut self) -> Outcome<Target> {
-        match self.learn_replies() {
+        let unlearned = self.client.clone();
+        let learned = self.learn_replies();
+        if let Err(Fails(symptom, details)) = learned {
             // It replied at first.
-            Err(Fails(symptom, details)) => {
-                sleep(5 * TICK); // gives a process time to exit
-                Err(self.exit().map_or(Fails(symptom, details), |how| Fails("exits", how)))
-            }
-            result => result.map(|()| self),
+            self.client = unlearned;
+            self.ordinary = Some(self.blame(symptom, details));
+            self.needs_restart = true;
+        } else {
+            learned?;
+        }
+        Ok(self)
+    }
+
+    /// Returns how ordinary requests break the server, and which.
+    fn blame(&mut self, symptom: &'static str, details: String) -> String {
+        let after = "after a request and a disconnect";
+        self.needs_restart = true;
+        if let Err(problem) = self.repair() {
+            return format!("{problem} {after}");
+        }
+        // It has replied once, and the client has disconnected.
+        if let Err(problem) = self.aftermath(Ok(())) {
+            return format!("{problem} {after}");
+        }
+        let empty = self.client.open().map(|stream| finish(&stream));
+        match self.aftermath(empty) {
+            Err(problem) => format!("{problem} after an empty connection"),
+            Ok(()) => format!("{symptom}: {details} after a few requests"),
         }
     }
 
     fn learn_replies(&mut self) -> Outcome {
         let is_tcp = self.client.protocol == Protocol::Tcp;
-        let request = self.client.request(b"x\n");
-        let speaks_first = self.client.options.request.as_deref() == Some(b"");
-        if is_tcp && !speaks_first {
-            let stream = self.client.connect()?;
-            stream.set_read_timeout(Some(3 * PAUSE))?;
-            self.client.greets = matches!(stream.peek(&mut [0]), Ok(1));
-            stream.set_read_timeout(Some(self.client.patience))?;
-            self.client.read_greeting(&stream)?;
-            self.client.exchange_on(&stream, &request)?;
-            finish(&stream);
+        if is_tcp && !self.speaks_first() {
+            self.learn_greeting()?;
         }
-        if self.client.options.no_reply || self.client.options.reply.is_some() {
-        } else if self.client.options.request.is_some() {
+        if !self.client.options.no_reply && self.client.options.reply.is_none() {
+            self.learn_content()?;
+        }
+        if is_tcp {
+            if !self.client.options.no_reply {
+                // Not for a busy machine.
+                self.client.once = !self.may_repeat_requests()? && !self.may_repeat_requests()?;
+            }
+            self.serves_one_client =
+                !self.serves_second_client()? && !self.serves_second_client()?;
+        }
+        self.recover()?;
+        if is_tcp && matches!(self.assert_idle(), Err(Fails(..))) {
+            self.known.push("spins");
+        }
+        self.usage = self.usage_now();
+        Ok(())
+    }
+
+    /// Returns whether nothing is sent to the server.
+    fn speaks_first(&self) -> bool {
+        self.client.options.request.as_deref() == Some(b"")
+    }
+
+    fn learn_greeting(&mut self) -> Outcome {
+        let client = &mut self.client;
+        let stream = client.connect()?;
+        stream.set_read_timeout(Some(3 * PAUSE))?;
+        client.greets = matches!(stream.peek(&mut [0]), Ok(1));
+        stream.set_read_timeout(Some(client.patience))?;
+        if client.greets {
+            let greeting = client.read(&stream, None)?;
+            let contains_reply = client.options.reply.is_some() && client.is_given(&greeting);
+            let replies = client.exchange_on(&stream, &client.request(b"x\n"));
+            if contains_reply || matches!(replies, Err(Fails("hangs", _))) {
+                let start = greeting[..greeting.len().min(60)].escape_ascii();
+                let found = if contains_reply { "contains the reply" } else { "is its only reply" };
+                let advice = "pass --request '' if the server speaks first";
+                return Err(NotTried(format!("its greeting \"{start}\" {found}: {advice}")));
+            }
+            replies?;
+        }
+        finish(&stream);
+        Ok(())
+    }
+
+    fn learn_content(&mut self) -> Outcome {
+        let request = self.client.request(b"x\n");
+        if self.client.options.request.is_some() {
             let lengths = (0..5).map(|_| self.client.length(&request));
             let lengths = lengths.collect::<Outcome<Vec<_>>>()?;
             if lengths.iter().all(|length| *length == lengths[0]) {
                 self.client.content = Content::Length(lengths[0]);
             }
-        } else {
-            for function in [<[u8]>::to_ascii_uppercase, <[u8]>::to_vec] {
-                self.client.content = Content::Function(function);
-                match self.client.exchange(&request) {
-                    Ok(()) => break,
-                    Err(Fails("loses data", _)) => self.client.content = Content::Unknown,
-                    other => return other,
-                }
+            return Ok(());
+        }
+        for function in [<[u8]>::to_ascii_uppercase, <[u8]>::to_vec] {
+            self.client.content = Content::Function(function);
+            match self.client.exchange(&request) {
+                Err(Fails("loses data", _)) => self.client.content = Content::Unknown,
+                other => return other,
             }
         }
-        if is_tcp {
-            let stream = self.client.open()?;
-            if !self.client.options.no_reply {
-                self.client.exchange_on(&stream, &request)?;
-                stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-                // More than what the options take for the reply may follow before the end.
-                let rest = io::copy(&mut (&stream).take(1 << 20), &mut io::sink());
-                self.closes = speaks_first || rest.is_ok_and(|length| length < 1 << 20);
-            }
-            let first = if self.closes { self.client.open()? } else { stream };
-            let second = self.client.connect()?;
-            second.set_read_timeout(Some(Duration::from_secs(2)))?;
-            let greeted = self.client.read_greeting(&second);
-            self.serial =
-                greeted.and_then(|()| self.client.exchange_on(&second, &request)).is_err();
-            finish(&first);
-            if self.serial {
-                // The late reply is read as well, lest its connection is reset.
-                second.set_read_timeout(Some(self.client.patience))?;
-                let _ = self.client.reply(&second, &request);
-            }
-            finish(&second);
-        }
-        self.recover()?;
-        self.busy = is_tcp && matches!(self.assert_idle(), Err(Fails(..)));
-        self.usage = self.usage();
         Ok(())
+    }
+
+    /// Returns whether the server replies to a second request over a connection, some time after the
+    /// first.
+    fn may_repeat_requests(&self) -> Outcome<bool> {
+        let (client, request) = (&self.client, self.client.request(b"x\n"));
+        let stream = client.open()?;
+        client.exchange_on(&stream, &request)?;
+        sleep(5 * PAUSE);
+        let second = client.exchange_on(&stream, &request);
+        finish(&stream);
+        Ok(!self.speaks_first() && second.is_ok())
+    }
+
+    /// Returns whether the server replies to a client while another one is connected.
+    fn serves_second_client(&self) -> Outcome<bool> {
+        let (client, request) = (&self.client, self.client.request(b"x\n"));
+        let first = client.open()?;
+        let second = client.connect()?;
+        second.set_read_timeout(Some(Duration::from_secs(2)))?;
+        let greeted = client.read_greeting(&second);
+        let served = greeted.and_then(|()| client.exchange_on(&second, &request)).is_ok();
+        finish(&first);
+        if !served {
+            // The late reply is read as well, lest its connection is reset.
+            second.set_read_timeout(Some(client.patience))?;
+            let _ = client.reply(&second, &request);
+        }
+        finish(&second);
+        Ok(served)
     }
 
     /// Returns the address on which the server listens.
@@ -255,28 +333,50 @@ impl Target {
         };
         let say = |is_true, text| if is_true { text } else { "" };
         summary += say(*greets, " It greets each client.");
-        summary += say(self.closes, " It replies once over each connection.");
-        summary + say(self.serial, " It serves one client at a time.")
+        summary += say(self.client.once, " It replies once over each connection.");
+        summary + say(self.serves_one_client, " It serves one client at a time.")
     }
 
-    /// Returns whether it is checked that replies are complete.
-    pub(super) fn checks_content(&self) -> bool {
-        !matches!(self.client.content, Content::Unknown) || self.client.options.no_reply
+    /// Returns how ordinary requests break the server, if they do.
+    pub fn ordinary_requests_fail(&self) -> Option<&str> {
+        self.ordinary.as_deref()
+    }
+
+    pub(super) fn is_known_to(&self, symptom: &str) -> bool {
+        self.known.contains(&symptom)
+    }
+
+    /// Adds a remark to the verdict of a server that survives. It may be empty.
+    pub(super) fn remark(&self, text: String) {
+        let mut remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
+        if !text.is_empty() && !remarks.contains(&text) {
+            remarks.push(text);
+        }
+    }
+
+    pub(super) fn forget_remarks(&mut self) {
+        self.remarks = Mutex::default();
+        if matches!(self.client.content, Content::Unknown) && !self.client.options.no_reply {
+            self.remark("content not checked".into());
+        }
+    }
+
+    pub(super) fn remarks(&self) -> String {
+        self.remarks.lock().unwrap_or_else(PoisonError::into_inner).join("; ")
     }
 
     /// Starts the server again if the last fault broke it, or if it has exited since.
     pub(super) fn repair(&mut self) -> Outcome {
-        if (self.broken || self.exit().is_some()) && self.launch.is_some() {
-            self.broken = true;
+        if (self.needs_restart || self.exit().is_some()) && self.launch.is_some() {
+            self.needs_restart = true;
             self.server = None; // Its port may be needed.
-            self.launch(None, false).map_err(|error| {
-                NotTried(format!("cannot be started again: {error}").replace("not tried: ", ""))
-            })?;
-            self.usage = self.usage();
-        } else if self.broken {
+            self.launch(None, false)
+                .map_err(|problem| NotTried(format!("cannot be started again: {problem}")))?;
+            self.usage = self.usage_now();
+        } else if self.needs_restart {
             self.recover().map_err(|_| NotTried("the server no longer replies".into()))?;
         }
-        self.broken = false;
+        self.needs_restart = false;
         Ok(())
     }
 
@@ -298,17 +398,26 @@ impl Target {
     pub(super) fn aftermath(&mut self, injected: Outcome) -> Outcome {
         let probed = self.recover();
         // Also gives a process time to exit.
-        let idle = if self.busy { Ok(()) } else { self.assert_idle() };
+        let idle = if self.is_known_to("spins") { Ok(()) } else { self.assert_idle() };
         if let Some(how) = self.exit() {
             return Err(Fails("exits", how));
         }
-        match (probed, idle, injected) {
-            (exits @ Err(Fails("exits", _)), ..) => exits,
-            (_, _, failure @ Err(Fails(..))) => failure,
-            (Err(Fails(symptom, details)), ..) | (_, Err(Fails(symptom, details)), _) => {
-                Err(Fails(symptom, details + " afterwards"))
-            }
-            (probed, idle, injected) => probed.and(idle).and(injected),
+        let afterwards = |outcome: Outcome| outcome.map_err(|problem| problem.with(" afterwards"));
+        match (&probed, &idle, &injected) {
+            (Err(Fails("exits", _)), ..) => probed,
+            // It does not reply because it is busy.
+            (_, Err(Fails(..)), Ok(()) | Err(Fails("hangs", _))) => afterwards(idle),
+            (.., Err(Fails(..))) => injected,
+            (Err(Fails(..)), ..) => afterwards(probed),
+            _ => probed.and(idle).and(injected),
+        }
+    }
+
+    /// Fails if the server has exited.
+    pub(super) fn assert_running(&mut self) -> Outcome {
+        match self.exit() {
+            Some(how) => Err(Fails("exits", how)),
+            None => Ok(()),
         }
     }
 
@@ -348,31 +457,40 @@ impl Target {
         Ok(())
     }
 
-    /// Returns the number of open descriptors, and that of processes.
-    pub(super) fn usage(&self) -> (usize, usize) {
+    /// Returns what the processes of the server use.
+    pub(super) fn usage_now(&self) -> Usage {
         let processes = self.processes().unwrap_or_default();
-        (processes.iter().map(|id| proc::descriptors(*id)).sum(), processes.len())
+        let descriptors = processes.iter().map(|id| proc::descriptors(*id)).sum();
+        Usage { descriptors, processes: processes.len() }
     }
 
     /// Waits until descriptors and processes are as few as before; returns what is left over.
-    pub(super) fn left_over(&self, limit: Duration) -> Option<String> {
+    pub(super) fn left_over(&self, limit: Duration) -> Option<Usage> {
         const SLACK: usize = 4; // A runtime may open a few for itself.
         let start = Instant::now();
-        loop {
-            let (descriptors, processes) = self.usage();
-            let descriptors = descriptors.saturating_sub(self.usage.0);
-            let processes = processes.saturating_sub(self.usage.1);
-            if descriptors.max(processes) <= SLACK {
-                return None;
+        while !self.is_known_to("leaks") {
+            let now = self.usage_now();
+            let left_over = Usage {
+                descriptors: now.descriptors.saturating_sub(self.usage.descriptors),
+                processes: now.processes.saturating_sub(self.usage.processes),
+            };
+            if left_over.descriptors.max(left_over.processes) <= SLACK {
+                break;
             } else if start.elapsed() > limit {
-                let more = if processes > 0 {
-                    format!(" and {processes} processes")
-                } else {
-                    String::new()
-                };
-                return Some(format!("{descriptors} more open descriptors{more}"));
+                return Some(left_over);
             }
             sleep(TICK);
+        }
+        None
+    }
+
+    /// Makes requests for a while, which causes a garbage collection in most runtimes that have one.
+    pub(super) fn make_many_requests(&self) {
+        let start = Instant::now();
+        for _ in 0..500 {
+            if start.elapsed() < self.client.patience {
+                let _ = self.client.probe(); // Its failure shows afterwards.
+            }
         }
     }
 
@@ -431,6 +549,30 @@ impl Target {
     /// Resumes the server.
     pub(super) fn resume(&self) {
         signal("CONT", &self.processes().unwrap_or_default());
+    }
+}
+
+/// What the processes of a server use.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Usage {
+    /// Open file descriptors.
+    descriptors: usize,
+    /// Processes, those that have exited and were not waited for included.
+    processes: usize,
+}
+
+impl Usage {
+    /// Returns whether this goes on after three more rounds.
+    pub(super) fn is_trend_of(&self, before: &Usage) -> bool {
+        self.descriptors > before.descriptors || self.processes > before.processes
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} more open descriptors", self.descriptors)?;
+        let processes = self.processes;
+        if processes > 0 { write!(f, " and {processes} processes") } else { Ok(()) }
     }
 }
 
