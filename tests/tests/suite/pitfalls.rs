@@ -9,8 +9,7 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::process::Command;
-#[cfg(target_os = "linux")]
-use std::{io::ErrorKind, net::UdpSocket, thread};
+use std::{fs, io::ErrorKind, net::UdpSocket, thread};
 
 /// Returns the entries of docs/pitfalls.md whose code this module contains.
 pub fn headings() -> BTreeSet<String> {
@@ -118,6 +117,60 @@ fn clone_keeps_connection_open() -> io::Result<()> {
 }
 
 #[test]
+fn read_may_end_inside_character() -> io::Result<()> {
+    let (mut client, mut stream) = connection();
+    let mut buffer = [0; 1024];
+    client.write_all(&"é".as_bytes()[..1])?;
+    let length = stream.read(&mut buffer)?;
+    let text = String::from_utf8_lossy(&buffer[..length]);
+    assert_eq!(text, "\u{fffd}");
+
+    let (mut client, stream) = connection();
+    client.write_all(&"é\n".as_bytes()[..1])?;
+    wait_until("the first byte has arrived", || stream.peek(&mut [0; 9]).unwrap() == 1);
+    let sender = thread::spawn(move || client.write_all(&"é\n".as_bytes()[1..]));
+    let mut reader = BufReader::new(&stream);
+    let mut line = Vec::new();
+    reader.by_ref().take(64 * 1024).read_until(b'\n', &mut line)?;
+    let text = String::from_utf8_lossy(&line);
+    assert_eq!(text, "é\n");
+    sender.join().unwrap()
+}
+
+#[test]
+fn escaped_request_is_one_line() {
+    let request = b"hello\n\x1b[2Jall is well";
+    let line = format!("request: {}", String::from_utf8_lossy(&request[..]));
+    assert_eq!(line.lines().nth(1), Some("\u{1b}[2Jall is well"));
+    let line = format!("request: {}", request.escape_ascii());
+    assert_eq!(line, r"request: hello\n\x1b[2Jall is well");
+}
+
+#[test]
+fn reply_is_not_longer_than_request() -> io::Result<()> {
+    let (socket, mut buffer, response) = (UdpSocket::bind("127.0.0.1:0")?, [0; 1024], [b'x'; 512]);
+    let client = udp(socket.local_addr()?);
+    client.send(b"hello")?;
+    {
+        let (_, client) = socket.recv_from(&mut buffer)?;
+        socket.send_to(&response, client)?;
+    }
+    assert_eq!(client.recv(&mut [0; 1024])?, 512);
+
+    for request in [&[0; 5][..], &[0; 512]] {
+        client.send(request)?;
+        let (length, client) = socket.recv_from(&mut buffer)?;
+        if response.len() <= length {
+            socket.send_to(&response, client)?;
+        }
+    }
+    assert_eq!(client.recv(&mut [0; 1024])?, 512);
+    client.set_nonblocking(true)?;
+    assert_eq!(client.recv(&mut [0; 1024]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    Ok(())
+}
+
+#[test]
 fn ipv4_client_of_ipv6_socket_is_mapped() -> io::Result<()> {
     // A socket on [::] does not receive IPv4 on Windows.
     if cfg!(windows) || !has_ipv6() {
@@ -198,4 +251,75 @@ fn stack_overflow_ends_process_despite_catch_unwind() {
         let overflow = process.stderr().contains("has overflowed its stack");
         assert_eq!(overflow, expected.is_empty(), "{}", process.stderr());
     }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use super::*;
+    use std::path::{Path, PathBuf};
+
+    #[test]
+    #[ignore = "needs gcc"]
+    fn parent_keeps_connection_open() {
+        for (marker, ends) in [("pitfall: fork", false), ("pitfall: fork with close", true)] {
+            let server = forking_server(&block(marker));
+            let server = Process::spawn(&mut Command::new(server));
+            let line = server.wait_for("listening on ").unwrap();
+            let (_, address) = line.split_once("listening on ").unwrap();
+            let mut client = tcp(address.parse().unwrap());
+            client.write_all(b"hello").unwrap();
+            read_exact(&client, b"hello");
+            assert!(server.wait_for("served").is_some());
+            let id = server.id();
+            let children = || tests::proc::read(&format!("{id}/task/{id}/children")).unwrap();
+            let child = children();
+            let state = || tests::proc::read(&format!("{}/stat", child.trim())).unwrap_or_default();
+            wait_until("the child has exited", || state().is_empty() || state().contains(") Z "));
+            client.set_nonblocking(true).unwrap();
+            let end = client.read(&mut [0]);
+            assert_eq!(end.is_ok_and(|length| length == 0), ends, "{marker}");
+            // The next client makes the server reap the first child.
+            let next = tcp(address.parse().unwrap());
+            (&next).write_all(b"hello").unwrap();
+            read_exact(&next, b"hello");
+            assert_eq!(children().contains(child.trim()), !ends, "{marker}");
+        }
+    }
+
+    /// Builds a program around the loop of the page, and returns its path.
+    fn forking_server(lines: &str) -> PathBuf {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let (source, program) = (folder.join("fork.c"), folder.join("fork"));
+        fs::write(&source, FORK.replace("LINES", lines)).unwrap();
+        let mut gcc = Command::new("gcc");
+        output_of(Process::spawn(gcc.arg("-o").arg(&program).arg(source)));
+        program
+    }
+
+    const FORK: &str = r#"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void serve(int client) {
+    char buffer[1024];
+    write(client, buffer, read(client, buffer, sizeof buffer));
+    puts("served");
+    fflush(stdout);
+}
+
+int main(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t size = sizeof address;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    bind(listener, (struct sockaddr *)&address, size);
+    listen(listener, 16);
+    getsockname(listener, (struct sockaddr *)&address, &size);
+    printf("listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
+    fflush(stdout);
+    LINES
+}
+"#;
 }
