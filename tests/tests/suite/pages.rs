@@ -211,7 +211,8 @@ fn links_to_lines_lead_to_code_beside_them() {
             let function = above.filter_map(|line| line.split_once("fn ")).next().unwrap().1;
             let text = parts[index - 1].strip_suffix('`').and_then(|text| text.rsplit_once('`'));
             let name = text.map_or("", |(_, name)| name);
-            let is_right = function.starts_with(&format!("{name}(")) || block.contains(name);
+            let function = function.split(['(', '<']).next().unwrap();
+            let is_right = function == name || block.contains(name);
             let is_name = name.chars().all(|c| c.is_alphanumeric() || c == '_');
             assert!(is_right || !is_name, "{}", message("the code is in another function"));
             links += 1;
