@@ -38,12 +38,11 @@ mod linux {
         let server = Process::start("tcp-threaded-server", &["--workers", "64", "--quiet"]);
         let (process, address) = (server.id(), server.address());
         let descriptors = || tests::proc::descriptors(process);
-        // Each waiting worker has a descriptor as well.
-        let before = descriptors() - status(process, "Threads");
+        let before = descriptors();
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    for number in 0..250 {
+                    for number in 0..40 {
                         let mut stream = tcp(address);
                         match number % 3 {
                             0 => drop(stream),
@@ -62,22 +61,18 @@ mod linux {
             }
         });
         // The last connections may still be open on the server's side.
-        let threads = || status(process, "Threads");
-        wait_until("all descriptors are closed", || descriptors() - threads() == before);
-        assert!(threads() <= 64);
+        wait_until("all descriptors are closed", || descriptors() == before);
+        assert!(status(process, "Threads") <= 64);
     }
 
     #[test]
     fn connections_at_same_time_get_their_own_bytes() {
-        const CHUNK: usize = 64 << 10;
+        const CHUNK: usize = 16 << 10;
         let _lock = use_all_cores();
-        if !can_open_files("load::linux::connections_at_same_time_get_their_own_bytes") {
-            return;
-        }
-        let server = Process::start("tcp-threaded-server", &["--workers", "600", "--quiet"]);
+        let server = Process::start("tcp-threaded-server", &["--quiet"]);
         let request = letters(0, 1 << 20);
         let response = request.to_ascii_uppercase();
-        let streams: Vec<TcpStream> = (0..400).map(|_| tcp(server.address())).collect();
+        let streams: Vec<TcpStream> = (0..100).map(|_| tcp(server.address())).collect();
         // All of them have a worker after the first byte.
         for length in [1, CHUNK, CHUNK] {
             for (number, mut stream) in streams.iter().enumerate() {
