@@ -2,95 +2,92 @@
 //!
 //! ```sh
 //! cargo run --bin copy -- tcp-threaded-server ../my-server
+//! cargo run --bin copy -- chat ../my-chat
 //! ```
 
-use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind::InvalidInput, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use tests::{PAIRS, copying};
+use tests::PAIRS;
+use tests::copying::{self, Copy};
 
 const HELP: &str = "\
+Usage: copy [OPTIONS] NAME... FOLDER
+
 Copies a program into a package of your own.
 
-Usage: copy [OPTIONS] PROGRAM FOLDER
-
-PROGRAM is PAIR-server or PAIR-client, where PAIR is one of:
+NAME is PAIR-server or PAIR-client, where PAIR is one of:
   {pairs}
+Or it is a recipe, which changes a copy of tcp-threaded-server:
+  {recipes}
+Several recipes can be named if they change different parts of it.
 If FOLDER contains a package, the program becomes its module src/server.rs or
 src/client.rs. Otherwise FOLDER becomes a package, which is named like the
 folder. No file is overwritten.
 
 Options:
-  --log       log by the crates log and env_logger instead of macros
-  -h, --help  print this help
+  --log          log by the crate log, in a new package with env_logger, instead
+                 of macros; a module logs by tracing or log if its package does
+  -h, --help     print this help
+  -V, --version  print the version
 
 Exit code: 0 if the program was copied, 1 if not, 2 for a wrong command line.
 ";
 
-fn main() -> ExitCode {
-    let arguments: Result<Vec<String>, OsString> =
-        std::env::args_os().skip(1).map(OsString::into_string).collect();
-    let invalid = |argument| (2, format!("the argument {argument:?} is not UTF-8"));
-    let (code, text) = match arguments.map_err(invalid).and_then(|arguments| run(&arguments)) {
-        Ok(text) => (0, text),
-        Err((code, error)) => (code, format!("copy: {error}\n")),
-    };
-    // Either may be closed.
-    let _ = match code {
-        0 => io::stdout().write_all(text.as_bytes()),
-        _ => io::stderr().write_all(text.as_bytes()),
-    };
-    ExitCode::from(code)
+fn main() -> std::process::ExitCode {
+    let pairs: Vec<&str> = PAIRS.iter().map(|pair| pair.name).collect();
+    let recipes = copying::recipes().unwrap_or_default().join(", ");
+    let help = HELP.replace("{pairs}", &pairs.join(", ")).replace("{recipes}", &recipes);
+    common::main(help.leak(), env!("CARGO_PKG_VERSION"), |args| {
+        let (names, _) = args.positionals()?;
+        let text = copy(&names, args.flag("--log")).map_err(|error| match error.kind() {
+            InvalidInput => common::Error::Usage(error.to_string()),
+            _ => common::Error::Failed(error.to_string()),
+        })?;
+        Ok(common::print(text.as_bytes())?)
+    })
 }
 
-/// Copies a program and returns what to do next; an error is an exit code and a message.
-fn run(arguments: &[String]) -> Result<String, (u8, String)> {
-    let usage = |error: String| (2, format!("{error}; see --help"));
-    let (mut operands, mut log) = (Vec::new(), false);
-    for argument in arguments {
-        match argument.as_str() {
-            "-h" | "--help" => {
-                let pairs = PAIRS.iter().map(|pair| pair.name).collect::<Vec<&str>>();
-                return Ok(HELP.replace("{pairs}", &pairs.join(", ")));
-            }
-            "--log" => log = true,
-            option if option.starts_with('-') => {
-                return Err(usage(format!("unknown option {option:?}")));
-            }
-            operand => operands.push(operand),
-        }
-    }
-    let [program, folder] = operands[..] else {
-        return Err(usage("expected a PROGRAM and a FOLDER".into()));
+fn usage(error: String) -> io::Error {
+    io::Error::new(InvalidInput, error)
+}
+
+/// Copies a program and returns what to do next.
+fn copy(names: &[&str], log: bool) -> io::Result<String> {
+    let [names @ .., folder] = names else {
+        return Err(usage("expected a NAME and a FOLDER".into()));
     };
-    if !copying::programs().any(|name| name == program) {
-        let names = copying::programs().collect::<Vec<String>>().join(", ");
-        return Err(usage(format!("unknown program {program:?}, expected one of {names}")));
+    if names.is_empty() {
+        return Err(usage("expected a NAME and a FOLDER".into()));
     }
-    let folder = Path::new(folder);
-    if folder.is_file() {
-        return Err(usage(format!("{} is not a folder", folder.display())));
+    let (folder, shown) = (Path::new(folder), folder);
+    let path = folder.join("Cargo.toml");
+    let manifest = if path.exists() { Some(fs::read_to_string(&path)?) } else { None };
+    let depends = |name| manifest.as_ref().is_some_and(|manifest| depends_on(manifest, name));
+    let logger = match log {
+        _ if depends("tracing") => Some("tracing"),
+        _ if log || depends("log") => Some("log"),
+        _ => None,
+    };
+    let copy = Copy::new(names, logger)?;
+    match manifest {
+        _ if folder.is_file() => Err(usage(format!("{shown} is not a folder"))),
+        Some(manifest) if has_table(&manifest, "[package]") => add_module(&copy, folder, &manifest),
+        Some(_) => Err(usage(format!("{} has no [package]: name a member", path.display()))),
+        None => new_package(&copy, folder),
     }
-    let manifest = folder.join("Cargo.toml");
-    if !manifest.exists() {
-        let around = manifests_around(folder);
-        let is_package = |text| has_table(text, "[package]") && !has_table(text, "[workspace]");
-        if let Some((package, _)) = around.first().filter(|(_, text)| is_package(text)) {
-            let (shown, package) = (folder.display(), package.display());
-            return Err(usage(format!("{shown} is inside of the package {package}: name that")));
+}
+
+/// Returns whether the dependencies of a manifest include a crate.
+fn depends_on(manifest: &str, name: &str) -> bool {
+    let mut in_table = false;
+    manifest.lines().map(str::trim).any(|line| {
+        if line.starts_with('[') {
+            in_table = line.starts_with("[dependencies]");
         }
-        let name = package_name(folder).map_err(usage)?;
-        return new_package(program, folder, &name, log).map_err(|error| (1, error.to_string()));
-    }
-    match fs::read_to_string(&manifest) {
-        Ok(text) if has_table(&text, "[package]") => {
-            add_module(program, folder, log).map_err(|error| (1, error.to_string()))
-        }
-        Ok(_) => Err(usage(format!("{} has no [package]: name a member", manifest.display()))),
-        Err(error) => Err((1, format!("cannot read {}: {error}", manifest.display()))),
-    }
+        let key = if in_table { line.split(['=', '.', ' ']).next() } else { None };
+        key == Some(name) || line.starts_with(&format!("[dependencies.{name}]"))
+    })
 }
 
 /// Returns whether a manifest has a table such as `[package]`.
@@ -127,65 +124,111 @@ fn package_name(folder: &Path) -> Result<String, String> {
     }
 }
 
-fn new_package(program: &str, folder: &Path, name: &str, log: bool) -> io::Result<String> {
-    let [(manifest, mut content), main] = copying::package(program, name, log)?;
+fn new_package(copy: &Copy, folder: &Path) -> io::Result<String> {
     let around = manifests_around(folder);
-    let workspace = around.iter().find(|(_, text)| has_table(text, "[workspace]"));
-    let this = copying::root().canonicalize()?;
-    if workspace.is_some_and(|(root, _)| *root == this) {
-        content += "\n# Not a member of the workspace around it.\n[workspace]\n";
+    let is_package = |text| has_table(text, "[package]") && !has_table(text, "[workspace]");
+    if let Some((package, _)) = around.first().filter(|(_, text)| is_package(text)) {
+        let (shown, package) = (folder.display(), package.display());
+        return Err(usage(format!("{shown} is inside of the package {package}: name that")));
     }
-    let mut text = create(folder, &[(manifest, content), main])?;
+    let name = &package_name(folder).map_err(usage)?;
+    let mut manifest = copy.manifest(name);
+    let workspace = workspace(folder);
+    let this = copying::root().canonicalize()?;
+    if workspace.as_ref() == Some(&this) {
+        manifest += "\n# Not a member of the workspace around it.\n[workspace]\n";
+    }
+    let mut text = create(folder, &[("Cargo.toml", manifest), ("src/main.rs", copy.main())])?;
     let (shown, address) = (folder.display(), "127.0.0.1:8888");
     text += &format!("\nNext, in {shown}:\n");
-    if program.ends_with("client") {
+    if copy.program.ends_with("client") {
         text += &format!("  cargo run -- {address} hello\n");
-        return Ok(text + &advice(program, ""));
+        return Ok(text + &advice(copy));
     }
     text += &format!("  cargo run    # on {address}, or on the address after `--`\n");
     text += "  cargo test   # runs the server in the process of the test\n";
-    if log {
+    if copy.main().contains("env_logger::") {
         text += "\nIt logs only errors unless the environment variable RUST_LOG is `info`.\n";
     }
-    Ok(text + &advice(program, &format!("{shown}/target/debug/{name}")))
+    let root = workspace.filter(|root| *root != this).unwrap_or(folder.into());
+    let binary = root.join("target/debug").join(name);
+    Ok(text
+        + &advice(copy)
+        + &kit(copy, "", &format!("{} \"127.0.0.1:{{port}}\"", binary.display())))
 }
 
-/// Returns what to change in a copy, and how to check the server of a binary.
-fn advice(program: &str, binary: &str) -> String {
-    if program == "tcp-threaded-client" {
-        return "\nIt expects each response to be as long as its message: docs/copying.md#clients.\n".into();
-    } else if program.ends_with("client") {
-        return "\nThen replace `run`. docs/recipes.md has more.\n".into();
-    }
-    let mut text =
-        "\nThen replace `handle` and adapt the test; docs/recipes.md has handlers.\n".to_string();
-    if program != "udp-basic-server" {
-        let (protocol, _) = program.split_once('-').unwrap_or_default();
-        text += "To inject faults into the server that `cargo build` makes, in this checkout:\n";
-        text += "  cargo run -p tests --bin fault-kit -- \\\n";
-        text += &format!("    {protocol} -- {binary} \"127.0.0.1:{{port}}\"\n");
-    }
-    text
+/// Returns the root of the workspace around a folder, if there is one.
+fn workspace(folder: &Path) -> Option<PathBuf> {
+    let around = manifests_around(folder).into_iter();
+    around.filter(|(_, text)| has_table(text, "[workspace]")).map(|(root, _)| root).next()
 }
 
-fn add_module(program: &str, folder: &Path, log: bool) -> io::Result<String> {
-    let (_, side) = program.rsplit_once('-').unwrap_or_default();
+/// Returns what to change in a copy.
+fn advice(copy: &Copy) -> String {
+    match copy.program.as_str() {
+        "tcp-threaded-client" => {
+            "\nIt expects each response to be as long as its message: docs/copying.md#clients.\n"
+        }
+        client if client.ends_with("client") => "\nThen replace `run`. docs/recipes.md has more.\n",
+        _ => "\nThen replace `handle` and adapt the test; docs/recipes.md has handlers.\n",
+    }
+    .into()
+}
+
+/// Returns how to check a server with the fault kit.
+fn kit(copy: &Copy, options: &str, command: &str) -> String {
+    let (protocol, _) = copy.program.split_once('-').unwrap_or_default();
+    let options = [&copy.kit_options, options, protocol, "--", command];
+    let options: Vec<&str> = options.into_iter().filter(|option| !option.is_empty()).collect();
+    format!(
+        "To inject faults into the server that `cargo build` makes, in this checkout:\n  \
+         cargo run -p tests --bin fault-kit -- \\\n    {}\n",
+        options.join(" ")
+    )
+}
+
+fn add_module(copy: &Copy, folder: &Path, manifest: &str) -> io::Result<String> {
+    let (_, side) = copy.program.rsplit_once('-').unwrap_or_default();
     let file = format!("src/{side}.rs");
-    let mut text = create(folder, &[(&file, copying::module(program, log)?)])?;
-    let has_main = folder.join("src/main.rs").exists();
-    let (root, public) = if has_main { ("main.rs", "") } else { ("lib.rs", "pub ") };
+    let source = copy.module()?;
+    let mut text = create(folder, &[(&file, source.clone())])?;
+    let package =
+        manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.split('"').next());
+    let package = package.unwrap_or("PACKAGE");
+    let [has_main, has_lib] = ["src/main.rs", "src/lib.rs"].map(|root| folder.join(root).exists());
+    let path = if has_main && has_lib { package.replace('-', "_") + "::" } else { String::new() };
+    let (root, public) = if has_main && !has_lib { ("main.rs", "") } else { ("lib.rs", "pub ") };
     let messages = if side == "client" { ", vec![b\"hello\".to_vec()]" } else { "" };
     let root = folder.join("src").join(root);
     text += &format!("\nAdd to {}:\n  {public}mod {side};\n", root.display());
     text += "and inside a function that returns a Result, such as `fn main() -> std::io::Result<()>`:\n";
     let returns = if side == "server" { " // returns when the server stops" } else { "" };
-    text += &format!("  {side}::run(\"127.0.0.1:8888\"{messages})?;{returns}\n");
+    text += &format!("  {path}{side}::run(\"127.0.0.1:8888\"{messages})?;{returns}\n");
     text += "The address may be an option of your own.\n";
-    if log && side == "server" {
-        text += "\nThe module uses the crate `log` (cargo add log). With tracing, change `use log::` to\n";
-        text += "`use tracing::`.\n";
+    let logger =
+        ["tracing", "log"].into_iter().find(|name| source.contains(&format!("\nuse {name}::")));
+    if let Some(logger) = logger {
+        text += &format!("\nThe module uses the crate `{logger}`");
+        text += match logger {
+            "log" if !depends_on(manifest, "log") => ": cargo add log\n",
+            "log" => ".\n",
+            _ => ", whose logger must not panic: docs/copying.md#the-macros.\n",
+        };
     }
-    Ok(text + &advice(program, &folder.join("target/debug/PROGRAM").display().to_string()))
+    if source.contains("ctrlc::") && !depends_on(manifest, "ctrlc") {
+        text +=
+            "\nIt stops on Ctrl-C by the crate `ctrlc`: cargo add ctrlc --features termination\n";
+    }
+    text += &advice(copy);
+    if side == "client" {
+        return Ok(text);
+    }
+    text += "For a test in tests/: docs/recipes.md#a-test-in-the-folder-tests.\n";
+    let root = workspace(folder).unwrap_or(folder.into());
+    let binary = root.join("target/debug").join(package);
+    text += &kit(copy, "--port 8888", &format!("{} ARGUMENTS", binary.display()));
+    text += "With an option for the address, write 127.0.0.1:{port} in ARGUMENTS, without --port 8888.\n";
+    Ok(text)
 }
 
 /// Creates files in a folder, unless one of them exists, and returns a line for each.

@@ -1,13 +1,16 @@
 //! The copies of the programs, and the command that writes them.
 
+use crate::pages::block;
 use crate::support::*;
 use predicates::prelude::{PredicateBooleanExt, predicate::str::contains};
+use std::any::Any;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Instant;
 use std::{env, fs};
-use tests::copying::{module, package, programs};
+use tests::copying::{Copy, PAGES, programs, replace, source};
 
 /// A crate with the names and the syntax of `log`.
 const LOG: &str = r#"
@@ -19,23 +22,57 @@ macro_rules! warn { ($($arg:tt)+) => { eprintln!($($arg)+) } }
 macro_rules! error { ($($arg:tt)+) => { eprintln!($($arg)+) } }
 "#;
 
-/// Returns the part of a program that is copied, with the macros of the page.
-pub fn head(program: &str) -> String {
-    tests::copying::head(program, false).unwrap()
+/// Returns a copy of a program, or of the TCP server with recipes.
+pub fn copy(names: &[&str]) -> Copy {
+    Copy::new(names, None).unwrap_or_else(|error| panic!("{names:?}: {error}"))
 }
 
-/// Replaces the handler of a server.
-pub fn with_handler(source: &str, handler: &str) -> String {
-    let (before, rest) = source.split_once("    /// The function to replace.\n").unwrap();
-    let (_, after) = rest.split_once("\n    }\n").expect("the handler ends");
-    format!("{before}{handler}{after}")
+/// Returns the folder of the nested workspace's binaries, or why they cannot be built.
+fn bin_dir() -> &'static Result<PathBuf, String> {
+    static BIN_DIR: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    // A source panics if an edit does not apply.
+    let panicked = |panic: Box<dyn Any + Send>| Err(*panic.downcast().unwrap_or_default());
+    BIN_DIR.get_or_init(|| catch_unwind(build).unwrap_or_else(panicked))
 }
 
 /// Returns the path of a binary of the nested workspace, which the first call builds.
 pub fn copied(name: &str) -> PathBuf {
-    static BIN_DIR: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let directory = BIN_DIR.get_or_init(build).as_ref().unwrap_or_else(|error| panic!("{error}"));
+    let directory = bin_dir().as_ref().ok();
+    let directory = directory.expect("the copies do not build: see copying::copies_build");
     directory.join(name).with_extension(env::consts::EXE_EXTENSION)
+}
+
+/// Names the pages and recipes of code that does not compile.
+#[test]
+fn copies_build() {
+    if let Err(errors) = bin_dir() {
+        panic!("{errors}");
+    }
+}
+
+/// Explains the errors of the compiler by the lines of pages and programs that were copied.
+fn origins(errors: &str) -> String {
+    let mut origins = String::new();
+    for (file, rest) in
+        errors.lines().filter_map(|line| line.trim().strip_prefix("--> ")?.split_once(':'))
+    {
+        let number = rest.split(':').next().and_then(|number| number.parse::<usize>().ok());
+        let copy = fs::read_to_string(nested().join(file)).unwrap_or_default();
+        let wrong = copy.lines().nth(number.unwrap_or(1) - 1).unwrap_or_default().trim();
+        origins += &format!("{file}: {wrong}\n");
+        let programs = programs().map(|program| source(&program).unwrap());
+        let pages = PAGES.map(|page| (page.into(), fs::read_to_string(repository(page)).unwrap()));
+        for (path, text) in pages.into_iter().chain(programs) {
+            let mut marker = "";
+            for (index, line) in text.lines().enumerate() {
+                marker = line.strip_prefix("<!-- ").unwrap_or(marker);
+                if line.trim() == wrong {
+                    origins += &format!("  from {path}:{}: {marker}\n", index + 1);
+                }
+            }
+        }
+    }
+    origins
 }
 
 fn nested() -> PathBuf {
@@ -64,24 +101,29 @@ fn build() -> Result<PathBuf, String> {
         ("env_logger", "0.11.99", "pub fn init() { println!(\"initialized\"); }\n"),
         ("ctrlc", "3.99.0", crate::recipes::CTRLC),
     ] {
-        write(name, "Cargo.toml", &manifest(name, version, "2024", ""));
+        let features = "\n[features]\ntermination = []\n";
+        write(name, "Cargo.toml", &(manifest(name, version, "2024", "") + features));
         write(name, "src/lib.rs", source);
     }
-    for (file, text) in package("tcp-threaded-server", "logging", true).unwrap() {
-        write("members/logging", file, &text);
-    }
+    let logging = Copy::new(&["tcp-threaded-server"], Some("log")).unwrap();
+    write("members/logging", "Cargo.toml", &logging.manifest("logging"));
+    write("members/logging", "src/main.rs", &logging.main());
     // All programs as modules of one package of the older edition.
     let mut modules = String::new();
     for program in programs() {
         let name = program.replace('-', "_");
-        write("members/modules", &format!("src/{name}.rs"), &module(&program, true).unwrap());
+        let module = Copy::new(&[&program], Some("log")).and_then(|copy| copy.module()).unwrap();
+        write("members/modules", &format!("src/{name}.rs"), &module);
         modules += &format!("pub mod {name};\n");
     }
     write("members/modules", "src/lib.rs", &modules);
+    let test = block("copying: test in tests");
+    let test = replace(&test, "my_app::server", "modules::tcp_threaded_server").unwrap();
+    write("members/modules", "tests/server.rs", &test);
     write("members/modules", "Cargo.toml", &manifest("modules", "0.1.0", "2021", "log = \"0.4\""));
     // All others as modules of one program, which links in a fifth of the time.
     let copies = programs().map(|program| {
-        let [_, (_, source)] = package(&program, &program, false).unwrap();
+        let source = copy(&[&program]).main();
         (program, source)
     });
     let variants =
@@ -103,7 +145,8 @@ fn build() -> Result<PathBuf, String> {
     let mut cargo = Process::spawn(cargo(&workspace).args(["build", "--quiet", "--workspace"]));
     cargo.limit = Some(Instant::now() + 10 * DEADLINE);
     if cargo.exit_code() != 0 {
-        return Err(cargo.stderr());
+        let errors = cargo.stderr();
+        return Err(origins(&errors) + &errors);
     }
     let directory = workspace.join("target/debug");
     let path = |name: &str| directory.join(name).with_extension(env::consts::EXE_EXTENSION);
@@ -170,9 +213,12 @@ fn copies_pass_their_own_tests() {
     let mut tests = Process::spawn(cargo(&nested()).args(["test", "--workspace"]));
     tests.limit = Some(Instant::now() + 10 * DEADLINE);
     assert_eq!(tests.exit_code(), 0);
-    // One test of each server, as programs and as modules.
-    let (output, count) = (tests.stdout(), servers().count());
-    assert_eq!(output.matches(&format!(" {count} passed;")).count(), 2, "{output}");
+    // One of each server as a module, and of each server and recipe, with or without an edit.
+    let output = tests.stdout();
+    let passed = output.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
+    let passed = passed.filter_map(|line| line.split(' ').next()?.parse::<usize>().ok());
+    let least = servers().count() * 2 + tests::copying::recipes().unwrap().len();
+    assert!(passed.sum::<usize>() > least, "{output}");
 }
 
 #[test]
@@ -198,7 +244,8 @@ fn copy_in(folder: &str) -> (impl Fn(&[&str]) -> assert_cmd::assert::Assert, Fol
 fn command_makes_package_even_in_this_workspace() {
     let (copy, folder) = copy_in("new");
     copy(&["tcp-threaded-server", "my-server"]).success().stderr("");
-    let [(_, manifest), (_, main)] = package("tcp-threaded-server", "my-server", false).unwrap();
+    let written = self::copy(&["tcp-threaded-server"]);
+    let (manifest, main) = (written.manifest("my-server"), written.main());
     let read = |file| fs::read_to_string(folder.0.join("my-server").join(file)).unwrap();
     assert_eq!(read("src/main.rs"), main);
     // The folder is below that of this workspace, of which it must not be taken for a member.
@@ -216,12 +263,12 @@ fn command_respects_other_workspace() {
     let (copy, folder) = copy_in("other");
     fs::write(folder.0.join("Cargo.toml"), "[package]\n[workspace]\n").unwrap();
     copy(&["udp-echo-client", "client", "--log"]).success();
-    let [(_, manifest), _] = package("udp-echo-client", "client", true).unwrap();
+    let manifest = Copy::new(&["udp-echo-client"], Some("log")).unwrap().manifest("client");
     assert_eq!(fs::read_to_string(folder.0.join("client/Cargo.toml")).unwrap(), manifest);
     fs::write(folder.0.join("Cargo.toml"), "[workspace]\n").unwrap();
     let manifest = Path::new(".").join("Cargo.toml");
     let error =
-        format!("copy: {} has no [package]: name a member; see --help\n", manifest.display());
+        format!("copy: {} has no [package]: name a member (see --help)\n", manifest.display());
     copy(&["udp-echo-client", "."]).code(2).stderr(error);
 }
 
@@ -236,7 +283,7 @@ fn command_adds_module_to_package() {
         let call = contains(format!("\n  {side}::run(\"127.0.0.1:8888\""));
         copy(&[&program, "."]).success().stdout(contains(format!("\n  mod {side};\n")).and(call));
         let written = fs::read_to_string(folder.0.join(format!("src/{side}.rs"))).unwrap();
-        assert_eq!(written, module(&program, false).unwrap());
+        assert_eq!(written, self::copy(&[&program]).module().unwrap());
     }
     for part in ["src", "new/server"] {
         let error = contains(format!("{part} is inside of the package "));
@@ -268,10 +315,17 @@ fn command_rejects_wrong_arguments() {
     let (copy, folder) = copy_in("wrong");
     fs::write(folder.0.join("file"), "").unwrap();
     let names = programs().collect::<Vec<String>>().join(", ");
-    let unknown = format!("unknown program \"udp-echo\", expected one of {names}");
+    let recipes = tests::copying::recipes().unwrap().join(", ");
+    let expected = format!("expected a program ({names}) or a recipe ({recipes})");
+    let unknown = format!("unknown name \"udp-echo\", {expected}");
     for (arguments, error) in [
-        (&["udp-echo-server"][..], "expected a PROGRAM and a FOLDER"),
+        (&["udp-echo-server"][..], "expected a NAME and a FOLDER"),
         (&["udp-echo", "x"], &unknown),
+        (
+            &["udp-echo-server", "lines", "x"],
+            "lines changes tcp-threaded-server, not udp-echo-server",
+        ),
+        (&["lines", "chat", "x"], "more than one of lines, chat has a handler"),
         (&["udp-echo-server", "x", "--lgo"], "unknown option \"--lgo\""),
         (
             &["udp-echo-server", "2x"],
@@ -283,7 +337,7 @@ fn command_rejects_wrong_arguments() {
             "the folder \"deps\": Cargo reserves this name for its own folders",
         ),
     ] {
-        copy(arguments).code(2).stderr(format!("copy: {error}; see --help\n")).stdout("");
+        copy(arguments).code(2).stderr(format!("copy: {error} (see --help)\n")).stdout("");
     }
     assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
     copy(&["--help"]).success().stdout(contains("udp-basic, udp-echo, "));

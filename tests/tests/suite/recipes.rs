@@ -3,7 +3,7 @@
 
 #[cfg(target_os = "linux")]
 use crate::copying::copied;
-use crate::copying::{head, start_copy, with_handler};
+use crate::copying::{copy, start_copy};
 use crate::pages::block;
 use crate::pitfalls::nesting;
 use crate::support::*;
@@ -16,6 +16,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
+use tests::copying::{recipes, replace, replace_handler};
 
 /// Takes the place of the crate `ctrlc`: each line of standard input stands for a signal.
 pub const CTRLC: &str = "
@@ -24,20 +25,6 @@ pub fn set_handler(mut handler: impl FnMut() + Send + 'static) -> Result<(), std
     Ok(())
 }
 ";
-
-/// Inserts a block of a page into a source.
-fn insert(source: &str, after: &str, marker: &str) -> String {
-    let (before, rest) = source.split_once(after).unwrap();
-    [before, after, &block(marker), rest].concat()
-}
-
-/// Adds the field of a recipe, whose first value is the default.
-fn with_field(source: &str, recipe: &str) -> String {
-    let field = block(&format!("recipe: {recipe} field"));
-    let (name, _) = field.split_once(':').unwrap();
-    let source = source.replace("struct Server {\n", &format!("struct Server {{\n{field}"));
-    source.replace("Ok(Server {\n", &format!("Ok(Server {{\n        {name}: Default::default(),\n"))
-}
 
 /// Calls the function of a recipe.
 const CONNECT: &str = r#"
@@ -95,75 +82,96 @@ const CONTEXT: &str = "let (socket, listener, mut stream, stopping) = context;
 let (mut buffer, request, mut response) = ([0; 1024], [0; 1024], Vec::<u8>::new());
 ";
 
+/// The default of the TCP server.
+const WORKERS: &str = "workers: if cfg!(target_vendor = \"apple\") { 240 } else { 1010 }";
+
+type Edits<'a> = &'a [(&'a str, &'a str)];
+
+/// What the tests change: the name of the variant, those of the copy, and texts with others in their
+/// place. The ports of the pages may be in use.
+const VARIANTS: &[(&str, &[&str], Edits)] = &[
+    (
+        "echo",
+        &["tcp-threaded-server"],
+        &[
+            ("            request.make_ascii_uppercase();\n", ""),
+            ("b\"hello\"), b\"HELLO\"", "b\"hello\"), b\"hello\""),
+        ],
+    ),
+    ("chat-limit", &["chat", "limit"], &[]),
+    ("lines-stop", &["lines", "stop"], &[]),
+    ("deadline", &["deadline"], &[("from_secs(5)", "from_secs(2)"), (WORKERS, "workers: 4")]),
+    ("hostile", &["hostile"], &[(WORKERS, "workers: 8")]),
+    (
+        "stop-soon",
+        &["stop"],
+        &[
+            ("limit = Duration::from_secs(10)", "limit = Duration::from_secs(1)"),
+            // The program runs for longer than the limit after `run` has returned.
+            (".into()))\n}", ".into()))?;\n    Ok(thread::sleep(Duration::from_secs(2)))\n}"),
+        ],
+    ),
+];
+
 /// Returns the names and the sources of all these programs.
 pub fn sources() -> Vec<(String, String)> {
-    let main = block("copy: main server");
-    let copy = |name| head(name) + &main + &tests::copying::block("run", name).unwrap();
-    let (tcp, udp) = (copy("tcp-threaded-server"), copy("udp-echo-server"));
-    let with_tcp = |marker: &str| with_handler(&tcp, &block(marker));
+    let change = |name: &str, source: &str, edits: Edits| {
+        let edit = |source: String, (from, to): &(&str, &str)| {
+            replace(&source, from, to).unwrap_or_else(|error| panic!("{name}: {error}"))
+        };
+        (name.to_string(), edits.iter().fold(source.into(), edit))
+    };
+    let mut sources: Vec<(String, String)> = VARIANTS
+        .iter()
+        .map(|(name, names, edits)| change(name, &copy(names).main(), edits))
+        .collect();
+    for recipe in recipes().unwrap() {
+        if sources.iter().all(|(name, _)| *name != recipe) {
+            sources.push((recipe.clone(), copy(&[&recipe]).main()));
+        }
+    }
+    let [tcp, udp] = ["tcp-threaded-server", "udp-echo-server"].map(|program| copy(&[program]));
     let macros = block("copy: macros std");
     let (error, _) = macros.split_once("macro_rules! warn").unwrap();
-    let quiet = error.to_string() + &block("copy: macros quiet");
-    let deadline = with_tcp("recipe: deadline handler") + "\n" + &block("recipe: deadline type");
-    let default_workers = "if cfg!(target_vendor = \"apple\") { 240 } else { 1010 }";
-    assert!(deadline.contains(default_workers));
-    let deadline = deadline.replace(default_workers, "4");
-    let with_state = |name: &str| {
-        with_handler(&with_field(&tcp, name), &block(&format!("recipe: {name} handler")))
-    };
-    let chat = with_state("chat") + &block("recipe: chat type") + &block("recipe: on drop");
-    let before_handler = |name: &str| {
-        let source = with_field(&tcp, name) + &block("recipe: on drop");
-        let handler = block(&format!("recipe: {name} handler"));
-        let renamed = format!("{handler}\n    fn respond(");
-        source.replace("    /// The function to replace.\n    fn handle(", &renamed)
-    };
-    let port = insert(&tcp, "struct Server {\n", "port: field");
-    let port = insert(&port, "Ok(Server {\n", "port: value");
-    let stop = head("tcp-threaded-server") + &main + &block("recipe: stop");
-    // The program runs for longer than the limit after `run` has returned.
-    let later = "?;\n    Ok(thread::sleep(Duration::from_secs(2)))\n}";
-    let stop_soon = stop.replace("from_secs(10)", "from_secs(1)");
-    let stop_soon = stop_soon.replace(".into()))\n}", &format!(".into())){later}"));
-    let (before, rest) = stop.split_once("    ctrlc::set_handler").unwrap();
-    let (_, after) = rest.split_once("    .map_err(io::Error::other)?;\n").unwrap();
-    let stop_at_end = format!("{before}{}{after}", block("recipe: stop at end of input"));
-    let stop_at_end = stop_at_end.split_inclusive('\n').filter(|line| !line.contains("RETURNED"));
-    // The port of the page may be in use.
-    let with_port = |source: String| source.replace(":8888\"", ":0\"");
-    // The client of the test takes the address of the server from its command line.
-    let broadcast = block("recipe: broadcast")
-        .replace("\"255.255.255.255:8888\"", "std::env::args().nth(1).unwrap()");
-    [
-        ("reversing", with_handler(&udp, &block("copying: handler"))),
-        ("lines", with_tcp("recipe: lines")),
-        ("length-prefix", with_tcp("recipe: length prefix")),
-        ("deadline", deadline.replace("from_secs(5)", "from_secs(2)")),
-        ("state", with_state("state")),
-        ("key-value", with_state("key-value")),
-        ("chat", chat),
-        ("limit", before_handler("limit")),
-        ("hostile", before_handler("hostile").replace(default_workers, "8")),
-        ("connect", CONNECT.to_string() + &block("recipe: connect")),
-        ("port-of-python", with_handler(&port, &block("port: handler"))),
-        ("quiet", tcp.replace(&macros, &quiet)),
-        ("stop-soon", stop_soon),
-        ("stop", stop),
-        ("stop-at-end", stop_at_end.collect()),
-        ("broadcast", broadcast),
+    let quiet = [error, &block("copy: macros quiet")].concat();
+    let stop = copy(&["stop"]).main();
+    let (_, handler) = stop.split_once("    ctrlc::set_handler").unwrap();
+    let (handler, _) = handler.split_once("    .map_err(io::Error::other)?;\n").unwrap();
+    let handler = format!("    ctrlc::set_handler{handler}    .map_err(io::Error::other)?;\n");
+    let multicast = udp.head.clone() + &block("recipe: multicast");
+    let two_addresses = tcp.head.clone() + &block("recipe: two addresses");
+    for (name, source, edits) in [
         (
-            "multicast",
-            // On the interface of the test.
-            with_port(head("udp-echo-server") + &block("recipe: multicast"))
-                .replace("[0, 0, 0, 0]", "[127, 0, 0, 1]"),
+            "reversing",
+            &*replace_handler(&udp.main(), &block("copying: handler")).unwrap(),
+            &[("&b\"HELLO\"[..]", "&b\"olleh\"[..]")][..],
         ),
-        ("causes", causes()),
-        ("nesting", nesting("pitfall: nesting", "parse(text.as_bytes())")),
-        ("nesting-limited", nesting("pitfall: limited nesting", "parse(text.as_bytes(), 0)")),
-        ("two-addresses", with_port(head("tcp-threaded-server") + &block("recipe: two addresses"))),
-    ]
-    .map(|(name, source)| (name.into(), source))
-    .into()
+        ("quiet", &tcp.main(), &[(&*macros, &*quiet)]),
+        (
+            "stop-at-end",
+            &stop,
+            &[
+                (&*handler, &*block("recipe: stop at end of input")),
+                ("    static RETURNED: AtomicBool = AtomicBool::new(false);\n", ""),
+                ("    RETURNED.store(true, SeqCst);\n", ""),
+            ],
+        ),
+        ("connect", &(CONNECT.to_string() + &block("recipe: connect")), &[]),
+        (
+            "broadcast",
+            &block("recipe: broadcast"),
+            &[("\"255.255.255.255:8888\"", "std::env::args().nth(1).unwrap()")],
+        ),
+        // On the interface of the test.
+        ("multicast", &multicast, &[(":8888\"", ":0\""), ("[0, 0, 0, 0]", "[127, 0, 0, 1]")]),
+        ("two-addresses", &two_addresses, &[(".1:8888\"", ".1:0\""), ("::1]:8888\"", "::1]:0\"")]),
+        ("causes", &causes(), &[]),
+        ("nesting", &nesting("pitfall: nesting", "parse(text.as_bytes())"), &[]),
+        ("nesting-limited", &nesting("pitfall: limited nesting", "parse(text.as_bytes(), 0)"), &[]),
+    ] {
+        sources.push(change(name, source, edits));
+    }
+    sources
 }
 
 /// Sends lines, each after the response to the one before, which is a line.
@@ -174,12 +182,6 @@ fn converse(mut stream: &TcpStream, lines: &[(&str, &str)]) {
         stream.read_exact(&mut response).unwrap();
         assert_eq!(response, format!("{expected}\n").as_bytes(), "{line}");
     }
-}
-
-#[test]
-fn replaced_handler_replies() {
-    let server = start_copy("reversing");
-    assert_eq!(request(&udp(server.address()), b"hello"), b"olleh");
 }
 
 #[test]
@@ -253,9 +255,6 @@ fn deadline_ends_request_of_one_byte_at_a_time() {
 #[test]
 fn values_are_stored_by_key() {
     let server = start_copy("key-value");
-    // What the page puts into the test of the copy.
-    let stored = response(server.address(), b"set color green\nget color\n");
-    assert_eq!(stored, b"ok\n= green\n");
     let commands = [
         ("get a", "missing"),
         ("set a 1", "ok"),
@@ -267,8 +266,8 @@ fn values_are_stored_by_key() {
     ];
     converse(&tcp(server.address()), &commands);
     // The number of values is limited; one that exists can be changed. Buffers hold the responses.
-    let sets: String = (0..10_000).map(|n| format!("set {n} x\n")).collect();
-    let expected = "ok\n".repeat(9_999) + "full\n";
+    let sets: String = (0..10_001).map(|n| format!("set {n} x\n")).collect();
+    let expected = "ok\n".repeat(10_000) + "full\n";
     assert!(response(server.address(), sets.as_bytes()) == expected.as_bytes());
     converse(&tcp(server.address()), &[("set 1 y", "ok"), ("get 1", "= y")]);
 }
@@ -276,9 +275,7 @@ fn values_are_stored_by_key() {
 #[test]
 fn slow_member_does_not_block_others() {
     let server = start_copy("chat");
-    // What the page puts into the test of the copy.
-    assert_eq!(response(server.address(), b"hello"), b"");
-    let (_silent, mut sender, mut receiver) =
+    let (silent, mut sender, mut receiver) =
         (tcp(server.address()), tcp(server.address()), tcp(server.address()));
     let name = sender.local_addr().unwrap();
     // The first messages may arrive before the receiver has entered.
@@ -307,10 +304,50 @@ fn slow_member_does_not_block_others() {
     let mut burst = vec![0; expected.len()];
     receiver.read_exact(&mut burst).unwrap();
     assert!(burst == expected.as_bytes());
+    let missed = server.wait_for_error(" reads too slowly: 1 messages missed").unwrap();
+    assert!(missed.starts_with(&silent.local_addr().unwrap().to_string()), "{missed}");
     // The worker of a member that leaves is free again.
     sender.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read_to_end(&sender), b"");
+    server.wait_for(&format!("{name} left")).unwrap();
     assert!(!server.stderr().contains(&name.to_string()));
+}
+
+/// Sends a message from one member to another, once that has joined, and returns both.
+fn chat(address: SocketAddr) -> [TcpStream; 2] {
+    let [mut sender, mut receiver] = [tcp(address), tcp(address)];
+    receiver.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let expected = format!("{}: hello\n", sender.local_addr().unwrap());
+    let mut message = vec![0; expected.len()];
+    wait_until("the receiver is a member", || {
+        sender.write_all(b"hello\n").unwrap();
+        receiver.read(&mut message[..1]).is_ok_and(|length| length == 1)
+    });
+    receiver.set_read_timeout(Some(DEADLINE)).unwrap();
+    receiver.read_exact(&mut message[1..]).unwrap();
+    assert_eq!(message, expected.as_bytes());
+    [sender, receiver]
+}
+
+#[test]
+fn signal_ends_chat_with_idle_members() {
+    let mut server = start_copy("chat");
+    let members = chat(server.address());
+    let left = tcp(server.address());
+    let names = [&members[0], &members[1], &left].map(|member| member.local_addr().unwrap());
+    for name in names {
+        server.wait_for(&format!("{name} joined")).unwrap();
+    }
+    drop(left);
+    server.wait_for(&format!("{} left", names[2])).unwrap();
+    server.write(b"signal\n");
+    // After the limit of the recipe, the code is 1.
+    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+    for (mut member, name) in members.iter().zip(names) {
+        assert!(member.read_to_end(&mut Vec::new()).is_ok());
+        assert!(server.stdout().contains(&format!("{name} left")), "{}", server.stdout());
+    }
+    assert!(server.wait_for("stopping, ").unwrap().ends_with(" connections open"));
 }
 
 #[test]
@@ -460,7 +497,7 @@ fn number_lines(address: SocketAddr) {
 
 #[test]
 fn port_numbers_lines_and_stops() {
-    let mut server = start_copy("port-of-python");
+    let mut server = start_copy("numbers");
     // The end of a line that is too long is not taken for a line.
     let long = [&[b'x'; 64 * 1024][..], b"stop\n"].concat();
     tcp(server.address()).write_all(&long).unwrap();
@@ -469,15 +506,25 @@ fn port_numbers_lines_and_stops() {
     assert_eq!(server.exit_code(), 0);
 }
 
+/// Starts a server of the page in Python.
+fn start_python(marker: &str) -> (Process, SocketAddr) {
+    let address = unused_address();
+    let script = replace(&block(marker), "8888", &address.port().to_string()).unwrap();
+    let python = Process::spawn(Command::new("python3").args(["-c", &script]));
+    wait_until("the server listens", || TcpStream::connect(address).is_ok());
+    (python, address)
+}
+
 #[test]
 #[ignore = "needs python3"]
-fn python_numbers_lines_and_stops() {
-    let address = unused_address();
-    let script = block("python: server").replace("8888", &address.port().to_string());
-    let mut python = Process::spawn(Command::new("python3").args(["-c", &script]));
-    wait_until("the server listens", || TcpStream::connect(address).is_ok());
+fn python_servers_do_what_their_ports_do() {
+    let (mut numbers, address) = start_python("python: server");
     number_lines(address);
-    assert_eq!((python.exit_code(), python.stderr()), (0, String::new()));
+    assert_eq!((numbers.exit_code(), numbers.stderr()), (0, String::new()));
+    let (_echo, address) = start_python("python: echo");
+    assert_eq!(exchange(&tcp(address), b"hello"), b"hello");
+    let (_chat, address) = start_python("python: chat");
+    chat(address);
 }
 
 /// Prints the public names of `socketserver`: its own, those of its classes, and attributes.
@@ -498,7 +545,6 @@ fn page_covers_public_names_of_socketserver() {
     assert!(names.len() > 50, "{names:?}");
     let page = fs::read_to_string(repository("docs/from-python.md")).unwrap();
     let (_, tables) = page.split_once("\n## Direct equivalents").unwrap();
-    let (tables, _) = tables.split_once("\n## A worked example").unwrap();
     // The first column.
     let rows = tables.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
     let covered = rows.collect::<Vec<&str>>().join(" ");
