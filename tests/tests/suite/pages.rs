@@ -1,7 +1,8 @@
 //! The pages: their commands are run, their output is compared, their links are followed.
 
+use crate::command_line::default_of;
 use crate::support::*;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
@@ -111,24 +112,39 @@ fn sessions_print_what_pages_show() {
 }
 
 /// Runs a server and its client as two blocks show them.
-fn run_session(pair: &[&str]) {
-    let (name, options, server_shown) = session(pair[0]);
+fn run_session(blocks: &[&str]) {
+    let (name, options, server_shown) = session(blocks[0]);
+    let pair = PAIRS.iter().find(|pair| pair.server() == name).unwrap();
     let mut server = Process::start(&name, &options);
-    let (name, mut arguments, client_shown) = session(pair[1]);
+    let (name, mut arguments, client_shown) = session(blocks[1]);
+    assert_eq!(name, pair.client());
+    let mut messages: Vec<String> = arguments.iter().skip(1).map(|it| it.to_string()).collect();
+    if messages.is_empty() {
+        messages.push(default_of(&name, "MESSAGE"));
+    }
     // The port that the page shows may be in use.
     let address = server.address().to_string();
     match arguments.first_mut() {
         Some(shown) => assert_eq!(std::mem::replace(shown, &address), ":8888"),
         None => arguments.push(&address),
     }
-    if name != "udp-basic-client" {
+    if pair.replies() {
         arguments.push("--timeout=30");
     }
+    // Of a reply that differs each time, such as the time, it matters only that it is one.
+    let replies = |output: &str| match pair.reply {
+        Reply::Text(is_reply) => {
+            let is_reply = |line: &str| messages.iter().any(|message| is_reply(message, line));
+            output.lines().map(|line| if is_reply(line) { "REPLY" } else { line }.into()).collect()
+        }
+        _ => comparable(output),
+    };
     let output = output(&name, &arguments, "");
-    assert_eq!(comparable(&output), comparable(client_shown));
-    let last = if name.starts_with("tcp") { "closed" } else { " from " };
+    assert_eq!(replies(&output), replies(client_shown));
+    let last = if pair.protocol() == Protocol::Tcp { "closed" } else { " from " };
     assert!(server.wait_for(last).is_some());
-    if name.starts_with("udp-basic") {
+    // Without options, it exits after the messages.
+    if pair.options.is_empty() {
         assert_eq!(server.exit_code(), 0);
     } else {
         server.kill();
@@ -161,22 +177,37 @@ fn anchors(page: &str) -> impl Iterator<Item = String> {
     headings.chain(others.map(Into::into))
 }
 
+/// Returns the links of a page: where their targets begin, and the targets.
+fn links(page: &str) -> impl Iterator<Item = (usize, &str)> {
+    let starts = page.match_indices("](").map(|(index, _)| index + 2);
+    starts.filter_map(|start| Some((start, page[start..].split(')').next()?)))
+}
+
+/// Returns a line of a page as `PATH:LINE`.
+fn place(path: &Path, page: &str, index: usize) -> String {
+    let path = path.strip_prefix(repository("")).unwrap_or(path);
+    format!("{}:{}", path.display(), page[..index].lines().count())
+}
+
 #[test]
 fn links_lead_to_files_and_headings() {
+    let mut errors = Vec::new();
     for (path, page) in pages() {
-        for link in page.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
-            if link.starts_with("https://") || link.starts_with("http://") {
-                continue;
-            }
+        for (start, link) in links(&page).filter(|(_, link)| !link.starts_with("http")) {
             let (file, heading) = link.split_once('#').unwrap_or((link, ""));
             let target = if file.is_empty() { path.clone() } else { path.with_file_name(file) };
-            assert!(target.exists(), "{}: {link} does not exist", path.display());
-            if !heading.is_empty() && !heading.starts_with('L') {
-                let text = fs::read_to_string(target).unwrap();
-                assert!(anchors(&text).any(|found| found == heading), "{}: {link}", path.display());
+            let has_heading = || {
+                let text = fs::read_to_string(&target).unwrap_or_default();
+                heading.is_empty()
+                    || heading.starts_with('L')
+                    || anchors(&text).any(|it| it == heading)
+            };
+            if !target.exists() || !has_heading() {
+                errors.push(format!("{}: {link} does not exist", place(&path, &page, start)));
             }
         }
     }
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
 
 /// Checks that a link `FILE.rs#LNUMBER` leads to the lines that the next block of code quotes, and
@@ -185,43 +216,83 @@ fn links_lead_to_files_and_headings() {
 /// With `BLESS=1`, updates the numbers.
 #[test]
 fn links_to_lines_lead_to_code_beside_them() {
-    let mut links = 0;
+    let (mut count, mut errors, is_blessed) = (0, Vec::new(), env::var_os("BLESS").is_some());
     for (path, page) in pages() {
-        let mut parts: Vec<String> = page.split("](").map(Into::into).collect();
-        for index in 1..parts.len() {
-            let link = parts[index].split(')').next().unwrap().to_string();
+        let mut blessed = page.clone();
+        // From the end, so that what is before a link stays in its place.
+        for (start, link) in links(&page).collect::<Vec<_>>().into_iter().rev() {
             let Some((file, line)) = link.split_once(".rs#L") else { continue };
-            let message = |problem| format!("{}: {link}: {problem}", path.display());
-            let source = fs::read_to_string(path.with_file_name(format!("{file}.rs"))).unwrap();
-            let lines: Vec<&str> = source.lines().map(str::trim_start).collect();
-            let block = parts[index].split_once("```rust\n").map(|(_, block)| block);
-            let block = block.unwrap_or_else(|| panic!("{}", message("no code follows")));
-            let block = block.split("\n```").next().unwrap().to_string();
-            let quoted: Vec<&str> = block.lines().map(str::trim_start).collect();
-            let start = lines.windows(quoted.len()).position(|lines| lines == quoted);
-            let start = start.unwrap_or_else(|| panic!("{}", message("the code is not there")));
-            let number = (start + 1).to_string();
-            if env::var_os("BLESS").is_some() {
-                parts[index] = parts[index].replacen(&link, &format!("{file}.rs#L{number}"), 1);
-            } else {
-                let problem = message("the code is elsewhere; tests/README.md explains BLESS=1");
-                assert_eq!(number, line, "{problem}");
+            match number_of_quoted_line(&path, &page, start, file) {
+                Ok(number) if is_blessed => {
+                    let new = format!("{file}.rs#L{number}");
+                    blessed.replace_range(start..start + link.len(), &new);
+                }
+                Ok(number) if number.to_string() == line => {}
+                Ok(number) => errors.push(format!(
+                    "{}: {link}: the code is at L{number}; tests/README.md explains BLESS=1",
+                    place(&path, &page, start)
+                )),
+                Err(error) => {
+                    errors.push(format!("{}: {link}: {error}", place(&path, &page, start)));
+                }
             }
-            let above = lines[..start + quoted.len()].iter().rev();
-            let function = above.filter_map(|line| line.split_once("fn ")).next().unwrap().1;
-            let text = parts[index - 1].strip_suffix('`').and_then(|text| text.rsplit_once('`'));
-            let name = text.map_or("", |(_, name)| name);
-            let function = function.split(['(', '<']).next().unwrap();
-            let is_right = function == name || block.contains(name);
-            let is_name = name.chars().all(|c| c.is_alphanumeric() || c == '_');
-            assert!(is_right || !is_name, "{}", message("the code is in another function"));
-            links += 1;
+            count += 1;
         }
-        if parts.join("](") != page {
-            fs::write(&path, parts.join("](")).unwrap();
+        if blessed != page {
+            fs::write(&path, blessed).unwrap();
         }
     }
-    assert!(links > 20);
+    errors.sort();
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
+    assert!(count > 20);
+}
+
+/// Returns the number of the first line that the next block of code quotes, or what is wrong.
+fn number_of_quoted_line(
+    page_path: &Path,
+    page: &str,
+    link: usize,
+    file: &str,
+) -> Result<usize, String> {
+    let source = fs::read_to_string(page_path.with_file_name(format!("{file}.rs")))
+        .map_err(|error| error.to_string())?;
+    let lines: Vec<&str> = source.lines().map(str::trim_start).collect();
+    let (_, block) = page[link..].split_once("```rust\n").ok_or("no code follows")?;
+    let block = block.split("\n```").next().unwrap();
+    let quoted: Vec<&str> = block.lines().map(str::trim_start).collect();
+    let is_quoted = |lines: &[&str]| lines == quoted;
+    let start = lines.windows(quoted.len()).position(is_quoted).ok_or_else(|| {
+        let missing = quoted.iter().find(|line| !lines.contains(line)).unwrap_or(&quoted[0]);
+        format!("the quoted code is not there, such as: {missing}")
+    })?;
+    let above = lines[..start + quoted.len()].iter().rev();
+    let function = above.filter_map(|line| line.split_once("fn ")).next().unwrap().1;
+    let text = page[..link - 2].strip_suffix('`').and_then(|text| text.rsplit_once('`'));
+    let name = text.map_or("", |(_, name)| name);
+    let function = function.split(['(', '<']).next().unwrap();
+    let is_right = function == name || block.contains(name);
+    let is_name = name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    if is_right || !is_name { Ok(start + 1) } else { Err(format!("the code is in {function}")) }
+}
+
+#[test]
+fn every_pair_is_listed() {
+    let mut errors = Vec::new();
+    for (file, before, after) in [
+        ("README.md", "| [", "]("),
+        ("docs/design.md", "[", "](../"),
+        ("docs/copying.md", "`", "`"),
+        (".github/ISSUE_TEMPLATE/fault.yml", "", ","),
+    ] {
+        let text = fs::read_to_string(repository(file)).unwrap();
+        for pair in PAIRS {
+            let entry = [before, pair.name, after].concat();
+            if !text.contains(&entry) {
+                errors.push(format!("{file} does not list {} as {entry:?}", pair.name));
+            }
+        }
+    }
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
 
 #[test]

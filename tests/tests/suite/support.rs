@@ -5,7 +5,7 @@
 //! deadline.
 
 pub use tests::candidates::Protocol;
-pub use tests::{DEADLINE, LARGEST, PAIRS, Pair, Process, program};
+pub use tests::{DEADLINE, LARGEST, PAIRS, Pair, Process, Reply, program};
 pub use tests::{closed_pipe, retry_on_eintr, tcp, udp, unused_address};
 #[cfg(target_os = "linux")]
 pub use tests::{proc, signal};
