@@ -91,6 +91,10 @@ pub struct Socket {
     pub port: u16,
     /// The port of its peer; 0 if it has none.
     pub peer: u16,
+    /// Whether both ends know that it is connected; true of UDP sockets.
+    pub is_established: bool,
+    /// The number of bytes that its process has written, and that its peer has not acknowledged yet.
+    pub unsent: usize,
     /// The number of bytes that its process has not read yet.
     pub unread: usize,
     inode: String,
@@ -104,7 +108,11 @@ pub fn sockets(protocol: &str) -> Vec<Socket> {
             u64::from_str_radix(word.rsplit_once(':')?.1, 16).ok().map(|number| number as usize)
         };
         let [port, peer] = [hex(words.get(1)?)? as u16, hex(words.get(2)?)? as u16];
-        Some(Socket { port, peer, unread: hex(words[4])?, inode: words.get(9)?.to_string() })
+        let (unsent, unread) = words.get(4)?.split_once(':')?;
+        let [unsent, unread] = [unsent, unread].map(|text| usize::from_str_radix(text, 16).ok());
+        let is_established = words.get(3)? != &"03"; // TCP_SYN_RECV
+        let inode = words.get(9)?.to_string();
+        Some(Socket { port, peer, is_established, unsent: unsent?, unread: unread?, inode })
     };
     let tables = ["", "6"].map(|version| read(&format!("net/{protocol}{version}")));
     tables.iter().flatten().flat_map(|table| table.lines().skip(1).filter_map(socket)).collect()

@@ -4,10 +4,13 @@ use super::Problem::{Fails, NotTried};
 use super::{Outcome, Problem, Protocol, grouped};
 use crate::{proc, retry_on_eintr};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::mpsc::{Receiver, RecvTimeoutError::Timeout};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+/// How often the kit looks whether something has changed.
+pub(super) const TICK: Duration = Duration::from_millis(50);
 
 /// A reply whose end cannot be recognized is complete after such a time without further bytes.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
@@ -47,13 +50,14 @@ impl Default for Options {
 }
 
 /// How a complete reply is recognized.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum Content {
     /// It is what this function makes of the request, except for line ends.
     Function(fn(&[u8]) -> Vec<u8>),
     /// It contains `Options::reply`.
     Given,
-    Length(usize),
+    /// It has this length, or begins like this and is longer.
+    Like(usize, Vec<u8>),
     Unknown,
 }
 
@@ -71,6 +75,8 @@ pub(super) struct Client {
     pub greets: bool,
     /// Whether a connection is good for one request only.
     pub once: bool,
+    /// Whether replies arrive from another port than that to which requests are sent, as in TFTP.
+    pub any_port: bool,
     /// The limit of each wait.
     pub patience: Duration,
 }
@@ -145,19 +151,41 @@ impl Client {
             finish(&stream);
             return Ok(());
         }
-        let (socket, mut reply) = (crate::udp(self.address), vec![0; 65_535]);
+        if self.options.no_reply {
+            self.send(&self.socket()?, request)?;
+            return self.wait_until_read(0);
+        }
+        self.verify(request, &self.reply_to(request)?)
+    }
+
+    /// Opens a socket for one client. If it is connected, the system reports that no server listens.
+    pub fn socket(&self) -> Outcome<UdpSocket> {
+        let socket = match (self.any_port, self.address.is_ipv4()) {
+            (false, _) => crate::udp(self.address),
+            (true, true) => UdpSocket::bind("127.0.0.1:0")?,
+            (true, false) => UdpSocket::bind("[::1]:0")?,
+        };
         socket.set_read_timeout(Some(self.patience / 10))?;
-        let start = Instant::now();
+        Ok(socket)
+    }
+
+    pub fn send(&self, socket: &UdpSocket, datagram: &[u8]) -> io::Result<usize> {
+        if self.any_port { socket.send_to(datagram, self.address) } else { socket.send(datagram) }
+    }
+
+    /// Sends a request until a reply arrives, which is returned: the server drops requests while its
+    /// queue is full.
+    pub fn reply_to(&self, request: &[u8]) -> Outcome<Vec<u8>> {
+        let (socket, mut reply, start) = (self.socket()?, vec![0; 65_535], Instant::now());
         loop {
-            // The server drops requests while its queue is full.
-            socket.send(request)?;
-            if self.options.no_reply {
-                return self.wait_until_read(0);
-            }
+            self.send(&socket, request)?;
             match retry_on_eintr(|| socket.recv(&mut reply)) {
                 Err(error) if is_timeout(&error) && start.elapsed() < self.patience => {}
                 Err(error) if is_timeout(&error) => return Err(self.hangs("no reply within")),
-                received => return self.verify(request, &reply[..received?]),
+                received => {
+                    reply.truncate(received?);
+                    return Ok(reply);
+                }
             }
         }
     }
@@ -174,10 +202,10 @@ impl Client {
         if self.options.no_reply {
             return self.wait_until_read(stream.local_addr()?.port());
         }
-        let is_complete = |reply: &[u8]| match self.content {
+        let is_complete = |reply: &[u8]| match &self.content {
             Content::Function(reply_to) => text(reply).len() >= text(&reply_to(request)).len(),
             Content::Given => self.is_given(reply),
-            Content::Length(length) => reply.len() >= length,
+            Content::Like(length, _) => reply.len() >= *length,
             Content::Unknown => false,
         };
         let is_known = !matches!(self.content, Content::Unknown);
@@ -212,19 +240,16 @@ impl Client {
         Ok(reply)
     }
 
-    /// Returns the length of the reply to a request.
-    pub fn length(&self, request: &[u8]) -> Outcome<usize> {
+    /// Returns the reply to a request of which nothing is known yet.
+    pub fn sample(&self, request: &[u8]) -> Outcome<Vec<u8>> {
         if self.protocol == Protocol::Udp {
-            let socket = crate::udp(self.address);
-            socket.set_read_timeout(Some(self.patience))?;
-            socket.send(request)?;
-            return Ok(retry_on_eintr(|| socket.recv(&mut [0; 65_535]))?);
+            return self.reply_to(request);
         }
         let mut stream = self.open()?;
         let _ = stream.write_all(request);
-        let length = self.read(&stream, None)?.len();
+        let reply = self.read(&stream, None)?;
         finish(&stream);
-        Ok(length)
+        Ok(reply)
     }
 
     fn hangs(&self, what: &str) -> Problem {
@@ -242,14 +267,22 @@ impl Client {
     }
 
     /// Checks that a reply is complete.
-    fn verify(&self, request: &[u8], reply: &[u8]) -> Outcome {
+    pub fn verify(&self, request: &[u8], reply: &[u8]) -> Outcome {
         if reply.is_empty() && self.protocol == Protocol::Tcp {
             return Err(Fails("loses data", "closed without a reply".into()));
         }
         let start = || reply[..reply.len().min(60)].escape_ascii();
-        let (expected, received) = match self.content {
+        let (expected, received) = match &self.content {
             Content::Function(reply_to) => (text(&reply_to(request)), text(reply)),
-            Content::Length(length) if reply.len() < length => (vec![0; length], reply.to_vec()),
+            Content::Like(length, start) if reply.len() < *length && reply.starts_with(start) => {
+                (vec![0; *length], reply.to_vec())
+            }
+            // For example, an error.
+            Content::Like(length, beginning)
+                if reply.len() != *length && !reply.starts_with(beginning) =>
+            {
+                return Err(Fails("loses data", format!("replied with \"{}\"", start())));
+            }
             Content::Given if !self.is_given(reply) => {
                 return Err(Fails("loses data", format!("replied with \"{}\"", start())));
             }
@@ -265,23 +298,30 @@ impl Client {
     }
 
     /// Waits until a server that never replies has read what was sent. The port is the client's.
-    fn wait_until_read(&self, peer: u16) -> Outcome {
-        let (start, port) = (Instant::now(), self.address.port());
+    fn wait_until_read(&self, client: u16) -> Outcome {
+        let (start, port, mut reads) = (Instant::now(), self.address.port(), 0);
         loop {
             // Before the sockets are listed, which takes seconds if there are very many.
             let is_late = start.elapsed() > self.patience;
             let sockets = proc::sockets(self.protocol.name());
-            let mut own = sockets.iter().filter(|it| it.port == port && it.peer == peer).peekable();
+            let mut own = sockets.iter().filter(|it| it.port == port && it.peer == client);
+            let is_there = own.clone().next().is_some();
+            // On its way to the server, or in a connection that the server's queue has no room for.
+            let is_sent = self.protocol == Protocol::Udp
+                || sockets.iter().all(|it| (it.port, it.peer) != (client, port) || it.unsent == 0);
+            let is_read = is_sent && own.all(|it| it.unread == 0 && it.is_established);
+            // A datagram may be on its way as well.
+            reads = if is_read { reads + 1 } else { 0 };
             if sockets.is_empty() {
                 return Err(NotTried("--no-reply needs Linux".into()));
-            } else if own.peek().is_none() && self.protocol == Protocol::Udp {
+            } else if !is_there && self.protocol == Protocol::Udp {
                 return Err(Fails("exits", "no longer listens".into()));
-            } else if own.all(|socket| socket.unread == 0) {
+            } else if reads > usize::from(self.protocol == Protocol::Udp) {
                 return Ok(());
             } else if is_late {
                 return Err(self.hangs("a request is unread after"));
             }
-            sleep(Duration::from_millis(5));
+            sleep(TICK);
         }
     }
 

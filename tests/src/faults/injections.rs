@@ -2,13 +2,14 @@
 
 use super::Problem::{Fails, NotTried};
 use super::Protocol::{Tcp, Udp};
-use super::client::{Client, Content, finish, is_timeout, lines};
+use super::client::{Client, Content, TICK, finish, is_timeout, lines};
 use super::{Outcome, Target, grouped};
 use crate::{proc, retry_on_eintr};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::RecvTimeoutError::Timeout;
 use std::sync::{Mutex, PoisonError, RwLock, mpsc};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -67,14 +68,26 @@ pub(super) fn truncated_request(target: &Target) -> Outcome {
 }
 
 pub(super) fn largest_datagram(target: &Target) -> Outcome {
-    let length = if target.client.address.is_ipv4() { crate::LARGEST } else { 65_527 };
-    match target.client.options.request.clone() {
-        None => target.client.exchange(&vec![b'x'; length]),
-        Some(mut request) => {
-            request.resize(length, b'x');
-            no_reply_needed(target, &request)
-        }
+    let client = &target.client;
+    let length = if client.address.is_ipv4() { crate::LARGEST } else { 65_527 };
+    let Some(mut request) = client.options.request.clone() else {
+        return client.exchange(&vec![b'x'; length]);
+    };
+    let start = request[..request.len().min(64)].to_ascii_uppercase();
+    request.resize(length, b'0');
+    let reply = Client { patience: client.patience / 5, ..client.clone() }.reply_to(&request);
+    // Whether it deserves a reply is for the server to decide, but not which part of it.
+    let reply = if client.options.no_reply { Vec::new() } else { reply.unwrap_or_default() };
+    let reply = reply.to_ascii_uppercase();
+    let is_repeated = reply.windows(start.len()).any(|window| window == start);
+    if is_repeated && reply.len() < length {
+        let lost = grouped(length - reply.len());
+        return Err(Fails("loses data", format!("lost {lost} of {} bytes", grouped(length))));
     }
+    if !is_repeated {
+        target.remark("reply not checked".into());
+    }
+    Ok(())
 }
 
 /// What a server must be able to do without any fault.
@@ -84,32 +97,54 @@ pub(super) fn ordinary_requests(target: &Target) -> Outcome {
 
 /// Sends a datagram. Whether it deserves a reply is for the server to decide.
 fn no_reply_needed(target: &Target, payload: &[u8]) -> Outcome {
-    let socket = crate::udp(target.client.address);
-    socket.set_read_timeout(Some(target.client.patience / 10))?;
-    socket.send(payload)?;
+    let socket = target.client.socket()?;
+    target.client.send(&socket, payload)?;
     let _ = retry_on_eintr(|| socket.recv(&mut [0; 16]));
     Ok(())
 }
 
 pub(super) fn departed_client(target: &Target) -> Outcome {
     for _ in 0..10 {
-        let socket = crate::udp(target.client.address);
+        let socket = target.client.socket()?;
         // The last of many is certainly not replied to before the socket is closed.
         for _ in 0..20 {
-            let _ = socket.send(&target.client.request(b"Goodbye")); // The server may have exited.
+            let _ = target.client.send(&socket, &target.client.request(b"Goodbye")); // The server may have exited.
         }
     }
     Ok(())
 }
 
 pub(super) fn flood(target: &Target) -> Outcome {
-    let (socket, request) =
-        (crate::udp(target.client.address), target.client.request(&[b'x'; 1_000]));
-    for _ in 0..20_000 {
+    // Of different lengths, so that a reply to another client is recognized.
+    thread::scope(|scope| {
+        let clients = [(b'a', 1_000), (b'b', 700), (b'c', 400), (b'd', 100)];
+        let spawn = |(letter, length)| {
+            scope.spawn(move || flood_by_one_client(&target.client, &vec![letter; length]))
+        };
+        let clients = clients.map(spawn);
+        clients.into_iter().filter_map(|client| client.join().ok()).collect()
+    })
+}
+
+fn flood_by_one_client(client: &Client, text: &[u8]) -> Outcome {
+    let (socket, request, mut reply) = (client.socket()?, client.request(text), vec![0; 65_535]);
+    socket.set_nonblocking(true)?;
+    let (mut replies, mut wrong) = (0, None);
+    let mut receive = || {
+        while let Ok(length) = socket.recv(&mut reply) {
+            replies += 1;
+            wrong = wrong.take().or(client.verify(&request, &reply[..length]).err());
+        }
+    };
+    for _ in 0..5_000 {
         // It fails while the queue of the system is full, and after the server has exited.
-        let _ = socket.send(&request);
+        let _ = client.send(&socket, &request);
+        receive();
     }
-    Ok(())
+    sleep(Duration::from_millis(100));
+    receive();
+    let Some(problem) = wrong else { return Ok(()) };
+    Err(problem.with(&format!(" (one of {} replies to one of 4 clients)", grouped(replies))))
 }
 
 pub(super) fn source_port_0(target: &Target) -> Outcome {
@@ -376,8 +411,12 @@ pub(super) fn unfinished_requests(target: &Target) -> Outcome {
 }
 
 pub(super) fn slow_clients(target: &Target) -> Outcome {
-    let half = several_at_a_time(target)?.half();
-    crowd(target, &half, Some(half.last().copied().unwrap_or(b'x')))
+    let client = several_at_a_time(target)?;
+    let half = client.half();
+    // A request must not be complete before the end of the test.
+    let rest = client.options.request.as_ref().map_or(1_000, |request| request.len() - half.len());
+    let interval = (6 * client.patience / rest.max(1) as u32).max(Duration::from_millis(50));
+    crowd(target, &half, Some((half.last().copied().unwrap_or(b'x'), interval)))
 }
 
 fn several_at_a_time(target: &Target) -> Outcome<&Client> {
@@ -389,24 +428,25 @@ fn several_at_a_time(target: &Target) -> Outcome<&Client> {
 
 /// Opens many connections, sends something over each, and perhaps a byte now and then. Meanwhile one
 /// more client must be served.
-fn crowd(target: &Target, first: &[u8], drip: Option<u8>) -> Outcome {
-    let (streams, done) = (Mutex::new(Vec::<TcpStream>::new()), AtomicBool::new(false));
+fn crowd(target: &Target, first: &[u8], drip: Option<(u8, Duration)>) -> Outcome {
+    let (streams, (done, is_done)) = (Mutex::new(Vec::<TcpStream>::new()), mpsc::channel::<()>());
     let (longest, is_refused) = (AtomicUsize::new(0), AtomicBool::new(false));
     let lock = || streams.lock().unwrap_or_else(PoisonError::into_inner);
     thread::scope(|scope| {
-        if let Some(byte) = drip {
-            let (lock, done, longest, is_refused) = (&lock, &done, &longest, &is_refused);
+        if let Some((byte, interval)) = drip {
+            let (lock, longest, is_refused) = (&lock, &longest, &is_refused);
             scope.spawn(move || {
-                while !done.load(Relaxed) {
-                    let start = Instant::now();
+                let mut start = Instant::now();
+                while is_done.recv_timeout(interval) == Err(Timeout) {
+                    let late = start.elapsed().saturating_sub(interval);
+                    longest.fetch_max(late.as_millis() as usize, Relaxed);
+                    start = Instant::now();
                     for mut stream in lock().iter() {
                         let written = stream.write(&[byte]);
                         if written.is_err_and(|error| !is_timeout(&error)) {
                             is_refused.store(true, Relaxed);
                         }
                     }
-                    sleep(Duration::from_millis(50));
-                    longest.fetch_max(start.elapsed().as_millis() as usize, Relaxed);
                 }
             });
         }
@@ -421,7 +461,7 @@ fn crowd(target: &Target, first: &[u8], drip: Option<u8>) -> Outcome {
             Ok(stream) => full.and(other.exchange_on(stream, &request)),
             Err(error) => Err(error.clone()),
         };
-        done.store(true, Relaxed);
+        drop(done);
         leave(std::mem::take(&mut *lock()));
         if let (Ok(stream), Err(_)) = (&stream, &served) {
             // A late reply is read as well, lest its connection is reset.
@@ -430,7 +470,7 @@ fn crowd(target: &Target, first: &[u8], drip: Option<u8>) -> Outcome {
         stream.iter().for_each(finish);
         match served {
             // Perhaps it closes clients that are slower than they were meant to be.
-            Ok(()) if longest.load(Relaxed) > 200 && is_refused.load(Relaxed) => {
+            Ok(()) if longest.load(Relaxed) > 150 && is_refused.load(Relaxed) => {
                 Err(NotTried("the machine is too busy to send a byte every 50 ms".into()))
             }
             Ok(()) => {
@@ -535,28 +575,43 @@ pub(super) fn descriptors_exhausted(target: &mut Target) -> Outcome {
 }
 
 fn exhaust(server: &Target, limit: usize) -> Outcome {
-    let first = server.client.open()?;
+    let client = &server.client;
+    let first = client.open()?;
+    let (processes, mut most) = (server.processes()?.len(), most_descriptors(server, limit)?);
     let mut streams = Vec::new();
-    hold(&server.client, limit + 40, |stream| streams.push(stream))?;
-    let open = || -> Outcome<usize> {
-        Ok(server.processes()?.into_iter().map(proc::descriptors).max().unwrap_or_default())
-    };
-    let (mut now, mut since) = (open()?, Instant::now());
-    // A server that has exited has no open descriptors. The last free one may not suffice.
-    while (1..limit - 1).contains(&now) {
-        if since.elapsed() > Duration::from_secs(1) {
+    // Several processes may share the connections.
+    loop {
+        let (before, count) = (most, streams.len());
+        hold(client, limit + 40, |stream| streams.push(stream))?;
+        most = most_descriptors(server, limit)?;
+        if !(1..limit - 1).contains(&most) {
+            break;
+        } else if server.processes()?.len() > processes + streams.len() / 2 {
+            return Err(NotTried("the server starts a process per connection".into()));
+        } else if most <= before || streams.len() < count + limit + 40 || streams.len() > 1_000 {
             server.remark("it limits itself to fewer connections".into());
             break;
         }
-        sleep(Duration::from_millis(10));
-        let before = now;
-        now = open()?;
-        since = if now == before { since } else { Instant::now() };
     }
+    let served = client.exchange_on(&first, &client.request(b"Still there?\n"));
     let idle = server.assert_idle();
-    let served = server.client.exchange_on(&first, &server.client.request(b"Still there?\n"));
     leave(streams);
     idle.and(served.map_err(|problem| problem.with(&format!(" (limit: {limit} descriptors)"))))
+}
+
+/// Waits until this number does not change any more, or is so high that the last free descriptor may
+/// not suffice: how many descriptors that process has open that has most. One that has exited has none.
+fn most_descriptors(server: &Target, limit: usize) -> Outcome<usize> {
+    let (mut most, mut since) = (0, Instant::now());
+    loop {
+        let before = most;
+        most = server.processes()?.into_iter().map(proc::descriptors).max().unwrap_or_default();
+        since = if most == before { since } else { Instant::now() };
+        if !(1..limit - 1).contains(&most) || since.elapsed() > Duration::from_secs(1) {
+            return Ok(most);
+        }
+        sleep(TICK);
+    }
 }
 
 /// Sends a request while the server is suspended. A receive with a timeout then fails with EINTR.

@@ -104,7 +104,7 @@ pub const FAULTS: &[Fault] = &[
         summary: "Clients that close their sockets before the replies arrive.",
         hint: "A receive or send can fail because of an earlier reply. Log the error and go on." },
     Fault { protocols: &[Udp], name: "flood", inject: This(flood),
-        summary: "20,000 requests, of 1,000 bytes by default, as fast as they can be sent.",
+        summary: "20,000 requests, of 100 to 1,000 bytes by default, from 4 clients as fast as possible.",
         hint: "Leave requests in the socket's queue, which is bounded, until a thread is free." },
     Fault { protocols: &[Udp], name: "source-port-0", inject: This(source_port_0),
         summary: "A datagram from port 0, to which no reply can be sent (needs root, python3).",

@@ -1,7 +1,7 @@
 //! The server under test: how it is started, and what its processes do.
 
 use super::Problem::{Fails, NotTried};
-use super::client::{Client, Content, Options, PAUSE, finish};
+use super::client::{Client, Content, Options, PAUSE, TICK, finish};
 use super::{Outcome, Protocol};
 use crate::{CapturedOutput, capture, proc, signal, unused_address};
 use std::fmt;
@@ -11,9 +11,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-
-/// How often the kit looks whether something has changed.
-const TICK: Duration = Duration::from_millis(50);
 
 /// Returns the command that starts a server on a port of 127.0.0.1.
 type Launch = Arc<dyn Fn(u16) -> Command + Send + Sync>;
@@ -74,8 +71,9 @@ impl Target {
     ) -> Target {
         let content = if options.reply.is_some() { Content::Given } else { Content::Unknown };
         let patience = options.patience;
-        let (greets, once) = (false, false);
-        let client = Client { protocol, address, options, content, greets, once, patience };
+        let [greets, once, any_port] = [false; 3];
+        let client =
+            Client { protocol, address, options, content, greets, once, any_port, patience };
         Target::with(client, launch)
     }
 
@@ -135,7 +133,11 @@ impl Target {
 
     fn wait_until_ready(&mut self) -> Outcome {
         let (start, limit) = (Instant::now(), self.client.options.start);
-        while self.client.exchange(&self.client.request(b"x\n")).is_err() {
+        let mut client = self.client.clone();
+        if client.protocol == Protocol::Udp {
+            client.patience = client.patience.min(Duration::from_secs(1));
+        }
+        while let Err(problem) = client.exchange(&client.request(b"x\n")) {
             match self.exit() {
                 // It may not listen yet in the background.
                 Some(how) if how.starts_with("exit status: 0") && start.elapsed() < limit / 2 => {}
@@ -145,8 +147,14 @@ impl Target {
             if start.elapsed() > limit {
                 return Err(NotTried(self.why_silent(limit)));
             }
+            if client.protocol == Protocol::Udp && matches!(problem, Fails("hangs", _)) {
+                // The other way is tried, and then both again for longer.
+                client.any_port = !client.any_port;
+                client.patience += client.patience / 2;
+            }
             sleep(Duration::from_millis(20));
         }
+        self.client.any_port = client.any_port;
         Ok(())
     }
 
@@ -264,10 +272,16 @@ impl Target {
     fn learn_content(&mut self) -> Outcome {
         let request = self.client.request(b"x\n");
         if self.client.options.request.is_some() {
-            let lengths = (0..5).map(|_| self.client.length(&request));
-            let lengths = lengths.collect::<Outcome<Vec<_>>>()?;
-            if lengths.iter().all(|length| *length == lengths[0]) {
-                self.client.content = Content::Length(lengths[0]);
+            let samples = (0..5).map(|_| self.client.sample(&request));
+            let samples = samples.collect::<Outcome<Vec<_>>>()?;
+            let (length, mut start) = (samples[0].len(), samples[0].clone());
+            // No more than the part of a reply that tells a success from an error, as in HTTP.
+            start.truncate(12);
+            while !samples.iter().all(|sample| sample.starts_with(&start)) {
+                start.pop();
+            }
+            if samples.iter().all(|sample| sample.len() == length) {
+                self.client.content = Content::Like(length, start);
             }
             return Ok(());
         }
@@ -325,7 +339,7 @@ impl Target {
                 format!("{address} replies to Abc with {}.", reply_to(b"Abc").escape_ascii())
             }
             Content::Given => format!("{address} replies as given."),
-            Content::Length(length) => format!("{address} replies with {length} bytes."),
+            Content::Like(length, _) => format!("{address} replies with {length} bytes."),
             Content::Unknown => {
                 let advice = "Replies that are cut off go unnoticed. Pass --request and --reply.";
                 format!("{address} replies with other bytes, perhaps with an error. {advice}")
@@ -333,6 +347,7 @@ impl Target {
         };
         let say = |is_true, text| if is_true { text } else { "" };
         summary += say(*greets, " It greets each client.");
+        summary += say(self.client.any_port, " Its replies arrive from another port.");
         summary += say(self.client.once, " It replies once over each connection.");
         summary + say(self.serves_one_client, " It serves one client at a time.")
     }
@@ -403,8 +418,10 @@ impl Target {
             return Err(Fails("exits", how));
         }
         let afterwards = |outcome: Outcome| outcome.map_err(|problem| problem.with(" afterwards"));
+        let workers = self.assert_same_workers();
         match (&probed, &idle, &injected) {
             (Err(Fails("exits", _)), ..) => probed,
+            _ if workers.is_err() => workers,
             // It does not reply because it is busy.
             (_, Err(Fails(..)), Ok(()) | Err(Fails("hangs", _))) => afterwards(idle),
             (.., Err(Fails(..))) => injected,
@@ -415,9 +432,14 @@ impl Target {
 
     /// Fails if the server has exited.
     pub(super) fn assert_running(&mut self) -> Outcome {
-        match self.exit() {
-            Some(how) => Err(Fails("exits", how)),
-            None => Ok(()),
+        sleep(TICK);
+        match (self.exit(), &self.server) {
+            (Some(how), _) => Err(Fails("exits", how)),
+            (None, None) => match self.client.probe() {
+                exits @ Err(Fails("exits", _)) => exits,
+                _ => Ok(()),
+            },
+            (None, Some(_)) => Ok(()),
         }
     }
 
@@ -425,29 +447,33 @@ impl Target {
     /// the patience is no failure, since it may be left over.
     ///
     /// A thread that waits for a core is as busy as one that runs, so other processes change nothing.
+    /// The time that threads have used counts as well, since they may not live long.
     pub(super) fn assert_idle(&self) -> Outcome {
-        let processes = || self.processes().unwrap_or_default();
-        let cpu_time = || -> Duration { processes().into_iter().map(proc::cpu_time).sum() };
+        const TICKS: u32 = 4;
         let is_runnable = |thread| proc::state(thread) == Some('R');
-        let (start, before, mut busy, mut all, mut idle) = (Instant::now(), cpu_time(), 0, 0, 0);
-        let mut family = Vec::new();
-        while idle < 10 && self.server.is_some() {
-            sleep(Duration::from_millis(20));
+        let (start, mut used, mut busy, mut all) = (Instant::now(), Duration::ZERO, 0, 0);
+        while self.server.is_some() {
             // Listing all processes of the system takes long.
-            if all % 10 == 0 {
-                family = processes();
+            let family = self.processes().unwrap_or_default();
+            let cpu_time = || -> Duration { family.iter().map(|id| proc::cpu_time(*id)).sum() };
+            let before = cpu_time();
+            let is_busy = |_: &u32| {
+                sleep(TICK);
+                family.iter().any(|id| proc::threads(*id).into_iter().any(is_runnable))
+            };
+            let runnable = (0..TICKS).filter(is_busy).count();
+            let recent = cpu_time().saturating_sub(before);
+            used += recent;
+            if runnable == 0 && recent < TICK {
+                return Ok(());
             }
             all += 1;
-            if family.iter().any(|id| proc::threads(*id).into_iter().any(is_runnable)) {
-                (busy, idle) = (busy + 1, 0);
-            } else {
-                idle += 1;
-            }
+            busy += u32::from(runnable >= 2 || recent > TICKS * TICK / 2);
             let elapsed = start.elapsed();
             if elapsed < 3 * self.client.patience / 5 {
             } else if 10 * busy < 8 * all {
                 break;
-            } else if cpu_time().saturating_sub(before) >= self.client.patience / 2 {
+            } else if used >= self.client.patience / 2 {
                 let details = format!("uses a whole core while idle, for {elapsed:.0?}");
                 return Err(Fails("spins", details));
             } else if elapsed.as_secs() >= 60 {
@@ -457,11 +483,27 @@ impl Target {
         Ok(())
     }
 
+    /// Fails if a process that served before the fault has exited, even if the server has replaced it.
+    fn assert_same_workers(&self) -> Outcome {
+        let is_running = |id: &&u32| proc::state(**id).is_some_and(|state| state != 'Z');
+        let before = &self.usage.workers;
+        let gone = before.len() - before.iter().filter(is_running).count();
+        // A server that has more than before may end those that it no longer needs.
+        if gone == 0 || self.usage_now().workers.len() > before.len() {
+            return Ok(());
+        }
+        let stderr = self.server.as_ref().map_or(String::new(), RunningServer::stderr);
+        let cause = cause(&stderr).unwrap_or("no error message");
+        Err(Fails("exits", format!("{gone} of {} processes: {cause}", before.len())))
+    }
+
     /// Returns what the processes of the server use.
     pub(super) fn usage_now(&self) -> Usage {
-        let processes = self.processes().unwrap_or_default();
-        let descriptors = processes.iter().map(|id| proc::descriptors(*id)).sum();
-        Usage { descriptors, processes: processes.len() }
+        let mut workers = self.processes().unwrap_or_default();
+        let descriptors = workers.iter().map(|id| proc::descriptors(*id)).sum();
+        let processes = workers.len();
+        workers.retain(|id| proc::state(*id).is_some_and(|state| state != 'Z'));
+        Usage { descriptors, processes, workers }
     }
 
     /// Waits until descriptors and processes are as few as before; returns what is left over.
@@ -473,6 +515,7 @@ impl Target {
             let left_over = Usage {
                 descriptors: now.descriptors.saturating_sub(self.usage.descriptors),
                 processes: now.processes.saturating_sub(self.usage.processes),
+                workers: Vec::new(),
             };
             if left_over.descriptors.max(left_over.processes) <= SLACK {
                 break;
@@ -510,11 +553,7 @@ impl Target {
                 return None;
             }
         }
-        // The last lines may still be in the pipe, and a descendant may hold it open.
-        let stderr = server.stderr.as_ref().map_or(String::new(), |stderr| {
-            stderr.wait_for_end(Instant::now() + Duration::from_millis(200));
-            stderr.text()
-        });
+        let stderr = server.stderr();
         Some(format!("{status}: {}", cause(&stderr).unwrap_or("no error message")))
     }
 
@@ -553,12 +592,14 @@ impl Target {
 }
 
 /// What the processes of a server use.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Usage {
     /// Open file descriptors.
     descriptors: usize,
-    /// Processes, those that have exited and were not waited for included.
+    /// How many processes there are, those that have exited and were not waited for included.
     processes: usize,
+    /// The processes that have not exited.
+    workers: Vec<u32>,
 }
 
 impl Usage {
@@ -600,6 +641,14 @@ impl RunningServer {
         // Not joined: a descendant may hold the pipe open.
         let stderr = (!tapped).then(|| capture(child.stderr.take().expect("piped")));
         Ok(RunningServer { child, daemon: None, guard, stderr })
+    }
+
+    /// Returns what its processes have written to standard error.
+    fn stderr(&self) -> String {
+        let Some(stderr) = &self.stderr else { return String::new() };
+        // The last lines may still be in the pipe, and a descendant may hold it open.
+        stderr.wait_for_end(Instant::now() + Duration::from_millis(200));
+        stderr.text()
     }
 }
 
