@@ -6,57 +6,48 @@
 //! cargo run -p tests -- --bin-dir DIR       # programs that are built already, without Cargo
 //! ```
 //!
-//! The exit code is 0 if all pairs worked, 1 if one did not, 2 for a wrong command line. The demo
-//! exits within 30 seconds after building.
+//! The demo exits within 30 seconds after building.
 
-use std::env;
 use std::panic;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 use tests::{PAIRS, Pair, Process};
 
-const USAGE: &str = "\
-Usage: cargo run -p tests -- [--bin-dir DIR] [PAIR...]
+const HELP: &str = "\
+Usage: demo [OPTIONS] [PAIR...]
 
 Runs each PAIR, all of them by default, and checks what both sides print:
+  {pairs}
+
+Options:
+  --bin-dir DIR  run the programs of this folder instead of building them
+  -h, --help     print this help
+  -V, --version  print the version
+
+Exit code: 0 if all pairs worked, 1 if one did not, 2 for a wrong command line.
 ";
 
 fn main() -> ExitCode {
-    let mut pairs = Vec::new();
-    let mut args = env::args().skip(1);
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--bin-dir" => match args.next() {
-                Some(directory) => tests::use_bin_dir(directory.into()),
-                None => return usage_error("--bin-dir needs a value"),
-            },
-            "-h" | "--help" => {
-                print!("{}", usage());
-                return ExitCode::SUCCESS;
-            }
-            name => match PAIRS.iter().find(|pair| pair.name == name) {
-                Some(pair) => pairs.push(pair),
-                None => return usage_error(&format!("unknown pair {name:?}")),
-            },
+    let names = PAIRS.iter().map(|pair| pair.name).collect::<Vec<&str>>();
+    let help = HELP.replace("{pairs}", &names.join(", ")).leak();
+    common::main(help, env!("CARGO_PKG_VERSION"), |args| {
+        let mut pairs = Vec::new();
+        for name in args.positionals()?.0 {
+            let pair = PAIRS.iter().find(|pair| pair.name == name);
+            pairs.push(pair.ok_or(common::Error::Usage(format!("unknown pair {name:?}")))?);
         }
-    }
-    if pairs.is_empty() {
-        pairs.extend(PAIRS);
-    }
-    eprintln!("building the examples ...");
-    if panic::catch_unwind(|| tests::program("")).is_err() {
-        return ExitCode::FAILURE;
-    }
-    demo(&pairs)
-}
-
-fn usage() -> String {
-    USAGE.to_string() + &PAIRS.iter().map(|pair| format!("  {}\n", pair.name)).collect::<String>()
-}
-
-fn usage_error(error: &str) -> ExitCode {
-    eprint!("demo: {error}\n{}", usage());
-    ExitCode::from(2)
+        if pairs.is_empty() {
+            pairs.extend(PAIRS);
+        }
+        if let Some(directory) = args.values("--bin-dir")?.pop() {
+            tests::use_bin_dir(directory.into());
+        }
+        eprintln!("building the examples ...");
+        Ok(match panic::catch_unwind(|| tests::program("")) {
+            Ok(_) => demo(&pairs),
+            Err(_) => ExitCode::FAILURE,
+        })
+    })
 }
 
 fn demo(pairs: &[&Pair]) -> ExitCode {

@@ -80,7 +80,7 @@ fn demo_reports_failed_pair_and_wrong_arguments() {
     assert!(failed.stdout().ends_with("udp-echo: FAILED: see above\n"), "{}", failed.stdout());
     let mut wrong = demo(&["udp-ecko"]);
     assert_eq!(wrong.exit_code(), 2);
-    assert!(wrong.stderr().starts_with("demo: unknown pair \"udp-ecko\"\n"));
+    assert_eq!(wrong.stderr(), "demo: unknown pair \"udp-ecko\" (see --help)\n");
 }
 
 /// Returns the program that the command of a block runs, its arguments, and its output.
