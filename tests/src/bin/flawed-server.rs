@@ -39,6 +39,8 @@ fn serve_datagrams(socket: &UdpSocket, defect: &str) {
             let _ = sender.send_to(&reply, client);
         }
     });
+    let (text, lines) = mpsc::sync_channel::<String>(1_000);
+    thread::spawn(move || lines.iter().for_each(|line| println!("{line}")));
     let mut buffer = vec![0; 65_535];
     loop {
         let (length, client) = match socket.recv_from(&mut buffer) {
@@ -52,8 +54,11 @@ fn serve_datagrams(socket: &UdpSocket, defect: &str) {
             "needs a line end" => assert!(reply.ends_with(b"\n")),
             "cuts" => reply.truncate(1_024),
             "echoes" => reply = buffer[..length].to_vec(),
-            "prints" => println!("{length}"),
+            "prints" => println!("{length:0100}"),
             "logs" => drop(writeln!(io::stdout(), "{length}")),
+            "logs text" => drop(text.try_send(String::from_utf8_lossy(&buffer[..length]).into())),
+            "drops log lines" => drop(text.try_send(format!("{length:0100}"))),
+            "amplifies" => reply.resize(600, b'.'),
             "prints errors" => eprintln!("{length}"),
             "accepts pings only" if reply != b"PING" => continue,
             "never replies" => continue,
@@ -126,6 +131,12 @@ fn handle(mut stream: TcpStream, defect: &str) -> io::Result<()> {
             Ok(0) if defect == "stays at end" => loop {
                 thread::park();
             },
+            Ok(0) if defect == "leaks threads" => {
+                drop(stream);
+                loop {
+                    thread::park();
+                }
+            }
             Ok(0) if defect == "burns threads at end" => burn(),
             Ok(0) if defect == "needs a byte" && total == 0 => process::exit(4),
             Ok(0) if defect == "closes all" && total == 0 => {
@@ -144,6 +155,8 @@ fn handle(mut stream: TcpStream, defect: &str) -> io::Result<()> {
         match defect {
             "sends CR" => reply = String::from_utf8_lossy(&reply).replace('\n', "\r\n").into(),
             "acknowledges" => reply = format!("{length} bytes\n").into(),
+            "decodes each read" => reply = String::from_utf8_lossy(&reply).into_owned().into(),
+            "drops what is not ASCII" => reply.retain(u8::is_ascii),
             "needs UTF-8" => drop(String::from_utf8(reply.clone()).unwrap()),
             "never replies" => continue,
             "stores lines" => {

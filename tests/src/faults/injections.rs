@@ -10,7 +10,7 @@ use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::RecvTimeoutError::Timeout;
-use std::sync::{Mutex, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -95,12 +95,60 @@ pub(super) fn ordinary_requests(target: &Target) -> Outcome {
     (0..10).try_for_each(|_| target.client.probe())
 }
 
-/// Sends a datagram. Whether it deserves a reply is for the server to decide.
-fn no_reply_needed(target: &Target, payload: &[u8]) -> Outcome {
-    let socket = target.client.socket()?;
-    target.client.send(&socket, payload)?;
-    let _ = retry_on_eintr(|| socket.recv(&mut [0; 16]));
+/// Sends bytes. Whether they deserve a reply is for the server to decide.
+fn no_reply_needed(target: &Target, bytes: &[u8]) -> Outcome {
+    let client = &target.client;
+    if client.protocol == Tcp {
+        let mut stream = client.open()?;
+        let _ = stream.write_all(bytes);
+        stream.set_read_timeout(Some(client.patience / 20))?;
+        let _ = retry_on_eintr(|| stream.read(&mut [0; 16]));
+        finish(&stream);
+        return Ok(());
+    }
+    let socket = client.socket()?;
+    client.send(&socket, bytes)?;
+    let length = retry_on_eintr(|| socket.recv(&mut [0; 65_535])).unwrap_or_default();
+    // A server can be made to flood a third host by such replies.
+    if length >= 100 && length >= 10 * bytes.len() {
+        let sizes = format!("{} bytes for {}", grouped(length), bytes.len());
+        target.remark(format!("amplifies: a spoofed source would get {sizes}"));
+    }
     Ok(())
+}
+
+/// Makes many exchanges, each by a client of its own. Threads that remain from each round are leaked.
+pub(super) fn many_clients(target: &Target) -> Outcome {
+    if target.is_known_to("spins") {
+        return Err(NotTried("the server uses a whole core already".into()));
+    }
+    let (client, limit) = (&target.client, target.client.patience / 5);
+    let request = client.request(b"One of many\n");
+    if client.protocol == Udp && !client.options.no_reply {
+        no_reply_needed(target, &request)?;
+    }
+    let threads = || -> usize {
+        let processes = target.processes().unwrap_or_default();
+        processes.into_iter().map(|id| proc::threads(id).len()).sum()
+    };
+    let mut rounds = vec![threads()];
+    for _ in 0..3 {
+        let (start, mut count) = (Instant::now(), 0);
+        while count < client.options.clients && (count < 50 || start.elapsed() < limit) {
+            client.exchange(&request)?;
+            count += 1;
+        }
+        let (start, few) = (Instant::now(), rounds[rounds.len() - 1] + 4);
+        while threads() > few && start.elapsed() < limit {
+            sleep(Duration::from_millis(50));
+        }
+        if threads() <= few {
+            target.remark(format!("{} clients", grouped(count)));
+            return Ok(());
+        }
+        rounds.push(threads());
+    }
+    Err(Fails("leaks", format!("the number of its threads grows: {rounds:?}")))
 }
 
 pub(super) fn departed_client(target: &Target) -> Outcome {
@@ -241,15 +289,32 @@ pub(super) fn one_byte_at_a_time(target: &Target) -> Outcome {
 }
 
 pub(super) fn invalid_utf8(target: &Target) -> Outcome {
-    for _ in 0..3 {
-        let mut stream = target.client.open()?;
-        let _ =
-            stream.write_all(&[&target.client.half()[..], b"\xff\xfe\xc3\x28\r\n\r\n"].concat());
-        // Whether it deserves a reply is for the server to decide.
-        stream.set_read_timeout(Some(target.client.patience / 20))?;
-        let _ = retry_on_eintr(|| stream.read(&mut [0; 16]));
-        finish(&stream);
+    let request = [&target.client.half()[..], b"\xff\xfe\xc3\x28\r\n\r\n"].concat();
+    (0..3).try_for_each(|_| no_reply_needed(target, &request))
+}
+
+/// Sends valid UTF-8 in two parts, of which neither is valid.
+pub(super) fn split_utf8(target: &Target) -> Outcome {
+    let client = &target.client;
+    // Of these characters, no other case exists.
+    let request = client.request("5 €, 10 €\n".as_bytes());
+    let first = request.iter().position(|byte| !byte.is_ascii());
+    let (Ok(_), Some(first)) = (std::str::from_utf8(&request), first) else {
+        return Err(NotTried("the request has no character of several bytes".into()));
+    };
+    if let Err(Fails("loses data", details)) = client.exchange(&request) {
+        return Err(NotTried(format!("the same in one part: {details}")));
     }
+    let (parts, mut stream) = (request.split_at(first + 1), client.open()?);
+    let _ = stream.write_all(parts.0);
+    sleep(Duration::from_millis(50)); // The server reads it by itself.
+    let _ = stream.write_all(parts.1);
+    client.reply(&stream, &request)?;
+    if !target.client.once {
+        let again = client.exchange_on(&stream, &request);
+        again.map_err(|verdict| verdict.with(" to the next request"))?;
+    }
+    finish(&stream);
     Ok(())
 }
 
@@ -284,11 +349,12 @@ fn send_while_taken(
 ) -> Outcome<usize> {
     let (mut buffer, mut sent) = (vec![0; 1 << 16], 0);
     let (start, mut progress) = (Instant::now(), Instant::now());
+    let pause = Duration::from_secs(2).max(2 * client.patience / 5);
     stream.set_nonblocking(true)?;
     while sent < limit << 20 {
         match (&*stream).write(&block[sent % block.len()..]) {
             Ok(length) => (sent, progress) = (sent + length, Instant::now()),
-            Err(error) if is_timeout(&error) && progress.elapsed() < 2 * client.patience / 5 => {
+            Err(error) if is_timeout(&error) && progress.elapsed() < pause => {
                 sleep(Duration::from_millis(1));
             }
             // The server no longer reads, or has closed the connection.
@@ -637,27 +703,37 @@ pub(super) fn suspend_and_resume(target: &Target) -> Outcome {
 /// request.
 pub(super) fn closed_output(target: &mut Target) -> Outcome {
     let mut server = target.another(None, true)?;
-    let child = server.server.as_mut().map(|server| &mut server.child).expect("started");
-    let stdout: Box<dyn Read + Send> = Box::new(child.stdout.take().expect("piped"));
-    let stderr: Box<dyn Read + Send> = Box::new(child.stderr.take().expect("piped"));
     let (start, (closing, closed)) = (Instant::now(), mpsc::channel());
-    for mut pipe in [stdout, stderr] {
+    for mut pipe in server.pipes() {
         let closing = closing.clone();
         thread::spawn(move || {
             while pipe.read(&mut [0; 4_096]).is_ok_and(|length| length > 0) {
-                // Until then, it may write that it has started.
-                if start.elapsed() > Duration::from_millis(100) {
+                if start.elapsed() > BANNER {
                     return closing.send(()); // closes the pipe
                 }
             }
             Ok(())
         });
     }
-    sleep(Duration::from_millis(200));
-    // Many requests, since a runtime may buffer 4,096 bytes; two over each connection.
+    sleep(2 * BANNER);
+    let _ = log_requests(&server, 400, server.client.patience / 2);
+    match closed.recv_timeout(Duration::from_secs(1)) {
+        Ok(()) => server.aftermath(Ok(())),
+        Err(_) => Err(NotTried(NO_OUTPUT.into())),
+    }
+}
+
+/// How long a server may write that it has started.
+const BANNER: Duration = Duration::from_millis(100);
+
+const NO_OUTPUT: &str = "the server writes nothing to its output for a request";
+
+/// Sends requests that the server may log: many, since a runtime may buffer 4,096 bytes, and two over
+/// each connection. Returns how many were replied to, and how it ended.
+fn log_requests(server: &Target, count: usize, limit: Duration) -> (usize, Outcome) {
     let (client, start) = (&server.client, Instant::now());
     let request = client.request(b"Which you may log\n");
-    for _ in 0..400 {
+    for number in 0..count {
         let result = match client.protocol {
             Tcp => client.open().and_then(|stream| {
                 let first = client.exchange_on(&stream, &request);
@@ -667,12 +743,64 @@ pub(super) fn closed_output(target: &mut Target) -> Outcome {
             }),
             Udp => client.exchange(&request),
         };
-        if result.is_err() || start.elapsed() > server.client.patience / 2 {
-            break;
+        if result.is_err() || start.elapsed() > limit {
+            return (number, result);
         }
     }
-    if closed.recv_timeout(Duration::from_secs(1)).is_err() {
-        return Err(NotTried("the server writes nothing to its output for a request".into()));
+    (count, Ok(()))
+}
+
+/// Leaves standard output and standard error of a server open, and stops reading from them.
+pub(super) fn unread_output(target: &mut Target) -> Outcome {
+    const BOLD: &[u8] = b"\x1b[1m";
+    let mut server = target.another(None, true)?;
+    let (start, (sender, pipes)) = (Instant::now(), mpsc::channel());
+    let output: Arc<(Mutex<Vec<u8>>, AtomicBool)> = Arc::default();
+    for mut pipe in server.pipes() {
+        let (sender, output) = (sender.clone(), Arc::clone(&output));
+        thread::spawn(move || {
+            let (mut buffer, (written, is_enough)) = ([0; 4_096], &*output);
+            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+                if start.elapsed() > BANNER {
+                    written.lock().expect("no thread panics").extend(&buffer[..length]);
+                }
+                if is_enough.load(Relaxed) {
+                    break;
+                }
+            }
+            sender.send(pipe) // It stays open.
+        });
     }
+    sleep(2 * BANNER);
+    let (written, is_enough) = &*output;
+    let _ = no_reply_needed(&server, &[&server.client.half(), BOLD, b"\r\n\r\n"].concat());
+    let (count, _) = log_requests(&server, 400, server.client.patience / 2);
+    is_enough.store(true, Relaxed);
+    let written = written.lock().expect("no thread panics").clone();
+    // A pipe has room for 64 KiB.
+    let Some(needed) = (200_000 * count).checked_div(written.len()) else {
+        return Err(NotTried(NO_OUTPUT.into()));
+    };
+    let (served, outcome) = log_requests(&server, needed, Duration::from_secs(10));
+    if written.windows(BOLD.len()).any(|bytes| bytes == BOLD) {
+        target.remark("control characters of a request appear in its output".into());
+    }
+    let verdict = match (outcome, server.exit()) {
+        (Err(_), Some(how)) => Err(Fails("exits", how)),
+        (Err(problem), _) => Err(problem.with(" once the pipe is full")),
+        _ if served < needed => Err(NotTried("the server is too slow to fill a pipe".into())),
+        _ => server.aftermath(Ok(())),
+    };
+    drop(pipes);
+    verdict
+}
+
+/// Kills a server while a client is connected, and starts it again on the same port.
+pub(super) fn restart(target: &mut Target) -> Outcome {
+    let mut server = target.another(None, false)?;
+    let stream = server.client.open()?;
+    server.client.exchange_on(&stream, &server.client.request(b"Before\n"))?;
+    server.restart()?;
+    drop(stream);
     server.aftermath(Ok(()))
 }

@@ -88,6 +88,9 @@ enum Inject {
 /// All faults, in the order in which they are injected.
 #[rustfmt::skip]
 pub const FAULTS: &[Fault] = &[
+    Fault { protocols: &[Udp, Tcp], name: "many-clients", inject: This(many_clients),
+        summary: "1,000 ordinary clients, one after the other. Nothing of them must remain (Linux).",
+        hint: "Release for each client what was opened or started for it." },
     Fault { protocols: &[Udp], name: "empty-datagram", inject: This(empty_datagram),
         summary: "A datagram without a payload.",
         hint: "A received length of 0 is not the end of anything. Handle it like any other." },
@@ -127,6 +130,9 @@ pub const FAULTS: &[Fault] = &[
     Fault { protocols: &[Tcp], name: "invalid-utf-8", inject: This(invalid_utf8),
         summary: "A request with bytes that are not valid UTF-8.",
         hint: "Decode per request and handle the error, or work on bytes." },
+    Fault { protocols: &[Tcp], name: "split-utf-8", inject: This(split_utf8),
+        summary: "Valid UTF-8, of which a character is cut between two segments.",
+        hint: "Decode whole messages. The end of a read may be inside of a character." },
     Fault { protocols: &[Tcp], name: "line-without-an-end", inject: This(line_without_an_end),
         summary: "100 MiB without a line end (Linux, needs the command).",
         hint: "Limit the length of a line or a header, and close the connection beyond it." },
@@ -163,6 +169,12 @@ pub const FAULTS: &[Fault] = &[
     Fault { protocols: &[Udp, Tcp], name: "closed-output", inject: Another(closed_output),
         summary: "Standard output and standard error are closed (needs the command).",
         hint: "Ignore output errors (println! panics, print raises) and, in C and Go, SIGPIPE." },
+    Fault { protocols: &[Udp, Tcp], name: "unread-output", inject: Another(unread_output),
+        summary: "Standard output and standard error are open, but not read (needs the command).",
+        hint: "A write to a full pipe blocks. Log to a file, or in a thread that drops lines." },
+    Fault { protocols: &[Tcp], name: "restart", inject: Another(restart),
+        summary: "The server is killed while a client is connected, and started again (needs the command).",
+        hint: "Set SO_REUSEADDR before bind. Otherwise the port is in use for up to a minute." },
 ];
 
 /// Returns the faults for servers of a protocol.

@@ -5,7 +5,7 @@ use super::client::{Client, Content, Options, PAUSE, TICK, finish};
 use super::{Outcome, Protocol};
 use crate::{CapturedOutput, capture, proc, signal, unused_address};
 use std::fmt;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -129,6 +129,29 @@ impl Target {
         target.launch(limit, tapped)?;
         target.usage = target.usage_now();
         Ok(target)
+    }
+
+    /// Kills the server, and starts it once more on the same port.
+    pub(super) fn restart(&mut self) -> Outcome {
+        let launch = self.launch.clone().ok_or(NotTried("needs the command".into()))?;
+        let start = Instant::now();
+        self.server = None;
+        // A descendant may still listen.
+        while start.elapsed() < self.client.patience && self.client.connect().is_ok() {
+            sleep(TICK);
+        }
+        self.server = Some(RunningServer::start(launch(self.client.address.port()), false)?);
+        self.wait_until_ready().map_err(|error| match self.exit() {
+            Some(how) => Fails("exits", how),
+            None => Fails("hangs", error.to_string().replace("not tried: ", "")),
+        })
+    }
+
+    /// Returns standard output and standard error of a server that was started with them as pipes.
+    pub(super) fn pipes(&mut self) -> [Box<dyn Read + Send>; 2] {
+        let child = self.server.as_mut().map(|server| &mut server.child).expect("started");
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        [Box::new(stdout.expect("piped")), Box::new(stderr.expect("piped"))]
     }
 
     fn wait_until_ready(&mut self) -> Outcome {

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 use std::{env, fs, thread};
-use tests::faults::FAULTS;
+use tests::faults::{FAULTS, Verdict, advice};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_flawed-server");
 
@@ -15,6 +15,9 @@ type Row<'a> = [&'a str; 3];
 
 #[rustfmt::skip]
 const EVERYWHERE: &[Row] = &[
+    ["udp many-clients", "", "survives (… clients)"],
+    ["udp many-clients --clients 9", "", "survives (9 clients)"],
+    ["udp many-clients", "amplifies", "survives (content not checked; amplifies: a spoofed source would get 600 bytes for 12; …clients)"],
     ["udp empty-datagram", "", "survives"],
     ["udp empty-datagram", "needs 1 byte", "FAILS: exits: …length >= 1"],
     ["udp one-byte-datagram", "", "survives"],
@@ -41,6 +44,12 @@ const EVERYWHERE: &[Row] = &[
     ["tcp invalid-utf-8", "needs UTF-8", "FAILS: exits: …FromUtf8Error"],
     ["tcp invalid-utf-8", "greets", "survives…It greets each client."],
     ["tcp invalid-utf-8", "serves in turn", "survives…It serves one client at a time."],
+    ["tcp split-utf-8", "", "survives"],
+    ["tcp split-utf-8", "decodes each read", "FAILS: loses data: replied with other bytes"],
+    ["tcp split-utf-8", "needs UTF-8", "FAILS: "],
+    ["tcp split-utf-8", "drops what is not ASCII", "not tried: the same in one part: lost 6 of 13 bytes"],
+    ["tcp split-utf-8 --request ab\\n", "", "not tried: the request has no character of several bytes"],
+    ["tcp restart", "", "survives"],
     ["tcp invalid-utf-8 --request AB\\r\\n", "acknowledges", "survives…replies with 8 bytes."],
     ["tcp invalid-utf-8 --request ab\\r\\n --reply A\\x42", "", "survives…replies as given."],
     ["tcp invalid-utf-8 --request ab --reply AB", "ends late", "survives…as given. It replies once"],
@@ -94,6 +103,12 @@ const LINUX: &[Row] = &[
     ["udp closed-output", "logs", "survives"],
     ["udp closed-output", "prints", "FAILS: exits: "],
     ["udp closed-output", "prints errors", "FAILS: exits: "],
+    ["udp unread-output", "", "not tried: the server writes nothing"],
+    ["udp unread-output", "drops log lines", "survives"],
+    ["udp unread-output", "prints", "FAILS: hangs: no reply within 1 s once the pipe is full"],
+    ["udp unread-output", "logs text", "survives (control characters of a request appear in its output)"],
+    ["tcp many-clients", "", "survives (… clients)"],
+    ["tcp many-clients", "leaks threads", "FAILS: leaks: the number of its threads grows: ["],
     ["udp flood --no-reply", "never replies", "survives…never replies."],
     ["tcp half-close --no-reply", "never replies", "survives"],
     ["tcp silent-clients --no-reply", "serves in turn", "FAILS: hangs: one more client beside … within 2 s"],
@@ -104,6 +119,17 @@ const PYTHON: &[Row] = &[
     ["tcp client-error-in-accept", "needs a peer", "FAILS: exits: …NotConnected"],
     ["tcp reset-while-reading", "reads once", "survives"],
 ];
+
+/// Python's `socketserver` does not set SO_REUSEADDR unless it is told to.
+const RESTARTED: &str = "\
+import socketserver, sys
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        while request := self.request.recv(1024):
+            self.request.sendall(request)
+socketserver.TCPServer.allow_reuse_address = sys.argv[2] == 'True'
+socketserver.ThreadingTCPServer(('127.0.0.1', int(sys.argv[1])), Echo).serve_forever()
+";
 
 const ROOT: &[Row] = &[
     ["udp source-port-0", "", "survives"],
@@ -287,6 +313,34 @@ fn known_failures_and_strictness_decide_exit_code() {
 }
 
 #[test]
+fn advice_depends_on_symptom() {
+    for (fault, symptom, details, expected) in [
+        (
+            "half-close",
+            "loses data",
+            "lost 9 of 10 bytes",
+            "Read and reply until a read returns 0.",
+        ),
+        ("half-close", "loses data", "closed without a reply", "http1::Builder::half_close(true)"),
+        ("half-close", "hangs", "the connection stays open", "after fork, in the parent as well"),
+        ("disconnect", "leaks", "9 more open descriptors", "reap children"),
+        ("disconnect", "exits", "exit status: 1: Error: read ECONNRESET", "socket.on(\"error\""),
+        ("client-that-never-reads", "exits", "signal: 13 (SIGPIPE)", "The reset at the end"),
+        ("client-that-never-reads", "hangs", "no reply", "Stop reading while a write is pending"),
+        (
+            "line-without-an-end",
+            "hangs",
+            "no reply",
+            "Between pipes, read and write in two threads",
+        ),
+    ] {
+        let advice = advice(fault, &Verdict::Fails(symptom, details.into()));
+        assert!(advice[0].contains(expected), "{fault}: {symptom}: {details}: {advice:?}");
+        assert_eq!(advice[1], format!("docs/pitfalls.md#{fault}"));
+    }
+}
+
+#[test]
 fn junit() {
     let folder = Folder::new("junit");
     let file = folder.0.join("kit.xml");
@@ -330,6 +384,11 @@ fn junit() {
 #[ignore = "needs python3"]
 fn faults_by_python() {
     check(PYTHON);
+    for (reuse, code, expected) in [("True", 0, "survives"), ("False", 1, "FAILS: exits: …in use")]
+    {
+        let output = kit("tcp restart", &["python3", "-c", RESTARTED, "{port}", reuse], code);
+        assert!(contains(&output, expected), "{output}");
+    }
     const SERVER: &str = "\
 import sys; from socket import *
 server = socket(AF_INET, SOCK_DGRAM)
