@@ -34,7 +34,8 @@ struct Client {
     /// How long the first attempt waits for a reply.
     timeout: Duration,
     attempts: u64,
-    /// The local ports of the last requests, to which late replies may arrive.
+    /// The local ports of the last requests, to which late replies may arrive. The lock is for threads
+    /// that share the client.
     recent_ports: Mutex<VecDeque<u16>>,
 }
 
@@ -126,6 +127,13 @@ impl Client {
             }
             wait = wait.saturating_mul(2);
         }
+        // Look once more: a reply may have arrived while this process was suspended, or while it waited
+        // for the last address.
+        for socket in &sockets {
+            if let Ok(Some(reply)) = receive(socket, Duration::from_millis(1), true) {
+                return Ok(reply);
+            }
+        }
         let plural = if *attempts == 1 { "" } else { "s" };
         Err(io::Error::other(format!(
             "no reply from {server} after {attempts} attempt{plural}: {last_error}; \
@@ -149,27 +157,34 @@ impl Client {
     /// Returns a connected socket. Connecting a UDP socket sends nothing.
     fn connect_to(&self, address: &SocketAddr) -> io::Result<UdpSocket> {
         let any_port = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let mut rejected = Vec::new(); // kept open, so that the kernel assigns other ports
-        loop {
-            let socket = UdpSocket::bind(any_port)?;
+        // A thread that panics poisons the lock, but leaves the list intact.
+        let mut recent_ports = self.recent_ports.lock().unwrap_or_else(PoisonError::into_inner);
+        // These stay open until the end, so that the kernel assigns other ports.
+        let (mut own, mut recent) = (Vec::new(), Vec::new());
+        let socket = loop {
+            let socket = match UdpSocket::bind(any_port) {
+                Ok(socket) => socket,
+                // The system has few ports, and they have to be used again.
+                Err(error) => break recent.pop().ok_or(error)?,
+            };
             socket.connect(address)?;
             let local = socket.local_addr()?;
-            let mut recent = self.recent_ports.lock().unwrap_or_else(PoisonError::into_inner);
-            // A late reply to an earlier request could be taken for the reply to this one. (A system
-            // with few ports has to assign them again.)
-            let is_recent = recent.contains(&local.port()) && rejected.len() < 16;
-            // While the server is not running, the kernel may assign its port to this socket, which
-            // would then receive its own requests.
-            if is_recent || local == socket.peer_addr()? {
-                rejected.push(socket);
-                continue;
+            if local == socket.peer_addr()? {
+                // While the server is not running, the kernel may assign its port to this socket,
+                // which would then receive its own requests.
+                own.push(socket);
+            } else if recent_ports.contains(&local.port()) && recent.len() < 16 {
+                // A late reply to an earlier request could be taken for the reply to this one.
+                recent.push(socket);
+            } else {
+                break socket;
             }
-            recent.push_back(local.port());
-            if recent.len() > 4096 {
-                recent.pop_front();
-            }
-            return Ok(socket);
+        };
+        recent_ports.push_back(socket.local_addr()?.port());
+        if recent_ports.len() > 16_384 {
+            recent_ports.pop_front();
         }
+        Ok(socket)
     }
 }
 
@@ -177,7 +192,7 @@ impl Client {
 /// wait, so that the next address is tried. For the last address it does not, because a reply may
 /// follow.
 fn receive(socket: &UdpSocket, wait: Duration, is_last: bool) -> io::Result<Option<Vec<u8>>> {
-    let start = Instant::now();
+    let (start, server) = (Instant::now(), socket.peer_addr()?);
     let mut reply = vec![0; 65_535]; // the largest datagram; less would truncate it
     let mut result = Ok(None);
     loop {
@@ -186,8 +201,10 @@ fn receive(socket: &UdpSocket, wait: Duration, is_last: bool) -> io::Result<Opti
             return result;
         }
         socket.set_read_timeout(Some(remaining))?;
-        match socket.recv(&mut reply) {
-            Ok(length) => {
+        match socket.recv_from(&mut reply) {
+            // It arrived between `bind` and `connect`. The kernel drops later ones.
+            Ok((_, sender)) if sender != server => {}
+            Ok((length, _)) => {
                 reply.truncate(length);
                 return Ok(Some(reply));
             }
@@ -209,10 +226,11 @@ fn is_transient(error: &io::Error) -> bool {
         error.kind(),
         ErrorKind::TimedOut
             | ErrorKind::ConnectionRefused
-            | ErrorKind::ConnectionReset // a refusal on Windows
+            | ErrorKind::ConnectionReset // a refusal on Windows, where UDP reports it like TCP
             | ErrorKind::HostUnreachable
             | ErrorKind::NetworkUnreachable
             | ErrorKind::NetworkDown
+            | ErrorKind::AddrInUse // no local port is free
             | ErrorKind::PermissionDenied // a firewall, or its table of connections is full
     )
 }

@@ -114,7 +114,8 @@ fn client_sends_all_messages_with_fewer_threads() {
 #[test]
 #[ignore = "needs strace"]
 fn client_gets_reply_behind_error() {
-    let server = Process::start("udp-threaded-server", &["--quiet"]);
+    // Later than the client would look once more before it gives up.
+    let server = Process::start("udp-threaded-server", &["--quiet", "--delay=0.3"]);
     for (inject, attempts, timeout) in [
         // An earlier send was refused, which the next send or receive reports.
         ("sendto:error=ECONNREFUSED:when=1+2", "1", "30"),

@@ -53,3 +53,23 @@ fn udp_clients_survive_sigstop_sigcont() {
         assert_eq!(error.kind(), ErrorKind::WouldBlock, "{name}");
     }
 }
+
+#[test]
+fn udp_client_reads_reply_that_arrived_while_suspended() {
+    let client = |name: &str, address: &str| {
+        start_client(name, &["--attempts=1", "--timeout=3", address, "hello"])
+    };
+    for name in UDP_CLIENTS {
+        let (server, address) = fake_udp_server();
+        let (_silent, silent) = fake_udp_server();
+        let suspended = client(name, &address);
+        let (_, sender) = receive(&server);
+        signal("STOP", &[suspended.id()]);
+        wait_until("it is suspended", || proc::state(suspended.id()) == Some('T'));
+        // Its timeout ends first.
+        assert_eq!(client(name, &silent).exit_code(), 1);
+        server.send_to(b"HELLO", sender).unwrap();
+        signal("CONT", &[suspended.id()]);
+        assert_eq!(output_of(suspended), "HELLO\n");
+    }
+}

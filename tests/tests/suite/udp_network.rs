@@ -1,7 +1,7 @@
 //! The UDP clients on a network that loses, duplicates and reorders datagrams.
 
 use crate::support::*;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -38,6 +38,29 @@ fn clients_get_all_replies() {
         }
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(replies, expected, "{name}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod needs_root {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root, unshare and ip"]
+    fn clients_use_few_ports_again() {
+        let script = "ip link set lo up || exit 9
+            echo 40000 4\"$2\" >/proc/sys/net/ipv4/ip_local_port_range || exit 9
+            \"$0\" --quiet & until grep -q :22B8 /proc/net/udp; do sleep 0.01; done
+            seq 300 | \"$1\" --attempts=1 --timeout=30 :8888 -; code=$?; kill $!; exit $code";
+        for (name, last) in [(UDP_CLIENTS[0], "0015"), (UDP_CLIENTS[1], "0099")] {
+            let mut command = unshare("--net", script);
+            command.arg(program("udp-echo-server")).arg(program(name)).arg(last);
+            let output = Process::spawn(&mut command).output();
+            let (stdout, stderr) = (output.stdout, String::from_utf8_lossy(&output.stderr));
+            assert_eq!((output.status.code(), &*stderr), (Some(0), ""), "{name}");
+            let lines = stdout.split(|&byte| byte == b'\n').collect::<BTreeSet<_>>();
+            assert_eq!(lines.len(), 302, "{name}"); // with `listening on` and the end
+        }
     }
 }
 
