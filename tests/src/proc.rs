@@ -102,6 +102,16 @@ pub struct Socket {
 
 /// Returns all sockets of a protocol, `tcp` or `udp`.
 pub fn sockets(protocol: &str) -> Vec<Socket> {
+    sockets_with(protocol, "")
+}
+
+/// Returns the sockets of a protocol of which one of both ends has this port.
+pub fn sockets_at(protocol: &str, port: u16) -> Vec<Socket> {
+    sockets_with(protocol, &format!(":{port:04X} "))
+}
+
+/// Parses those lines that contain a text: there may be very many.
+fn sockets_with(protocol: &str, text: &str) -> Vec<Socket> {
     let socket = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let hex = |word: &str| {
@@ -115,7 +125,13 @@ pub fn sockets(protocol: &str) -> Vec<Socket> {
         Some(Socket { port, peer, is_established, unsent: unsent?, unread: unread?, inode })
     };
     let tables = ["", "6"].map(|version| read(&format!("net/{protocol}{version}")));
-    tables.iter().flatten().flat_map(|table| table.lines().skip(1).filter_map(socket)).collect()
+    tables
+        .iter()
+        .flatten()
+        .flat_map(|table| {
+            table.lines().skip(1).filter(|line| line.contains(text)).filter_map(socket)
+        })
+        .collect()
 }
 
 /// Returns those of the sockets that a process listens on.
@@ -133,7 +149,7 @@ pub fn listens_on(id: u32, protocol: &str) -> Vec<u16> {
 
 /// Returns the first process that listens on a port.
 pub fn listener(protocol: &str, port: u16) -> Option<u32> {
-    let mut sockets = sockets(protocol);
+    let mut sockets = sockets_at(protocol, port);
     sockets.retain(|socket| socket.port == port && socket.peer == 0);
     ids("").find(|id| own(*id, &sockets).next().is_some())
 }

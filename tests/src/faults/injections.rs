@@ -447,12 +447,17 @@ pub(super) fn reset_while_writing(target: &Target) -> Outcome {
 
 /// Returns a connection over which a reply has arrived.
 fn unread_reply(target: &Target) -> Outcome<TcpStream> {
-    let mut stream = target.client.connect()?;
-    let _ = stream.write_all(&target.client.request(b"Unread\n"));
-    match retry_on_eintr(|| stream.peek(&mut [0])) {
-        Ok(1..) => Ok(stream),
-        Ok(0) => Err(Fails("loses data", "closed without a reply".into())),
-        Err(error) => Err(error.into()),
+    let start = Instant::now();
+    loop {
+        let mut stream = target.client.connect()?;
+        let _ = stream.write_all(&target.client.request(b"Unread\n"));
+        match retry_on_eintr(|| stream.peek(&mut [0])) {
+            Ok(1..) => return Ok(stream),
+            // It may limit connections, and not yet have closed the previous ones.
+            Ok(0) if start.elapsed() < target.client.patience => sleep(TICK),
+            Ok(0) => return Err(Fails("loses data", "closed without a reply".into())),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -544,8 +549,9 @@ fn crowd(target: &Target, first: &[u8], drip: Option<(u8, Duration)>) -> Outcome
                 Ok(())
             }
             Err(Fails("exits", details)) => Err(Fails("exits", details)),
-            Err(Fails(_, details)) => {
-                Err(Fails("hangs", format!("one more client beside {count}: {details}")))
+            Err(Fails(symptom, details)) => {
+                let symptom = if symptom == "hangs" { symptom } else { "drops clients" };
+                Err(Fails(symptom, format!("one more client beside {count}: {details}")))
             }
             not_tried => not_tried,
         }

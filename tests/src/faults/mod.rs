@@ -222,13 +222,15 @@ fn confirm(fault: &Fault, target: &mut Target, symptom: &'static str, details: S
             _ => {}
         }
     }
+    // Several rounds have confirmed it already.
+    if symptom == "leaks" && !target.is_known_to(symptom) {
+        target.known.push(symptom);
+        return Verdict::Fails(symptom, details);
+    }
     match attempt(fault.inject, target) {
         Ok(()) if target.is_known_to(symptom) => Verdict::Survives(target.remarks()),
         Ok(()) => Verdict::Flaky(symptom, details),
-        Err(Problem::Fails(symptom, details)) => {
-            target.known.extend((symptom == "leaks").then_some(symptom));
-            Verdict::Fails(symptom, details)
-        }
+        Err(Problem::Fails(symptom, details)) => Verdict::Fails(symptom, details),
         Err(Problem::NotTried(_)) => Verdict::Fails(symptom, details),
     }
 }
@@ -254,16 +256,17 @@ fn attempt(inject: Inject, target: &mut Target) -> Outcome {
     };
     inject_beside(inject, is_crowd, target)?;
     let Some(first) = target.left_over(patience) else { return Ok(()) };
-    // It may have been opened once and for all, or wait for a garbage collection, which many requests
-    // cause. A leak repeats itself, and grows with the number of rounds.
+    // It may have been opened once and for all, or wait for a garbage collection. A leak repeats itself, and grows with the number of rounds.
     target.usage = target.usage_now();
     inject_beside(inject, is_crowd, target)?;
-    let Some(second) = target.left_over(2 * patience) else { return Ok(()) };
+    let Some(second) = target.left_over(patience) else { return Ok(()) };
     for _ in 0..3 {
         inject_beside(inject, is_crowd, target)?;
     }
-    target.make_many_requests();
-    let third = target.left_over(2 * patience);
+    if target.collects_garbage() {
+        return Ok(());
+    }
+    let third = target.left_over(patience);
     let Some(third) = third.filter(|third| third.is_trend_of(&second)) else { return Ok(()) };
     Err(Problem::Fails("leaks", format!("{first}, then {second}, then {third}")))
 }

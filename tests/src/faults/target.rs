@@ -213,8 +213,8 @@ impl Target {
         let unlearned = self.client.clone();
         let learned = self.learn_replies();
         if let Err(Fails(symptom, details)) = learned {
-            // It replied at first.
-            self.client = unlearned;
+            // It replied at first. A second request over a connection may be too much for it.
+            self.client = Client { greets: self.client.greets, once: true, ..unlearned };
             self.ordinary = Some(self.blame(symptom, details));
             self.needs_restart = true;
         } else {
@@ -550,14 +550,24 @@ impl Target {
         None
     }
 
-    /// Makes requests for a while, which causes a garbage collection in most runtimes that have one.
-    pub(super) fn make_many_requests(&self) {
-        let start = Instant::now();
-        for _ in 0..500 {
-            if start.elapsed() < self.client.patience {
-                let _ = self.client.probe(); // Its failure shows afterwards.
+    /// Returns whether requests make what is left over fewer, as they do by causing garbage collections.
+    pub(super) fn collects_garbage(&self) -> bool {
+        let (client, mut most) = (&self.client, 0);
+        let request = client.request(b"One more\n");
+        for _ in 0..5 {
+            // A failure shows afterwards.
+            let _ = (0..100).try_for_each(|_| match client.protocol {
+                Protocol::Udp => client.exchange(&request),
+                Protocol::Tcp => client.exchange_on(&client.open()?, &request),
+            });
+            let now = self.usage_now();
+            let now = now.descriptors + now.processes;
+            most = most.max(now);
+            if now + 10 < most {
+                return true;
             }
         }
+        false
     }
 
     /// Returns how the process of the server ended, if it has.

@@ -29,6 +29,11 @@ const EVERYWHERE: &[Row] = &[
     ["udp flood", "", "survives"],
     ["udp flood", "queues", "FAILS: hangs: no reply within 1 s afterwards"],
     ["udp flood --request ping", "accepts pings only", "survives…replies with 4 bytes."],
+    ["udp flood", "mixes clients", "FAILS: loses data: …one of …replies to one of 4 clients"],
+    ["udp flood", "replies from another port", "survives…from another port."],
+    ["udp largest-datagram --request abc", "cuts", "FAILS: loses data: lost …,…of "],
+    ["udp largest-datagram --request abc", "", "survives\n"],
+    ["udp largest-datagram --request ping", "accepts pings only", "survives (reply not checked)"],
     ["udp --start 1", "never replies", "fault-kit: …pass --request"],
     ["tcp disconnect", "", "survives…replies to Abc with ABC."],
     ["tcp empty-connection", "", "survives"],
@@ -58,6 +63,11 @@ const EVERYWHERE: &[Row] = &[
     ["tcp invalid-utf-8 --reply 220 --request ", "only greets", "survives…as given. It replies once"],
     ["tcp reset-while-reading", "exits on write error", "survives"],
     ["tcp reset-while-reading", "exits on read error", "FAILS: exits: "],
+    ["tcp invalid-utf-8", "replies once after invalid UTF-8", "FAILS: loses data: closed without a reply to the second request"],
+    ["tcp reset-while-reading --request ab\\n", "replies with errors after a reset", "FAILS: …replied with \"error 500"],
+    ["tcp reset-while-reading --request ab\\n", "counts", "survives"],
+    ["tcp silent-clients --clients 20", "replies to one request", "survives…replies once over each connection."],
+    ["tcp invalid-utf-8 --reply 220", "greets", "fault-kit: its greeting …contains the reply: pass --request ''"],
     ["tcp reset-while-writing", "", "survives"],
     ["tcp reset-while-writing", "exits on write error", "FAILS: exits: "],
     ["tcp client-that-never-reads", "", "survives"],
@@ -67,6 +77,7 @@ const EVERYWHERE: &[Row] = &[
     ["tcp silent-clients", "serves in turn", "FAILS: hangs: one more client beside …: no … within 2 s"],
     ["tcp unfinished-requests", "waits for the rest", "FAILS: hangs: one more client beside …: no … within 2 s"],
     ["tcp slow-clients", "has 32 workers", "FAILS: hangs: one more client beside …: no … within 2 s"],
+    ["tcp slow-clients --clients 50 --request abcdefghijklmnopqrstuvwxyz", "has 32 workers for 26 bytes", "FAILS: hangs: one more client beside …: no … within 2 s"],
     ["tcp slow-clients", "serves in turn", "not tried: the server serves one client at a time"],
     ["tcp burst-of-connections", "refuses", "FAILS: drops clients: …of 1,000 clients were not served within 4 s"],
     ["tcp burst-of-connections --clients 90", "refuses", "survives (90 clients)"],
@@ -85,6 +96,8 @@ const MANY: &[Row] = &[
 #[rustfmt::skip]
 const LINUX: &[Row] = &[
     ["tcp disconnect", "leaks", "FAILS: leaks: 1…more open descriptors, then 1"],
+    ["tcp disconnect", "collects garbage", "survives"],
+    ["udp empty-datagram", "leaks", "survives"],
     ["tcp disconnect", "spins at end", "FAILS: spins: uses a whole core while idle, for "],
     ["tcp disconnect", "burns threads at end", "FAILS: spins: uses a whole core while idle, for "],
     ["tcp line-without-an-end", "", "survives"],
@@ -93,6 +106,10 @@ const LINUX: &[Row] = &[
     ["tcp descriptors-exhausted", "serves in turn", "survives (it limits itself to fewer"],
     ["tcp descriptors-exhausted", "exits on accept error", "FAILS: exits: …os error 24"],
     ["tcp descriptors-exhausted", "spins on accept error", "FAILS: spins: uses a whole core"],
+    ["tcp descriptors-exhausted", "starts processes", "not tried: the server starts a process per connection"],
+    ["tcp descriptors-exhausted", "in 4 processes, exits on accept error", "FAILS: exits: …os error 24"],
+    ["tcp reset-while-reading", "in 4 processes, exits on read error", "FAILS: exits: …of 5 processes: "],
+    ["tcp reset-while-reading", "in 4 processes, echoes", "survives"],
     ["tcp suspend-and-resume", "", "survives"],
     ["tcp suspend-and-resume", "times out", "FAILS: loses data: closed without a reply"],
     // It is started again.
@@ -117,6 +134,7 @@ const LINUX: &[Row] = &[
 const PYTHON: &[Row] = &[
     ["tcp client-error-in-accept", "", "survives"],
     ["tcp client-error-in-accept", "needs a peer", "FAILS: exits: …NotConnected"],
+    ["tcp client-error-in-accept", "exits when resumed", "not tried: it exits without the fault"],
     ["tcp reset-while-reading", "reads once", "survives"],
 ];
 
