@@ -143,7 +143,7 @@ impl Target {
         self.server = Some(RunningServer::start(launch(self.client.address.port()), false)?);
         self.wait_until_ready().map_err(|error| match self.exit() {
             Some(how) => Fails("exits", how),
-            None => Fails("hangs", error.to_string().replace("not tried: ", "")),
+            None => Fails("hangs", error.to_string()),
         })
     }
 
@@ -155,6 +155,7 @@ impl Target {
     }
 
     fn wait_until_ready(&mut self) -> Outcome {
+        self.usage = Usage::default(); // It was that of other processes.
         let (start, limit) = (Instant::now(), self.client.options.start);
         let mut client = self.client.clone();
         if client.protocol == Protocol::Udp {
