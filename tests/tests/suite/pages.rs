@@ -5,6 +5,9 @@ use crate::support::*;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
+use tests::candidates::{CANDIDATES, Protocol};
+use tests::faults::faults;
+use tests::survival::{cell, committed};
 
 /// Returns the paths and texts of all pages: README.md and those in the folders.
 fn pages() -> Vec<(PathBuf, String)> {
@@ -318,11 +321,23 @@ fn front_page_quotes_benchmarks_and_names_faults() {
         assert!(page("README.md").contains(&format!("=\"{picture}\"")), "{picture}");
     }
     assert!(page("README.md").lines().count() <= 150);
-    let output = block("fault kit");
-    let shown = output.lines().skip(2).filter_map(|line| line.split(' ').next());
-    let shown: Vec<&str> = shown.filter(|word| word.contains(char::is_alphabetic)).collect();
-    let faults = tests::faults::faults(tests::candidates::Protocol::Udp);
-    assert_eq!(shown, faults.map(|fault| fault.name).collect::<Vec<_>>());
+    // The output of the kit shows what the survival table says of the same server.
+    let (output, table) = (block("fault kit"), committed());
+    let textbook = CANDIDATES.iter().find(|candidate| candidate.name == "rust-udp").unwrap();
+    let names: Vec<&str> = faults(Protocol::Udp).map(|fault| fault.name).collect();
+    let mut lines = output.lines().filter(|line| line.contains(" s  "));
+    for name in names {
+        let expected = match cell(&table, textbook, name).unwrap().trim_matches('*') {
+            "survives" => "survives".to_string(),
+            "–" => "not tried: ".into(),
+            symptom => format!("FAILS: {symptom}: "),
+        };
+        let line = lines.next().unwrap_or_default();
+        let is_right =
+            line.starts_with(&format!("{name} ")) && line.contains(&format!("  {expected}"));
+        assert!(is_right, "README.md: {name}, {expected:?}: {line}");
+    }
+    assert_eq!(lines.next(), None);
 }
 
 #[test]
