@@ -196,6 +196,8 @@ impl Parts<'_> {
 pub struct Copy {
     /// The program that was copied.
     pub program: String,
+    /// Whether a recipe has changed it.
+    pub is_recipe: bool,
     /// The options of the fault kit that suit it.
     pub kit_options: String,
     /// The part of the program that is copied.
@@ -238,6 +240,7 @@ impl Copy {
         let kit_options = of_recipe.or_else(|| parts.find("kit", program).ok()).unwrap_or_default();
         Ok(Copy {
             program: program.into(),
+            is_recipe: !recipes.is_empty(),
             kit_options: kit_options.into(),
             logger,
             head: parts.apply(head(program, logger, parts.find("macros", "std")?)?)?,
@@ -270,23 +273,14 @@ impl Copy {
         Ok(source)
     }
 
-    /// Returns the lines that the copy adds to the table of dependencies.
-    pub fn dependencies(&self) -> Vec<&'static str> {
-        let ctrlc = "ctrlc = { version = \"3\", features = [\"termination\"] }";
-        let mut lines = if self.run.contains("ctrlc::") { vec![ctrlc] } else { vec![] };
-        if self.logger == Some("log") {
-            lines.extend(["env_logger = \"0.11\"", "log = \"0.4\""]);
-        }
-        lines
-    }
-
     /// Returns the manifest of a package that consists of the copy.
     pub fn manifest(&self, name: &str) -> String {
-        let dependencies: String =
-            self.dependencies().into_iter().map(|line| format!("{line}\n")).collect();
+        let ctrlc = "ctrlc = { version = \"3\", features = [\"termination\"] }\n";
+        let ctrlc = if self.run.contains("ctrlc::") { ctrlc } else { "" };
+        let log = if self.logger.is_some() { "env_logger = \"0.11\"\nlog = \"0.4\"\n" } else { "" };
         format!(
             "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
-             rust-version = \"1.85\"\n\n[dependencies]\n{dependencies}"
+             rust-version = \"1.85\"\n\n[dependencies]\n{ctrlc}{log}"
         )
     }
 }

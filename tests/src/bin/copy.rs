@@ -54,27 +54,26 @@ fn usage(error: String) -> io::Error {
 
 /// Copies a program and returns what to do next.
 fn copy(names: &[&str], log: bool) -> io::Result<String> {
-    let [names @ .., folder] = names else {
-        return Err(usage("expected a NAME and a FOLDER".into()));
+    let (names, folder) = match names {
+        [names @ .., folder] if !names.is_empty() => (names, Path::new(folder)),
+        _ => return Err(usage("expected a NAME and a FOLDER".into())),
     };
-    if names.is_empty() {
-        return Err(usage("expected a NAME and a FOLDER".into()));
-    }
-    let (folder, shown) = (Path::new(folder), folder);
     let path = folder.join("Cargo.toml");
-    let manifest = if path.exists() { Some(fs::read_to_string(&path)?) } else { None };
-    let depends = |name| manifest.as_ref().is_some_and(|manifest| depends_on(manifest, name));
+    let manifest = if path.exists() { fs::read_to_string(&path)? } else { String::new() };
     let logger = match log {
-        _ if depends("tracing") => Some("tracing"),
-        _ if log || depends("log") => Some("log"),
+        _ if depends_on(&manifest, "tracing") => Some("tracing"),
+        _ if log || depends_on(&manifest, "log") => Some("log"),
         _ => None,
     };
     let copy = Copy::new(names, logger)?;
-    match manifest {
-        _ if folder.is_file() => Err(usage(format!("{shown} is not a folder"))),
-        Some(manifest) if has_table(&manifest, "[package]") => add_module(&copy, folder, &manifest),
-        Some(_) => Err(usage(format!("{} has no [package]: name a member", path.display()))),
-        None => new_package(&copy, folder),
+    if folder.is_file() {
+        Err(usage(format!("{} is not a folder", folder.display())))
+    } else if has_table(&manifest, "[package]") {
+        add_module(&copy, folder, &manifest)
+    } else if path.exists() {
+        Err(usage(format!("{} has no [package]: name a member", path.display())))
+    } else {
+        new_package(&copy, folder)
     }
 }
 
@@ -106,129 +105,123 @@ fn manifests_around(folder: &Path) -> Vec<(PathBuf, String)> {
     existing.unwrap_or_default().ancestors().filter_map(manifest).collect()
 }
 
-/// Returns the name of a folder if a package may have it.
-fn package_name(folder: &Path) -> Result<String, String> {
+/// Returns the root of the workspace around a folder, if there is one.
+fn workspace(folder: &Path) -> Option<PathBuf> {
+    let mut around = manifests_around(folder).into_iter();
+    around.find(|(_, text)| has_table(text, "[workspace]")).map(|(root, _)| root)
+}
+
+/// Returns the name of a folder if a package may have it. Cargo reports the names that it reserves.
+fn package_name(folder: &Path) -> io::Result<String> {
     // `.` and `..` exist and have a name of their own.
     let resolved = if folder.file_name().is_none() { folder.canonicalize().ok() } else { None };
     let name = resolved.as_deref().unwrap_or(folder).file_name().unwrap_or_default();
     let name = name.to_string_lossy();
     let is_valid = name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
-    if !is_valid {
-        let rule = "a package name begins with a letter and has only letters, digits, - and _";
-        Err(format!("the folder {name:?}: {rule}"))
-    } else if matches!(&*name, "build" | "deps" | "examples" | "incremental") {
-        Err(format!("the folder {name:?}: Cargo reserves this name for its own folders"))
-    } else {
-        Ok(name.into())
-    }
+    let rule = "a package name begins with a letter and has only letters, digits, - and _";
+    if is_valid { Ok(name.into()) } else { Err(usage(format!("the folder {name:?}: {rule}"))) }
 }
 
 fn new_package(copy: &Copy, folder: &Path) -> io::Result<String> {
-    let around = manifests_around(folder);
     let is_package = |text| has_table(text, "[package]") && !has_table(text, "[workspace]");
+    let around = manifests_around(folder);
     if let Some((package, _)) = around.first().filter(|(_, text)| is_package(text)) {
         let (shown, package) = (folder.display(), package.display());
         return Err(usage(format!("{shown} is inside of the package {package}: name that")));
     }
-    let name = &package_name(folder).map_err(usage)?;
-    let mut manifest = copy.manifest(name);
-    let workspace = workspace(folder);
+    let name = &package_name(folder)?;
+    let (mut manifest, main) = (copy.manifest(name), copy.main());
     let this = copying::root().canonicalize()?;
+    let workspace = workspace(folder);
     if workspace.as_ref() == Some(&this) {
         manifest += "\n# Not a member of the workspace around it.\n[workspace]\n";
     }
-    let mut text = create(folder, &[("Cargo.toml", manifest), ("src/main.rs", copy.main())])?;
-    let (shown, address) = (folder.display(), "127.0.0.1:8888");
-    text += &format!("\nNext, in {shown}:\n");
-    if copy.program.ends_with("client") {
-        text += &format!("  cargo run -- {address} hello\n");
-        return Ok(text + &advice(copy));
-    }
-    text += &format!("  cargo run    # on {address}, or on the address after `--`\n");
-    text += "  cargo test   # runs the server in the process of the test\n";
-    if copy.main().contains("env_logger::") {
-        text += "\nIt logs only errors unless the environment variable RUST_LOG is `info`.\n";
-    }
+    let log = match main.contains("env_logger::") {
+        true => "\nIt logs only errors unless the environment variable RUST_LOG is `info`.\n",
+        false => "",
+    };
+    let created = create(folder, &[("Cargo.toml", manifest), ("src/main.rs", main)])?;
+    let run = match copy.program.ends_with("client") {
+        true => "  cargo run -- 127.0.0.1:8888 hello\n",
+        false => {
+            "  cargo run    # on 127.0.0.1:8888, or on the address after `--`\n  \
+             cargo test   # runs the server in the process of the test\n"
+        }
+    };
     let root = workspace.filter(|root| *root != this).unwrap_or(folder.into());
-    let binary = root.join("target/debug").join(name);
-    Ok(text
-        + &advice(copy)
-        + &kit(copy, "", &format!("{} \"127.0.0.1:{{port}}\"", binary.display())))
+    let kit = kit(copy, "", &root, &format!("{name} \"127.0.0.1:{{port}}\""));
+    Ok(format!("{created}\nNext, in {}:\n{run}{log}{}{kit}", folder.display(), advice(copy)))
 }
 
-/// Returns the root of the workspace around a folder, if there is one.
-fn workspace(folder: &Path) -> Option<PathBuf> {
-    let around = manifests_around(folder).into_iter();
-    around.filter(|(_, text)| has_table(text, "[workspace]")).map(|(root, _)| root).next()
+fn add_module(copy: &Copy, folder: &Path, manifest: &str) -> io::Result<String> {
+    let (_, side) = copy.program.rsplit_once('-').unwrap_or_default();
+    let (file, source) = (format!("src/{side}.rs"), copy.module()?);
+    let mut text = create(folder, &[(&file, source.clone())])?;
+    let names =
+        manifest.lines().filter_map(|line| line.strip_prefix("name = \"")?.split('"').next());
+    let package = names.take(1).collect::<String>();
+    let [has_main, has_lib] = ["src/main.rs", "src/lib.rs"].map(|root| folder.join(root).exists());
+    let path = if has_main && has_lib { package.replace('-', "_") + "::" } else { String::new() };
+    let (root, public) = if has_main && !has_lib { ("main.rs", "") } else { ("lib.rs", "pub ") };
+    let root = folder.join("src").join(root);
+    let (messages, returns, tests) = match side {
+        "client" => (", vec![b\"hello\".to_vec()]", "", ""),
+        _ => {
+            ("", " // returns when the server stops", " For tests in tests/, see docs/recipes.md.")
+        }
+    };
+    text += &format!(
+        "\nAdd to {}:\n  {public}mod {side};\n\
+         and inside a function that returns a Result, such as `fn main() -> std::io::Result<()>`:\n  \
+         {path}{side}::run(\"127.0.0.1:8888\"{messages})?;{returns}\n\
+         The address may be an option of your own.{tests}\n",
+        root.display()
+    );
+    for (name, note) in [
+        ("tracing", "its logger must not panic: docs/copying.md#the-macros"),
+        ("log", "cargo add log"),
+        ("ctrlc", "cargo add ctrlc --features termination"),
+    ] {
+        let uses = [format!("use {name}::"), format!("    {name}::")];
+        let is_done = name != "tracing" && depends_on(manifest, name);
+        if uses.iter().any(|text| source.contains(text)) && !is_done {
+            text += &format!("\nThe module uses the crate {name}: {note}\n");
+        }
+    }
+    let root = workspace(folder).unwrap_or(folder.into());
+    Ok(text + &advice(copy) + &kit(copy, "--port 8888 ", &root, &format!("{package} ARGUMENTS")))
 }
 
 /// Returns what to change in a copy.
-fn advice(copy: &Copy) -> String {
+fn advice(copy: &Copy) -> &'static str {
     match copy.program.as_str() {
         "tcp-threaded-client" => {
             "\nIt expects each response to be as long as its message: docs/copying.md#clients.\n"
         }
         client if client.ends_with("client") => "\nThen replace `run`. docs/recipes.md has more.\n",
+        _ if copy.is_recipe => "\ndocs/recipes.md and docs/more-recipes.md explain the recipes.\n",
         _ => "\nThen replace `handle` and adapt the test; docs/recipes.md has handlers.\n",
     }
-    .into()
 }
 
-/// Returns how to check a server with the fault kit.
-fn kit(copy: &Copy, options: &str, command: &str) -> String {
+/// Returns how to check a server with the fault kit, whose program is in the target folder.
+fn kit(copy: &Copy, port: &str, root: &Path, command: &str) -> String {
+    if copy.program.ends_with("client") {
+        return String::new();
+    }
     let (protocol, _) = copy.program.split_once('-').unwrap_or_default();
-    let options = [&copy.kit_options, options, protocol, "--", command];
-    let options: Vec<&str> = options.into_iter().filter(|option| !option.is_empty()).collect();
-    format!(
+    let options = format!("{} {port}", copy.kit_options);
+    let (options, binary) = (options.trim_start(), root.join("target/debug").join(command));
+    let mut text = format!(
         "To inject faults into the server that `cargo build` makes, in this checkout:\n  \
-         cargo run -p tests --bin fault-kit -- \\\n    {}\n",
-        options.join(" ")
-    )
-}
-
-fn add_module(copy: &Copy, folder: &Path, manifest: &str) -> io::Result<String> {
-    let (_, side) = copy.program.rsplit_once('-').unwrap_or_default();
-    let file = format!("src/{side}.rs");
-    let source = copy.module()?;
-    let mut text = create(folder, &[(&file, source.clone())])?;
-    let package =
-        manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.split('"').next());
-    let package = package.unwrap_or("PACKAGE");
-    let [has_main, has_lib] = ["src/main.rs", "src/lib.rs"].map(|root| folder.join(root).exists());
-    let path = if has_main && has_lib { package.replace('-', "_") + "::" } else { String::new() };
-    let (root, public) = if has_main && !has_lib { ("main.rs", "") } else { ("lib.rs", "pub ") };
-    let messages = if side == "client" { ", vec![b\"hello\".to_vec()]" } else { "" };
-    let root = folder.join("src").join(root);
-    text += &format!("\nAdd to {}:\n  {public}mod {side};\n", root.display());
-    text += "and inside a function that returns a Result, such as `fn main() -> std::io::Result<()>`:\n";
-    let returns = if side == "server" { " // returns when the server stops" } else { "" };
-    text += &format!("  {path}{side}::run(\"127.0.0.1:8888\"{messages})?;{returns}\n");
-    text += "The address may be an option of your own.\n";
-    let logger =
-        ["tracing", "log"].into_iter().find(|name| source.contains(&format!("\nuse {name}::")));
-    if let Some(logger) = logger {
-        text += &format!("\nThe module uses the crate `{logger}`");
-        text += match logger {
-            "log" if !depends_on(manifest, "log") => ": cargo add log\n",
-            "log" => ".\n",
-            _ => ", whose logger must not panic: docs/copying.md#the-macros.\n",
-        };
+         cargo run -p tests --bin fault-kit -- {options}{protocol} -- \\\n    {}\n",
+        binary.display()
+    );
+    if !port.is_empty() {
+        text += "If ARGUMENTS contain the address, write 127.0.0.1:{port}, and omit --port.\n";
     }
-    if source.contains("ctrlc::") && !depends_on(manifest, "ctrlc") {
-        text +=
-            "\nIt stops on Ctrl-C by the crate `ctrlc`: cargo add ctrlc --features termination\n";
-    }
-    text += &advice(copy);
-    if side == "client" {
-        return Ok(text);
-    }
-    text += "For a test in tests/: docs/recipes.md#a-test-in-the-folder-tests.\n";
-    let root = workspace(folder).unwrap_or(folder.into());
-    let binary = root.join("target/debug").join(package);
-    text += &kit(copy, "--port 8888", &format!("{} ARGUMENTS", binary.display()));
-    text += "With an option for the address, write 127.0.0.1:{port} in ARGUMENTS, without --port 8888.\n";
-    Ok(text)
+    text
 }
 
 /// Creates files in a folder, unless one of them exists, and returns a line for each.

@@ -335,10 +335,6 @@ fn command_rejects_wrong_arguments() {
             "the folder \"2x\": a package name begins with a letter and has only letters, digits, - and _",
         ),
         (&["udp-echo-server", "file"], "file is not a folder"),
-        (
-            &["udp-echo-server", "deps"],
-            "the folder \"deps\": Cargo reserves this name for its own folders",
-        ),
     ] {
         copy(arguments).code(2).stderr(format!("copy: {error} (see --help)\n")).stdout("");
     }

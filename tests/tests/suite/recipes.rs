@@ -138,6 +138,8 @@ pub fn sources() -> Vec<(String, String)> {
     let (_, handler) = stop.split_once("    ctrlc::set_handler").unwrap();
     let (handler, _) = handler.split_once("    .map_err(io::Error::other)?;\n").unwrap();
     let handler = format!("    ctrlc::set_handler{handler}    .map_err(io::Error::other)?;\n");
+    let stop_udp = copy(&["udp-threaded-server"]).head + &block("copy: main server");
+    let stop_udp = stop_udp + &block("copy: run stop");
     let multicast = udp.head.clone() + &block("recipe: multicast");
     let two_addresses = tcp.head.clone() + &block("recipe: two addresses");
     for (name, source, edits) in [
@@ -154,6 +156,15 @@ pub fn sources() -> Vec<(String, String)> {
                 (&*handler, &*block("recipe: stop at end of input")),
                 ("    static RETURNED: AtomicBool = AtomicBool::new(false);\n", ""),
                 ("    RETURNED.store(true, SeqCst);\n", ""),
+            ],
+        ),
+        (
+            "stop-udp",
+            &stop_udp,
+            &[
+                ("TcpListener::bind", "UdpSocket::bind"),
+                ("server.listener.local_addr()?", "server.address"),
+                ("stopping, {} connections open\", stopper.busy.load(SeqCst)", "stopping\""),
             ],
         ),
         ("connect", &(CONNECT.to_string() + &block("recipe: connect")), &[]),
@@ -431,7 +442,12 @@ fn signal_finishes_connections_until_limit_or_second_signal() {
         let _idle = is_idle.then_some(client);
         server.write(signals.as_bytes());
         assert_eq!(server.exit_code(), expected, "{name} with an idle client: {is_idle}");
+        assert!(server.stdout().contains("\nstopping, "), "{name}: {}", server.stdout());
     }
+    let mut server = start_copy("stop-udp");
+    assert_eq!(request(&udp(server.address()), b"hello"), b"HELLO");
+    server.write(b"signal\n");
+    assert_eq!(server.exit_code(), 0);
 }
 
 #[cfg(target_os = "linux")]
