@@ -13,7 +13,9 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 use tests::faults::Protocol::{self, Tcp, Udp};
 use tests::faults::Verdict::{self, Fails, Flaky, NotTried, Survives};
-use tests::faults::{FAULTS, Fault, LIMITS, Options, Target, advice, faults, inject, warning};
+use tests::faults::{
+    FAULTS, Fault, LIMITS, Options, Target, advice, faults, inject, repeat, warning,
+};
 
 const HELP: &str = "\
 Usage: fault-kit [OPTIONS] udp|tcp -- COMMAND...
@@ -47,6 +49,8 @@ Options:
   --skip NAMES      do not inject these faults
   --expect NAMES    these faults are known to fail, and if one does not fail any
                     more, this is the failure
+  --repeat SECS     then repeat those that the server survives for SECS, beside
+                    clients whose replies are checked
   --strict          what is flaky or could not be tried is a failure, unless it
                     is skipped
   --junit FILE      also write the verdicts as JUnit XML
@@ -93,6 +97,8 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
         _ => return Err(usage("expected udp or tcp, and ADDR or -- COMMAND with {port}")),
     };
     let strict = args.flag("--strict");
+    let repeats = !args.values("--repeat")?.is_empty();
+    let limit = repeats.then(|| args.timeout("--repeat", 0)).transpose()?;
     let junit = args.values("--junit")?.last().map(|file| PathBuf::from(*file));
     let suite = [&["fault-kit"], &operands[..], &command].concat().join(" ");
     let mut report = Report { suite, junit, strict, expected, ..Report::default() };
@@ -112,6 +118,10 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
                     true => NotTried(SKIPPED.into()),
                     false => inject(fault.name, &mut target),
                 });
+            }
+            if let Some(limit) = limit {
+                let survived = std::mem::take(&mut report.survived);
+                report.add("repeat", || repeat(&survived, &mut target, limit));
             }
             warning(&target).iter().for_each(|warning| info!("{warning}"));
         }
@@ -216,6 +226,7 @@ struct Report<'a> {
     junit: Option<PathBuf>,
     strict: bool,
     expected: Vec<&'a str>,
+    survived: Vec<&'static str>,
     counts: [usize; 5],
     is_failure: bool,
     cases: String,
@@ -223,7 +234,7 @@ struct Report<'a> {
 
 impl Report<'_> {
     /// Prints and counts a verdict, and what to do about it.
-    fn add(&mut self, name: &str, inject: impl FnOnce() -> Verdict) {
+    fn add(&mut self, name: &'static str, inject: impl FnOnce() -> Verdict) {
         let start = Instant::now();
         let verdict = inject();
         let seconds = start.elapsed().as_secs_f64();
@@ -245,6 +256,7 @@ impl Report<'_> {
         notes.iter().for_each(|note| info!("{:33}{note}", ""));
         self.counts[index] += 1;
         self.is_failure |= is_failure;
+        self.survived.extend(matches!(verdict, Survives(_)).then_some(name));
         let (text, notes) = (xml(&text), xml(&notes.join("\n")));
         let result = match &verdict {
             _ if is_failure => {

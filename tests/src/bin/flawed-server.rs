@@ -103,6 +103,7 @@ fn serve_connections(listener: &TcpListener, defect: &'static str) {
     for number in 0.. {
         match listener.accept() {
             Ok(_) if defect == "refuses" && (100..600).contains(&number) => {}
+            Ok(_) if defect == "wears out" && number > 80 => panic!("{number} clients"),
             Ok(_) if defect == "exits soon" && number > 1 => panic!("{number} clients"),
             Ok((stream, _)) if defect == "needs a peer" => {
                 stream.peer_addr().unwrap();

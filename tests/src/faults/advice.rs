@@ -28,6 +28,7 @@ pub fn advice(fault: &str, verdict: &Verdict) -> Vec<String> {
         (_, "leaks") => {
             "Close connections on every path, after fork in the parent too, and reap children."
         }
+        ("repeat", _) => "Each fault alone is survived. Look for what one of them leaves behind.",
         _ => listed.map_or("", |fault| fault.hint),
     };
     let link = listed.map(|_| format!("docs/pitfalls.md#{fault}"));

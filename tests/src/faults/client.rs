@@ -348,7 +348,7 @@ impl Client {
 }
 
 /// Returns whether the server has closed a connection without a reset.
-fn has_ended(stream: &TcpStream) -> bool {
+pub(super) fn has_ended(stream: &TcpStream) -> bool {
     let _ = stream.set_nonblocking(true);
     let ended = matches!(stream.peek(&mut [0]), Ok(0));
     let _ = stream.set_nonblocking(false);

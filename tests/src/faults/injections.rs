@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::RecvTimeoutError::Timeout;
+use std::sync::mpsc::{Receiver, RecvTimeoutError::Timeout};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -709,30 +709,45 @@ pub(super) fn suspend_and_resume(target: &Target) -> Outcome {
 /// request.
 pub(super) fn closed_output(target: &mut Target) -> Outcome {
     let mut server = target.another(None, true)?;
-    let (start, (closing, closed)) = (Instant::now(), mpsc::channel());
-    for mut pipe in server.pipes() {
-        let closing = closing.clone();
-        thread::spawn(move || {
-            while pipe.read(&mut [0; 4_096]).is_ok_and(|length| length > 0) {
-                if start.elapsed() > BANNER {
-                    return closing.send(()); // closes the pipe
-                }
-            }
-            Ok(())
-        });
-    }
-    sleep(2 * BANNER);
+    let is_closed = Arc::new(AtomicBool::new(false));
+    let close = Arc::clone(&is_closed);
+    // A pipe that is not received is closed.
+    drop(tap(&mut server, move |_| close.swap(true, Relaxed) && false));
     let _ = log_requests(&server, 400, server.client.patience / 2);
-    match closed.recv_timeout(Duration::from_secs(1)) {
-        Ok(()) => server.aftermath(Ok(())),
-        Err(_) => Err(NotTried(NO_OUTPUT.into())),
+    let start = Instant::now();
+    while !is_closed.load(Relaxed) {
+        if start.elapsed() > Duration::from_secs(1) {
+            return Err(NotTried(NO_OUTPUT.into()));
+        }
+        sleep(Duration::from_millis(10));
     }
+    server.aftermath(Ok(()))
 }
 
-/// How long a server may write that it has started.
-const BANNER: Duration = Duration::from_millis(100);
-
 const NO_OUTPUT: &str = "the server writes nothing to its output for a request";
+
+/// Reads the output of a server as long as `is_wanted` returns true. Returns the pipes as they are
+/// then. What the server writes at its start does not count.
+fn tap(
+    server: &mut Target,
+    is_wanted: impl Fn(&[u8]) -> bool + Clone + Send + 'static,
+) -> Receiver<Box<dyn Read + Send>> {
+    const STARTS: Duration = Duration::from_millis(100);
+    let (start, (sender, pipes)) = (Instant::now(), mpsc::channel());
+    for mut pipe in server.pipes() {
+        let (sender, is_wanted, mut buffer) = (sender.clone(), is_wanted.clone(), [0; 4_096]);
+        thread::spawn(move || {
+            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+                if start.elapsed() > STARTS && !is_wanted(&buffer[..length]) {
+                    break;
+                }
+            }
+            let _ = sender.send(pipe);
+        });
+    }
+    sleep(2 * STARTS);
+    pipes
+}
 
 /// Sends requests that the server may log: many, since a runtime may buffer 4,096 bytes, and two over
 /// each connection. Returns how many were replied to, and how it ended.
@@ -756,33 +771,20 @@ fn log_requests(server: &Target, count: usize, limit: Duration) -> (usize, Outco
     (count, Ok(()))
 }
 
-/// Leaves standard output and standard error of a server open, and stops reading from them.
+/// Leaves standard output and standard error of a server open, but stops reading from them.
 pub(super) fn unread_output(target: &mut Target) -> Outcome {
     const BOLD: &[u8] = b"\x1b[1m";
     let mut server = target.another(None, true)?;
-    let (start, (sender, pipes)) = (Instant::now(), mpsc::channel());
     let output: Arc<(Mutex<Vec<u8>>, AtomicBool)> = Arc::default();
-    for mut pipe in server.pipes() {
-        let (sender, output) = (sender.clone(), Arc::clone(&output));
-        thread::spawn(move || {
-            let (mut buffer, (written, is_enough)) = ([0; 4_096], &*output);
-            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
-                if start.elapsed() > BANNER {
-                    written.lock().expect("no thread panics").extend(&buffer[..length]);
-                }
-                if is_enough.load(Relaxed) {
-                    break;
-                }
-            }
-            sender.send(pipe) // It stays open.
-        });
-    }
-    sleep(2 * BANNER);
-    let (written, is_enough) = &*output;
+    let tapped = Arc::clone(&output);
+    let pipes = tap(&mut server, move |bytes| {
+        tapped.0.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
+        !tapped.1.load(Relaxed)
+    });
     let _ = no_reply_needed(&server, &[&server.client.half(), BOLD, b"\r\n\r\n"].concat());
     let (count, _) = log_requests(&server, 400, server.client.patience / 2);
-    is_enough.store(true, Relaxed);
-    let written = written.lock().expect("no thread panics").clone();
+    output.1.store(true, Relaxed);
+    let written = output.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     // A pipe has room for 64 KiB.
     let Some(needed) = (200_000 * count).checked_div(written.len()) else {
         return Err(NotTried(NO_OUTPUT.into()));

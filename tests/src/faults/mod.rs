@@ -7,16 +7,19 @@
 //! - `client.rs`: what the kit sends, and what a complete reply is.
 //! - `target.rs`: how the server is started, and what its processes do.
 //! - `injections.rs`: what each fault does.
+//! - `repeat.rs`: all faults for a given time.
 //! - `advice.rs`: what to do about a failure.
 
 mod advice;
 mod client;
 mod injections;
+mod repeat;
 mod target;
 
 pub use crate::candidates::Protocol;
 pub use advice::{LIMITS, advice, warning};
 pub use client::Options;
+pub use repeat::repeat;
 pub use target::Target;
 
 use Inject::{Another, Crowd, This};

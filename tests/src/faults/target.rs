@@ -144,7 +144,9 @@ impl Target {
         self.wait_until_ready().map_err(|error| match self.exit() {
             Some(how) => Fails("exits", how),
             None => Fails("hangs", error.to_string()),
-        })
+        })?;
+        self.usage = self.usage_now();
+        Ok(())
     }
 
     /// Returns standard output and standard error of a server that was started with them as pipes.

@@ -120,6 +120,10 @@ const LINUX: &[Row] = &[
     ["udp closed-output", "logs", "survives"],
     ["udp closed-output", "prints", "FAILS: exits: "],
     ["udp closed-output", "prints errors", "FAILS: exits: "],
+    ["udp flood --repeat 1", "", "flood survives…repeat survives (…faults among …honest requests; memory "],
+    ["tcp half-close --repeat 1", "", "repeat survives (…faults among …honest requests; memory "],
+    ["tcp half-close --repeat 60", "wears out", "half-close survives…repeat FAILS: exits: …Each fault alone"],
+    ["tcp half-close --repeat 1", "serves in turn", "repeat not tried: the server survives no fault beside"],
     ["udp unread-output", "", "not tried: the server writes nothing"],
     ["udp unread-output", "drops log lines", "survives"],
     ["udp unread-output", "prints", "FAILS: hangs: no reply within 1 s once the pipe is full"],
@@ -290,6 +294,7 @@ fn command_line() {
         "tcp --start -1 -- server {port}",
         "tcp --patience 0 -- server {port}",
         "tcp --clients 0 -- server {port}",
+        "tcp --repeat 0 -- server {port}",
         "tcp --expect own-address 127.0.0.1:1",
     ] {
         assert!(kit(wrong, &[], 2).starts_with("fault-kit: "), "{wrong}");
