@@ -97,13 +97,12 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
         _ => return Err(usage("expected udp or tcp, and ADDR or -- COMMAND with {port}")),
     };
     let strict = args.flag("--strict");
-    let repeats = !args.values("--repeat")?.is_empty();
-    let limit = repeats.then(|| args.timeout("--repeat", 0)).transpose()?;
+    let limit = args.seconds("--repeat", 0)?;
     let junit = args.values("--junit")?.last().map(|file| PathBuf::from(*file));
     let suite = [&["fault-kit"], &operands[..], &command].concat().join(" ");
     let mut report = Report { suite, junit, strict, expected, ..Report::default() };
     // What remains if the kit is killed.
-    report.write("<error message=\"the kit has not finished\"/>")?;
+    report.write_error("the kit has not finished")?;
     let target = match address {
         Some(address) => Target::running(protocol, address, options),
         None => Target::start(protocol, options, launch(&command)),
@@ -119,7 +118,7 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
                     false => inject(fault.name, &mut target),
                 });
             }
-            if let Some(limit) = limit {
+            if !limit.is_zero() {
                 let survived = std::mem::take(&mut report.survived);
                 report.add("repeat", || repeat(&survived, &mut target, limit));
             }
@@ -244,7 +243,7 @@ impl Report<'_> {
         let (index, is_failure, notes) = match &verdict {
             Survives(_) if is_expected => (1, true, note("It did not fail: remove --expect.")),
             Survives(_) => (0, false, Vec::new()),
-            Fails(..) if is_expected => (2, false, note("This was expected.")),
+            Fails(..) | Flaky(..) if is_expected => (2, false, note("This was expected.")),
             Fails(..) => (1, true, advice(name, &verdict)),
             Flaky(..) => (4, self.strict, advice(name, &verdict)),
             NotTried(reason) if self.strict && reason != SKIPPED => {
@@ -266,52 +265,52 @@ impl Report<'_> {
             Survives(_) => format!("<system-out>{text}</system-out>"),
             _ => format!("<skipped message=\"{text}\"/>"),
         };
-        let suite = xml(&self.suite);
-        self.cases += &format!(
-            "<testcase classname=\"{suite}\" name=\"{name}\" time=\"{seconds:.3}\">{result}</testcase>\n"
-        );
+        self.cases += &self.case(name, seconds, &result);
     }
 
     /// Prints and writes why the server could not be checked.
     fn cannot_check(&self, reason: &str) -> Result<ExitCode, Error> {
-        self.write(&format!("<error message=\"{}\"/>", xml(reason)))?;
+        self.write_error(reason)?;
         error!("{reason}");
         Ok(ExitCode::from(3))
     }
 
     /// Prints and writes the result.
-    fn finish(mut self) -> Result<ExitCode, Error> {
-        let cases = std::mem::take(&mut self.cases);
-        self.write(&cases)?;
+    fn finish(self) -> Result<ExitCode, Error> {
+        self.write(&self.cases)?;
         let [survived, failed, expected, not_tried, flaky] = self.counts;
-        let flaky = if flaky > 0 { format!("{flaky} flaky, ") } else { String::new() };
-        let expected =
-            if expected > 0 { format!("{expected} failed as expected, ") } else { String::new() };
-        if !self.is_failure {
+        if survived > 0 && failed + expected + flaky == 0 {
             info!("{LIMITS}");
         }
+        let part =
+            |count, text| if count > 0 { format!("{count} {text}, ") } else { String::new() };
+        let (expected, flaky) = (part(expected, "failed as expected"), part(flaky, "flaky"));
         info!("{survived} survived, {failed} failed, {expected}{flaky}{not_tried} not tried");
         Ok(ExitCode::from(u8::from(self.is_failure)))
     }
 
+    fn case(&self, name: &str, seconds: f64, result: &str) -> String {
+        let suite = xml(&self.suite);
+        let names = format!("classname=\"{suite}\" name=\"{name}\"");
+        format!("<testcase {names} time=\"{seconds:.3}\">{result}</testcase>\n")
+    }
+
+    fn write_error(&self, reason: &str) -> Result<(), Error> {
+        let error = format!("<error message=\"{}\"/>", xml(reason));
+        self.write(&self.case("start", 0.0, &error))
+    }
+
     fn write(&self, cases: &str) -> Result<(), Error> {
         let Some(file) = &self.junit else { return Ok(()) };
-        let cases = match cases.strip_prefix("<error") {
-            Some(_) => format!(
-                "<testcase classname=\"{0}\" name=\"start\">{cases}</testcase>\n",
-                xml(&self.suite)
-            ),
-            None => cases.into(),
-        };
         let [tests, failures, errors, skipped] =
             ["<testcase", "<failure", "<error", "<skipped"].map(|tag| cases.matches(tag).count());
+        let suite = xml(&self.suite);
         let text = format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"{}\" tests=\"{tests}\" \
-             failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\">\n{cases}</testsuite>\n",
-            xml(&self.suite)
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"{suite}\" tests=\"{tests}\" \
+             failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\">\n{cases}</testsuite>\n"
         );
-        fs::write(file, text)
-            .map_err(|error| usage(format!("--junit: cannot write {}: {error}", file.display())))
+        let cannot = |error| usage(format!("--junit: cannot write {}: {error}", file.display()));
+        fs::write(file, text).map_err(cannot)
     }
 }
 

@@ -712,7 +712,10 @@ pub(super) fn closed_output(target: &mut Target) -> Outcome {
     let is_closed = Arc::new(AtomicBool::new(false));
     let close = Arc::clone(&is_closed);
     // A pipe that is not received is closed.
-    drop(tap(&mut server, move |_| close.swap(true, Relaxed) && false));
+    drop(tap(&mut server, move |_| {
+        close.store(true, Relaxed);
+        false
+    }));
     let _ = log_requests(&server, 400, server.client.patience / 2);
     let start = Instant::now();
     while !is_closed.load(Relaxed) {
@@ -749,21 +752,12 @@ fn tap(
     pipes
 }
 
-/// Sends requests that the server may log: many, since a runtime may buffer 4,096 bytes, and two over
-/// each connection. Returns how many were replied to, and how it ended.
+/// Makes exchanges that the server may log: many, since a runtime may buffer 4,096 bytes. Returns how
+/// many succeeded, and how the last one ended.
 fn log_requests(server: &Target, count: usize, limit: Duration) -> (usize, Outcome) {
-    let (client, start) = (&server.client, Instant::now());
-    let request = client.request(b"Which you may log\n");
+    let start = Instant::now();
     for number in 0..count {
-        let result = match client.protocol {
-            Tcp => client.open().and_then(|stream| {
-                let first = client.exchange_on(&stream, &request);
-                let second = client.exchange_on(&stream, &request);
-                finish(&stream);
-                first.and(if client.once { Ok(()) } else { second })
-            }),
-            Udp => client.exchange(&request),
-        };
+        let result = server.client.probe();
         if result.is_err() || start.elapsed() > limit {
             return (number, result);
         }

@@ -294,7 +294,7 @@ fn command_line() {
         "tcp --start -1 -- server {port}",
         "tcp --patience 0 -- server {port}",
         "tcp --clients 0 -- server {port}",
-        "tcp --repeat 0 -- server {port}",
+        "tcp --repeat -1 -- server {port}",
         "tcp --expect own-address 127.0.0.1:1",
     ] {
         assert!(kit(wrong, &[], 2).starts_with("fault-kit: "), "{wrong}");
