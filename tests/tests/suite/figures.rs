@@ -1,133 +1,89 @@
 //! The figures in the text of the pages: those of the benchmark are medians of docs/benchmarks.csv.
 //!
 //! The comment `figures` in docs/benchmarks.md has a line for each: `PHRASE | METRIC | WORK | SERVER…`.
-//! A metric is a column, or `CPU` per request, or `memory` per connection or in all. A phrase with a
-//! unit has the smallest and the largest median of the servers. One without says in brackets how much
-//! the first server of each pair `A / B` needs in comparison.
+//! A metric is a column, or `CPU` per request, or `memory`, and may be divided by a number. A phrase
+//! with a unit states the smallest and the largest median of the servers. One without says in brackets
+//! how much the first server of each pair `A / B` needs in comparison. A line that has only a phrase
+//! names a figure that was not measured.
 
 use crate::support::*;
 use std::collections::BTreeMap;
 use std::fs;
 
-/// What a round measured, by the name of the column.
-type Round = BTreeMap<String, f64>;
-
-/// Returns the rounds by work and server.
-fn rounds() -> BTreeMap<(String, String), Vec<Round>> {
-    let csv = fs::read_to_string(repository("docs/benchmarks.csv")).unwrap();
-    let mut lines = csv.lines().skip(1);
-    let columns: Vec<&str> = lines.next().unwrap().split(',').skip(2).collect();
-    let mut rounds = BTreeMap::<_, Vec<Round>>::new();
-    for line in lines {
-        let work = line.strip_prefix('"').and_then(|line| line.split_once("\","));
-        let (work, rest) = work.or(line.split_once(',')).unwrap();
-        let (server, values) = rest.split_once(',').unwrap();
-        let values = values.split(',').map(|value| value.parse().unwrap_or(f64::INFINITY));
-        let round = columns.iter().map(|column| column.to_string()).zip(values).collect();
-        rounds.entry((work.into(), server.into())).or_default().push(round);
-    }
-    rounds
+/// Returns a median for each line of the CSV file's work and server.
+fn median(csv: &str, metric: &str, work: &str, server: &str) -> f64 {
+    let columns: Vec<&str> = csv.lines().nth(1).unwrap().split(',').skip(2).collect();
+    let begin = [format!("\"{work}\",{server},"), format!("{work},{server},")];
+    let rounds = csv.lines().filter_map(|line| begin.iter().find_map(|it| line.strip_prefix(it)));
+    let mut values: Vec<f64> = rounds
+        .map(|round| {
+            let values = round.split(',').map(|value| value.parse().unwrap_or(f64::INFINITY));
+            let round: BTreeMap<_, f64> = columns.iter().copied().zip(values).collect();
+            match metric {
+                "CPU" => round["server CPU"] / round["replies"],
+                "memory" => round["RSS"] + round["page tables"] + round["kernel stacks"],
+                column => round[column],
+            }
+        })
+        .collect();
+    assert!(!values.is_empty(), "benchmarks.csv: {work}, {server}");
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
-/// Returns the value of a metric in a round, in seconds, bytes, or requests per second.
-fn value(round: &Round, metric: &str) -> f64 {
-    match metric {
-        "CPU" => round["server CPU"] / round["replies"],
-        "requests" => round["replies"] / round["seconds"],
-        "memory" => round["RSS"] + round["page tables"] + round["kernel stacks"],
-        column => round[column],
-    }
-}
-
-/// Returns the numbers of a phrase, scaled by the unit at its end.
-fn numbers(phrase: &str) -> Vec<f64> {
-    let scale = |unit| match unit {
-        "µs" => 1e-6,
-        "ms" => 1e-3,
-        "KB" => 1e3,
-        "MB" => 1e6,
-        _ => 1.0,
-    };
-    let words: Vec<&str> = phrase.split(" of ").next().unwrap().split(' ').collect();
-    let unit = words.iter().rev().map(|word| scale(word)).find(|scale| *scale != 1.0);
-    let words = words.iter().map(|word| word.trim_matches(['(', ')']).replace(',', ""));
-    words.filter_map(|word| word.parse().ok()).map(|n: f64| n * unit.unwrap_or(1.0)).collect()
+/// Returns the first and the last number of a phrase, scaled by its unit.
+fn stated(phrase: &str) -> (f64, f64) {
+    let phrase = phrase.split(" of ").next().unwrap();
+    let units = [(" µs", 1e-6), (" ms", 1e-3), (" KB", 1e3), (" MB", 1e6)];
+    let scale =
+        units.iter().find(|(unit, _)| phrase.ends_with(unit)).map_or(1.0, |(_, scale)| *scale);
+    let words = phrase.split(' ').map(|word| word.trim_matches(['(', ')']).replace(',', ""));
+    let numbers: Vec<f64> = words.filter_map(|word| word.parse().ok()).collect();
+    (numbers[0] * scale, numbers[numbers.len() - 1] * scale)
 }
 
 #[test]
 fn figures_are_those_of_benchmark() {
-    let (rounds, benchmarks) = (rounds(), fs::read_to_string(repository("docs/benchmarks.md")));
-    let benchmarks = benchmarks.unwrap();
-    let (_, list) = benchmarks.split_once("<!-- figures\n").unwrap();
-    let list: Vec<&str> = list.split("-->").next().unwrap().lines().collect();
+    let page = |path: &str| fs::read_to_string(repository(path)).unwrap();
+    let (csv, benchmarks, readme) =
+        (page("docs/benchmarks.csv"), page("docs/benchmarks.md"), page("README.md"));
+    let list = benchmarks.split("<!-- figures\n").nth(1).unwrap().split("-->").next().unwrap();
+    let list: Vec<Vec<&str>> = list.lines().map(|line| line.split(" | ").collect()).collect();
+    let (_, performance) = readme.split_once("\n## Performance\n").unwrap();
+    let prose = [benchmarks.split("\n<!-- figures").next(), performance.split("\n## ").next()];
+    let prose: Vec<&str> = prose.into_iter().flatten().flat_map(str::split_whitespace).collect();
+    let text = prose.join(" ");
     let mut wrong = Vec::new();
     for line in &list {
-        let [phrase, metric, work, servers @ ..] = &line.split(" | ").collect::<Vec<_>>()[..]
-        else {
-            continue; // a figure that was not measured
-        };
+        let [phrase, metric, work, servers @ ..] = &line[..] else { continue };
         let (metric, divisor) = metric.split_once('/').unwrap_or((metric, "1"));
-        let median = |server: &str| {
-            let rounds = rounds.get(&((*work).into(), server.into()));
-            let rounds = rounds.unwrap_or_else(|| panic!("{line}: no such row in benchmarks.csv"));
-            let mut values: Vec<f64> = rounds.iter().map(|round| value(round, metric)).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2] / divisor.parse::<f64>().unwrap()
-        };
-        let mut measured: Vec<f64> = (servers.iter())
-            .map(|server| match server.split_once(" / ") {
-                Some((first, second)) => median(first) / median(second),
-                None => median(server),
-            })
-            .collect();
-        measured.sort_by(f64::total_cmp);
-        let stated = numbers(phrase);
-        let bounds =
-            [(measured[0], stated[0]), (*measured.last().unwrap(), stated[stated.len() - 1])];
-        let is_right = bounds.iter().all(|(measured, stated)| match () {
-            () if phrase.starts_with("below") => measured < stated,
-            () if phrase.starts_with("more than") => measured > stated,
-            () if phrase.ends_with(')') => (measured / stated - 1.0).abs() < 0.2,
-            // Rounded to two digits.
-            () => (measured / stated - 1.0).abs() <= 0.05,
+        let median = |server: &str| median(&csv, metric, work, server);
+        let measured = servers.iter().map(|server| match server.split_once(" / ") {
+            Some((first, second)) => median(first) / median(second),
+            None => median(server) / divisor.parse::<f64>().unwrap(),
         });
-        let text = phrase.split(" (").next().unwrap();
-        let is_there = prose().iter().any(|(_, prose)| prose.contains(text));
-        if !is_right || !is_there {
-            wrong.push(format!("{line}: measured: {measured:?}, on a page: {is_there}"));
+        let (least, most) =
+            measured.fold((f64::INFINITY, 0_f64), |(a, b), it| (a.min(it), b.max(it)));
+        let (first, last) = stated(phrase);
+        // Figures are rounded to two digits.
+        let tolerance = if phrase.ends_with(')') { 0.2 } else { 0.05 };
+        let is_near = |measured: f64, stated: f64| (measured / stated - 1.0).abs() <= tolerance;
+        let is_right = match phrase {
+            below if below.starts_with("below") => most < last,
+            above if above.starts_with("more than") => least > first,
+            _ => is_near(least, first) && is_near(most, last),
+        };
+        if !is_right || !text.contains(phrase.split(" (").next().unwrap()) {
+            wrong.push(format!("{line:?}: measured {least} to {most}, or no page has the phrase"));
+        }
+    }
+    for pair in prose.windows(2) {
+        let figure = format!("{} {}", pair[0].trim_start_matches('('), pair[1]);
+        let figure = figure.trim_end_matches([',', '.', ':', ';', ')']);
+        let has_unit = [" µs", " ms", " KB", " MB"].iter().any(|unit| figure.ends_with(unit));
+        if has_unit && !list.iter().any(|line| line[0].contains(figure)) {
+            wrong.push(format!("{figure}: not in the comment `figures`"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // And no other figures are stated.
-    let mut unlisted = Vec::new();
-    for (page, text) in prose() {
-        let words: Vec<&str> = text.split(' ').collect();
-        for pair in words.windows(2) {
-            let unit = pair[1].trim_end_matches([',', '.', ':', ';', ')']);
-            let number = pair[0].trim_start_matches('(');
-            let is_figure = ["µs", "ms", "KB", "MB"].contains(&unit);
-            let figure = format!("{number} {unit}");
-            if is_figure
-                && !list.iter().any(|line| line.split(" | ").next().unwrap().contains(&figure))
-            {
-                unlisted.push(format!("{page}: {figure}"));
-            }
-        }
-    }
-    assert!(unlisted.is_empty(), "not in the comment `figures`:\n{}", unlisted.join("\n"));
-}
-
-/// Returns the text of the pages that quote the benchmark, each as one line: the sections about
-/// performance, without tables.
-fn prose() -> Vec<(&'static str, String)> {
-    let section = |page, begin: &str, end: &str| {
-        let text = fs::read_to_string(repository(page)).unwrap();
-        let (_, text) = text.split_once(begin).unwrap_or_else(|| panic!("{page}: {begin}"));
-        let text = text.split(end).next().unwrap();
-        (page, text.split_whitespace().collect::<Vec<_>>().join(" "))
-    };
-    vec![
-        section("README.md", "\n## Performance\n", "\n## "),
-        section("docs/benchmarks.md", "# Benchmarks\n", "\n## Plots"),
-    ]
 }
