@@ -10,21 +10,22 @@
 //!
 //! N worker threads call `accept` on the same listener, and the kernel wakes one of them for each
 //! connection. The program does not need a dispatcher, a queue or a lock of its own. There is one
-//! worker at the start. One that accepts a connection starts more, up to `--workers`, until a quarter
-//! of all wait. While all are busy, connections wait in the listener's backlog. When that is full, Linux
-//! ignores attempts to connect, which clients repeat after a second.
+//! worker at the start. One that accepts a connection starts more, up to `--workers`, until 32 wait.
+//! While all are busy, connections wait in the listener's backlog. When that is full, Linux ignores
+//! attempts to connect, which clients repeat after a second.
 //!
 //! *Before real use*:
-//! - A connection occupies a worker until the client closes it, or a read or write times out. When all
-//!   workers run (1,010 by default) and more than three quarters of them are busy, a new connection is
-//!   closed after 1 second without data. Silent clients therefore delay others, but do not block them.
-//!   More than `--workers` clients that send a byte now and then, or that never read, block all
+//! - A connection occupies a worker until the client closes it, or a read or write times out. A
+//!   connection that is accepted while more than three quarters of all possible workers are busy is
+//!   closed when a read waits for 1 second. Silent clients therefore delay others, but do not block
+//!   them. More than `--workers` clients that send a byte now and then, or that never read, block all
 //!   workers. Restrict who can reach the port. The default address is loopback.
 //! - On Linux, a write may time out even if the client is reading, because a blocked write continues
 //!   only when about a third of the send buffer is free. For slow clients, allow minutes.
 //! - On Linux, a worker holds a file descriptor even while it waits in `accept`. The default suits
-//!   `ulimit -n` 1024 and a handler that does not open files. For one that does, keep `--workers` below
-//!   half of that limit.
+//!   `ulimit -n` 1024. When descriptors are missing, about as many connections as were open then are
+//!   served from there on, until half of them are closed. If the handler opens files, a few
+//!   connections fail before that: better keep `--workers` below half of `ulimit -n`.
 //! - `--workers` is limited to 10,000, because a thread takes up to four memory mappings and Linux
 //!   allows a process 65,530. A thread that starts without them, or without memory, may abort the
 //!   process.
@@ -46,12 +47,12 @@ struct Server {
     listener: TcpListener,
     /// The largest number of workers, and so of connections at a time.
     workers: usize,
-    /// `None` disables the timeout. Never zero.
-    idle_timeout: Option<Duration>,
-    /// How many workers run, how many of these serve a connection, and how many cannot accept one.
+    idle_timeout: Option<Duration>, // never zero; `None` disables the timeout
+    /// `workers`, or less after a descriptor or a thread was missing.
+    limit: AtomicUsize,
+    /// How many workers run, and how many of these serve a connection.
     running: AtomicUsize,
     busy: AtomicUsize,
-    failing: AtomicUsize,
     stopping: AtomicBool,
     /// The listener again, as a type that std can shut down. This makes `accept` fail in all workers.
     #[cfg(target_os = "linux")]
@@ -66,9 +67,9 @@ impl Server {
             listener,
             workers: if cfg!(target_vendor = "apple") { 240 } else { 1010 },
             idle_timeout: Some(Duration::from_secs(60)),
+            limit: usize::MAX.into(),
             running: 1.into(),
             busy: 0.into(),
-            failing: 0.into(),
             stopping: false.into(),
         })
     }
@@ -79,7 +80,8 @@ impl Server {
 
     fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, n: usize) {
         // After a peak, surplus workers would occupy memory and, on Linux, a file descriptor each.
-        let surplus = |n| (n > 2 * self.busy.load(SeqCst) + 64).then(|| n - 1);
+        let surplus =
+            |n| (n > self.limit.load(SeqCst).min(self.busy.load(SeqCst) + 64)).then(|| n - 1);
         while self.running.fetch_update(SeqCst, SeqCst, surplus).is_err() {
             let Some((stream, client)) = self.accept() else { return self.stop() };
             let busy = self.busy.fetch_add(1, SeqCst) + 1;
@@ -97,15 +99,16 @@ impl Server {
         }
     }
 
-    /// Starts workers until more than a quarter of all wait for a connection.
+    /// Starts workers until 32 wait for a connection.
     fn start_workers<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, busy: usize) {
-        let wanted = (busy + busy / 3 + 32).min(self.workers);
-        let next = |n| (n < wanted).then_some(n + 1);
+        if busy <= self.limit.load(SeqCst) / 2 + 1 {
+            self.limit.store(self.workers, SeqCst); // the system may allow more again
+        }
+        let next = |n| (n < self.limit.load(SeqCst).min(busy + 32)).then_some(n + 1);
         while let Ok(n) = self.running.fetch_update(SeqCst, SeqCst, next) {
             let worker = thread::Builder::new().name(format!("worker {}", n + 1));
             if let Err(error) = worker.spawn_scoped(scope, move || self.work(scope, n + 1)) {
-                // Serve with the workers that run. The next connection tries again.
-                self.running.fetch_sub(1, SeqCst);
+                self.limit.store(self.running.fetch_sub(1, SeqCst) - 1, SeqCst);
                 return error!("cannot start another worker: {error}");
             }
         }
@@ -125,27 +128,25 @@ impl Server {
                 Err(error) if delay_ms == 1 => warn!("cannot accept: {error}; retrying in 1 ms"),
                 Err(error) => error!("cannot accept: {error}; retrying in {delay_ms} ms"),
             }
-            self.failing.fetch_add(1, SeqCst);
+            self.limit.store(self.busy.load(SeqCst).max(1), SeqCst); // leave the rest to handlers
             thread::sleep(Duration::from_millis(delay_ms)); // or this loop would spin
-            self.failing.fetch_sub(1, SeqCst);
             delay_ms = (2 * delay_ms).min(1000);
         }
         None
     }
 
     fn configure(&self, stream: &TcpStream, busy: usize) -> io::Result<()> {
-        let running = self.running.load(SeqCst).saturating_sub(self.failing.load(SeqCst));
+        let limit = self.limit.load(SeqCst);
         // Silent clients could occupy all workers. The last quarter serves only clients that send.
-        let reserve_timeout = (busy > running - running / 4).then_some(Duration::from_secs(1));
+        let reserve_timeout = (busy > limit - limit / 4).then_some(Duration::from_secs(1));
         let read_timeout = [self.idle_timeout, reserve_timeout].into_iter().flatten().min();
-        if reserve_timeout.is_some() && busy >= running {
+        if reserve_timeout.is_some() && busy >= limit {
             error!("all {busy} workers are busy: new connections wait");
         }
         // Without timeouts, a client that never sends or never reads would block a worker forever.
         stream.set_read_timeout(read_timeout)?;
         stream.set_write_timeout(self.idle_timeout)?;
-        // Nagle's algorithm could delay a small write by 40 ms or more, until a delayed ACK arrives.
-        stream.set_nodelay(true)
+        stream.set_nodelay(true) // Nagle's algorithm could delay a small write by 40 ms or more
     }
 
     /// The function to replace.

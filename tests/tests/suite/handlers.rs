@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Servers with code before the first statement of `handle`, or in place of all if it returns: name,
 /// origin, code.
-const VARIANTS: [[&str; 3]; 8] = [
+const VARIANTS: [[&str; 3]; 9] = [
     ["udp-echo-faulty", "udp-echo-server", FAULTY_DATAGRAM],
     ["udp-threaded-faulty", "udp-threaded-server", FAULTY_DATAGRAM],
     ["tcp-threaded-faulty", "tcp-threaded-server", FAULTY_STREAM],
@@ -29,6 +29,7 @@ const VARIANTS: [[&str; 3]; 8] = [
         "let (read, write) = (stream.read_timeout()?, stream.write_timeout()?);
          return write!(stream, \"{read:?} {write:?} {:?}\", stream.nodelay()?);",
     ],
+    ["tcp-threaded-opening", "tcp-threaded-server", "let _file = std::fs::File::open(\"/\")?;"],
     ["tcp-threaded-writing", "tcp-threaded-server", "loop { stream.write_all(&[0; 65_536])?; }"],
 ];
 
