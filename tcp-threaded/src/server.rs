@@ -128,7 +128,7 @@ impl Server {
                 Err(error) if delay_ms == 1 => warn!("cannot accept: {error}; retrying in 1 ms"),
                 Err(error) => error!("cannot accept: {error}; retrying in {delay_ms} ms"),
             }
-            self.limit.store(self.busy.load(SeqCst).max(1), SeqCst); // leave the rest to handlers
+            self.limit.store(self.busy.load(SeqCst) + 16, SeqCst); // leave the rest to handlers
             thread::sleep(Duration::from_millis(delay_ms)); // or this loop would spin
             delay_ms = (2 * delay_ms).min(1000);
         }
