@@ -36,19 +36,27 @@ print(count)
 ";
 
 /// Opens connections, sends some bytes over every other one, and resets them. Arguments: the address,
-/// its port, the number of connections, the seconds before the reset, and the bytes in hexadecimal
-/// digits.
+/// its port, the number of connections, the seconds before the reset, the ids of processes that are
+/// suspended meanwhile, and the bytes in hexadecimal digits.
 const RESETTER: &str = "\
-import struct, sys, time
+import os, signal, struct, sys, time
 from socket import *
-address, port, count, delay, data = sys.argv[1:]
-for number in range(int(count)):
-    client = create_connection((address, int(port)), 1)
-    if number % 2:
-        client.sendall(bytes.fromhex(data))
-    time.sleep(float(delay))
-    client.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack('ii', 1, 0))
-    client.close()
+address, port, count, delay, ids, data = sys.argv[1:]
+def signal_all(number):
+    for id in ids.split():
+        os.kill(int(id), number)
+signal_all(signal.SIGSTOP)
+time.sleep(0.1 if ids else 0)
+try:
+    for number in range(int(count)):
+        client = create_connection((address, int(port)), 1)
+        if number % 2:
+            client.sendall(bytes.fromhex(data))
+        time.sleep(float(delay))
+        client.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack('ii', 1, 0))
+        client.close()
+finally:
+    signal_all(signal.SIGCONT)
 ";
 
 pub(super) fn empty_datagram(target: &Target) -> Outcome {
@@ -148,7 +156,7 @@ pub(super) fn many_clients(target: &Target) -> Outcome {
         }
         rounds.push(threads());
     }
-    Err(Fails("leaks", format!("the number of its threads grows: {rounds:?}")))
+    Err(Fails("leaks", format!("its threads and processes become more: {rounds:?}")))
 }
 
 pub(super) fn departed_client(target: &Target) -> Outcome {
@@ -388,10 +396,8 @@ fn assert_not_grown(target: &Target, before: usize, taken: usize, why: &str) -> 
 }
 
 pub(super) fn client_error_in_accept(target: &Target) -> Outcome {
-    target.suspend()?;
-    let reset = reset(target, 5, "0");
-    target.resume();
-    reset
+    let ids: Vec<_> = target.processes()?.iter().map(u32::to_string).collect();
+    reset(target, 5, "0", &ids.join(" "))
 }
 
 /// Opens connections and sends requests over them while the server is suspended.
@@ -410,9 +416,9 @@ pub(super) fn requests_while_suspended(target: &Target) -> Outcome {
 }
 
 /// Resets connections over which no reply has been sent.
-fn reset(target: &Target, count: usize, delay: &str) -> Outcome {
+fn reset(target: &Target, count: usize, delay: &str, suspended: &str) -> Outcome {
     let port = target.client.address.port().to_string();
-    let words = [port, count.to_string(), delay.into()];
+    let words = [port, count.to_string(), delay.into(), suspended.into()];
     let reset = python(&["python3"], RESETTER, target, &words, &target.client.half());
     let missing = NotTried("needs python3, and a backlog of 5 connections".into());
     reset.map(drop).ok_or(missing)
@@ -420,7 +426,7 @@ fn reset(target: &Target, count: usize, delay: &str) -> Outcome {
 
 pub(super) fn reset_while_reading(target: &Target) -> Outcome {
     if target.client.once || target.client.options.no_reply {
-        return reset(target, 20, "0.02");
+        return reset(target, 20, "0.02", "");
     }
     for _ in 0..20 {
         // Closing a socket with unread data sends a reset instead of the end of the stream.

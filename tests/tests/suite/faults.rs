@@ -129,7 +129,7 @@ const LINUX: &[Row] = &[
     ["udp unread-output", "prints", "FAILS: hangs: no reply within 1 s once the pipe is full"],
     ["udp unread-output", "logs text", "survives (control characters of a request appear in its output)"],
     ["tcp many-clients", "", "survives (… clients)"],
-    ["tcp many-clients", "leaks threads", "FAILS: leaks: the number of its threads grows: ["],
+    ["tcp many-clients", "leaks threads", "FAILS: leaks: its threads and processes become more: ["],
     ["udp flood --no-reply", "never replies", "survives…never replies."],
     ["tcp half-close --no-reply", "never replies", "survives"],
     ["tcp silent-clients --no-reply", "serves in turn", "FAILS: hangs: one more client beside … within 2 s"],
