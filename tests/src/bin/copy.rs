@@ -190,7 +190,7 @@ fn add_module(copy: &Copy, folder: &Path, manifest: &str) -> io::Result<String> 
         }
     }
     let root = workspace(folder).unwrap_or(folder.into());
-    Ok(text + &advice(copy) + &kit(copy, "--port 8888 ", &root, &format!("{package} ARGUMENTS")))
+    Ok(text + advice(copy) + &kit(copy, "--port 8888 ", &root, &format!("{package} ARGUMENTS")))
 }
 
 /// Returns what to change in a copy.
