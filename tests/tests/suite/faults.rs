@@ -264,6 +264,19 @@ fn running_server_is_not_started_again() {
 }
 
 #[test]
+fn failure_that_does_not_repeat_itself_is_flaky() {
+    let folder = Folder::new("flaky");
+    let file = folder.0.join("exited");
+    let defect = format!("exits once {}", file.display());
+    for (option, code) in [("", 0), (" --strict", 1)] {
+        let words = format!("tcp{option} --patience 1 reset-while-reading");
+        let output = kit(&words, &[SERVER, "tcp", "{port}", &defect], code);
+        assert!(output.contains("flaky: exits: exit status: 6: "), "{output}");
+        fs::remove_file(&file).unwrap();
+    }
+}
+
+#[test]
 fn command_line() {
     let list = kit("--list", &[], 0);
     let page = fs::read_to_string(repository("docs/fault-kit.md")).unwrap();
