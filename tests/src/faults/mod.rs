@@ -218,7 +218,13 @@ fn confirm(fault: &Fault, target: &mut Target, symptom: &'static str, details: S
     if let Some(control) = control(fault) {
         match attempt(This(control), target) {
             // It is not accused of the same in every row.
-            Err(Problem::Fails(alone @ ("leaks" | "spins"), _)) => target.known.push(alone),
+            Err(Problem::Fails(alone @ ("leaks" | "spins"), _)) => {
+                target.known.push(alone);
+                target.needs_restart = true;
+                if target.repair().is_err() {
+                    return Verdict::Fails(symptom, details);
+                }
+            }
             Err(Problem::Fails(alone, details)) => {
                 return Verdict::NotTried(format!("it {alone} without the fault: {details}"));
             }
@@ -258,6 +264,8 @@ fn attempt(inject: Inject, target: &mut Target) -> Outcome {
         Another(inject) => return inject(target),
     };
     inject_beside(inject, is_crowd, target)?;
+    // It may still be at work on a crowd, and meanwhile allow other clients less.
+    target.needs_restart = is_crowd && !target.client.once && !target.may_repeat_requests()?;
     let Some(first) = target.left_over(patience) else { return Ok(()) };
     // It may have been opened once and for all, or wait for a garbage collection. A leak repeats itself, and grows with the number of rounds.
     target.usage = target.usage_now();

@@ -20,6 +20,8 @@ pub struct Target {
     pub(super) client: Client,
     /// Whether a second client waits while one is connected.
     pub(super) serves_one_client: bool,
+    /// Whether requests make it start processes.
+    starts_processes: bool,
     /// Symptoms of which a row was accused, or which ordinary requests cause.
     pub(super) known: Vec<&'static str>,
     /// How ordinary requests break it, if they do.
@@ -81,6 +83,7 @@ impl Target {
         Target {
             client,
             serves_one_client: false,
+            starts_processes: false,
             known: Vec::new(),
             ordinary: None,
             needs_restart: false,
@@ -126,8 +129,9 @@ impl Target {
         }
         let mut target = Target::with(self.client.clone(), self.launch.clone());
         target.known.clone_from(&self.known);
+        target.starts_processes = self.starts_processes;
         target.launch(limit, tapped)?;
-        target.usage = target.usage_now();
+        target.usage = target.usage_at_start();
         Ok(target)
     }
 
@@ -218,6 +222,7 @@ impl Target {
         if let Err(Fails(symptom, details)) = learned {
             // It replied at first. A second request over a connection may be too much for it.
             self.client = Client { greets: self.client.greets, once: true, ..unlearned };
+            self.starts_processes = true;
             self.ordinary = Some(self.blame(symptom, details));
             self.needs_restart = true;
         } else {
@@ -246,6 +251,7 @@ impl Target {
 
     fn learn_replies(&mut self) -> Outcome {
         let is_tcp = self.client.protocol == Protocol::Tcp;
+        let processes = self.processes().unwrap_or_default();
         if is_tcp && !self.speaks_first() {
             self.learn_greeting()?;
         }
@@ -265,6 +271,7 @@ impl Target {
             self.known.push("spins");
         }
         self.usage = self.usage_now();
+        self.starts_processes = !self.usage.workers.iter().all(|id| processes.contains(id));
         Ok(())
     }
 
@@ -323,7 +330,7 @@ impl Target {
 
     /// Returns whether the server replies to a second request over a connection, some time after the
     /// first.
-    fn may_repeat_requests(&self) -> Outcome<bool> {
+    pub(super) fn may_repeat_requests(&self) -> Outcome<bool> {
         let (client, request) = (&self.client, self.client.request(b"x\n"));
         let stream = client.open()?;
         client.exchange_on(&stream, &request)?;
@@ -413,7 +420,7 @@ impl Target {
             self.server = None; // Its port may be needed.
             self.launch(None, false)
                 .map_err(|problem| NotTried(format!("cannot be started again: {problem}")))?;
-            self.usage = self.usage_now();
+            self.usage = self.usage_at_start();
         } else if self.needs_restart {
             self.recover().map_err(|_| NotTried("the server no longer replies".into()))?;
         }
@@ -512,7 +519,7 @@ impl Target {
     /// Fails if a process that served before the fault has exited, even if the server has replaced it.
     fn assert_same_workers(&self) -> Outcome {
         let is_running = |id: &&u32| proc::state(**id).is_some_and(|state| state != 'Z');
-        let before = &self.usage.workers;
+        let before = if self.starts_processes { &Vec::new() } else { &self.usage.workers };
         let gone = before.len() - before.iter().filter(is_running).count();
         // A server that has more than before may end those that it no longer needs.
         if gone == 0 || self.usage_now().workers.len() > before.len() {
@@ -530,6 +537,14 @@ impl Target {
         let processes = workers.len();
         workers.retain(|id| proc::state(*id).is_some_and(|state| state != 'Z'));
         Usage { descriptors, processes, workers }
+    }
+
+    /// The same, once a process that was started for the first request has had the time to exit.
+    fn usage_at_start(&self) -> Usage {
+        if self.processes().is_ok_and(|processes| processes.len() > 1) {
+            let _ = self.assert_idle(); // It is checked after the fault.
+        }
+        self.usage_now()
     }
 
     /// Waits until descriptors and processes are as few as before; returns what is left over.
@@ -558,11 +573,13 @@ impl Target {
         let (client, mut most) = (&self.client, 0);
         let request = client.request(b"One more\n");
         for _ in 0..5 {
-            // A failure shows afterwards.
-            let _ = (0..100).try_for_each(|_| match client.protocol {
+            let served = (0..100).try_for_each(|_| match client.protocol {
                 Protocol::Udp => client.exchange(&request),
                 Protocol::Tcp => client.exchange_on(&client.open()?, &request),
             });
+            if served.is_err() {
+                break; // What was left over may have used up its descriptors.
+            }
             let now = self.usage_now();
             let now = now.descriptors + now.processes;
             most = most.max(now);
