@@ -224,13 +224,9 @@ impl Copy {
             recipes => (RECIPES_FOR, recipes),
         };
         let known = self::recipes()?;
-        if let Some(unknown) = recipes.iter().find(|name| known.iter().all(|known| known != *name))
-        {
-            let programs = programs().collect::<Vec<String>>().join(", ");
-            let known = known.join(", ");
-            return invalid(format!(
-                "unknown name {unknown:?}, expected a program ({programs}) or a recipe ({known})"
-            ));
+        let is_known = |name: &&&str| known.iter().any(|known| known == *name);
+        if let Some(unknown) = recipes.iter().find(|name| !is_known(name)) {
+            return invalid(format!("{unknown:?} is neither a program nor a recipe"));
         } else if !recipes.is_empty() && program != RECIPES_FOR {
             return invalid(format!("{} changes {RECIPES_FOR}, not {program}", recipes.join(", ")));
         }

@@ -122,12 +122,8 @@ fn build() -> Result<PathBuf, String> {
     write("members/modules", "tests/server.rs", &test);
     write("members/modules", "Cargo.toml", &manifest("modules", "0.1.0", "2021", "log = \"0.4\""));
     // All others as modules of one program, which links in a fifth of the time.
-    let copies = programs().map(|program| {
-        let source = copy(&[&program]).main();
-        (program, source)
-    });
-    let variants =
-        [crate::handlers::sources(), crate::recipes::sources(), copies.collect()].concat();
+    let mut variants = [crate::handlers::sources(), crate::recipes::sources()].concat();
+    variants.extend(programs().map(|program| (program.clone(), copy(&[&program]).main())));
     let (mut modules, mut arms) = (String::new(), String::new());
     for (name, source) in &variants {
         let module = name.replace('-', "_");
@@ -243,6 +239,8 @@ fn copy_in(folder: &str) -> (impl Fn(&[&str]) -> assert_cmd::assert::Assert, Fol
 #[test]
 fn command_makes_package_even_in_this_workspace() {
     let (copy, folder) = copy_in("new");
+    let kit = "fault-kit -- --no-reply udp -- \\\n";
+    copy(&["udp-basic-server", "my-basic"]).success().stdout(contains(kit));
     copy(&["tcp-threaded-server", "my-server"]).success().stderr("");
     let written = self::copy(&["tcp-threaded-server"]);
     let (manifest, main) = (written.manifest("my-server"), written.main());
@@ -278,7 +276,8 @@ fn command_respects_other_workspace() {
 #[test]
 fn command_adds_module_to_package() {
     let (copy, folder) = copy_in("existing");
-    fs::write(folder.0.join("Cargo.toml"), "[package] # mine\n").unwrap();
+    let manifest = "[package] # mine\nname = \"mine\"\n[dependencies]\ntracing.workspace = true\n";
+    fs::write(folder.0.join("Cargo.toml"), manifest).unwrap();
     fs::create_dir(folder.0.join("src")).unwrap();
     fs::write(folder.0.join("src/main.rs"), "").unwrap();
     for side in ["server", "client"] {
@@ -286,8 +285,13 @@ fn command_adds_module_to_package() {
         let call = contains(format!("\n  {side}::run(\"127.0.0.1:8888\""));
         copy(&[&program, "."]).success().stdout(contains(format!("\n  mod {side};\n")).and(call));
         let written = fs::read_to_string(folder.0.join(format!("src/{side}.rs"))).unwrap();
-        assert_eq!(written, self::copy(&[&program]).module().unwrap());
+        assert_eq!(written, Copy::new(&[&program], Some("tracing")).unwrap().module().unwrap());
+        assert_eq!(written.contains("\nuse tracing::{error, info, warn};\n"), side == "server");
     }
+    // Ports and options that the kit needs for a recipe.
+    fs::remove_file(folder.0.join("src/server.rs")).unwrap();
+    let options = "fault-kit -- --request 'get color\\n' --reply 'missing\\n' --port 8888 tcp -- ";
+    copy(&["key-value", "."]).success().stdout(contains(options));
     for part in ["src", "new/server"] {
         let error = contains(format!("{part} is inside of the package "));
         copy(&["udp-echo-server", part]).code(2).stdout("").stderr(error);
@@ -317,13 +321,9 @@ fn command_does_not_overwrite_files() {
 fn command_rejects_wrong_arguments() {
     let (copy, folder) = copy_in("wrong");
     fs::write(folder.0.join("file"), "").unwrap();
-    let names = programs().collect::<Vec<String>>().join(", ");
-    let recipes = tests::copying::recipes().unwrap().join(", ");
-    let expected = format!("expected a program ({names}) or a recipe ({recipes})");
-    let unknown = format!("unknown name \"udp-echo\", {expected}");
     for (arguments, error) in [
         (&["udp-echo-server"][..], "expected a NAME and a FOLDER"),
-        (&["udp-echo", "x"], &unknown),
+        (&["udp-echo", "x"], "\"udp-echo\" is neither a program nor a recipe"),
         (
             &["udp-echo-server", "lines", "x"],
             "lines changes tcp-threaded-server, not udp-echo-server",

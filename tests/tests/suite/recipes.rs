@@ -134,10 +134,6 @@ pub fn sources() -> Vec<(String, String)> {
     let macros = block("copy: macros std");
     let (error, _) = macros.split_once("macro_rules! warn").unwrap();
     let quiet = [error, &block("copy: macros quiet")].concat();
-    let stop = copy(&["stop"]).main();
-    let (_, handler) = stop.split_once("    ctrlc::set_handler").unwrap();
-    let (handler, _) = handler.split_once("    .map_err(io::Error::other)?;\n").unwrap();
-    let handler = format!("    ctrlc::set_handler{handler}    .map_err(io::Error::other)?;\n");
     let stop_udp = copy(&["udp-threaded-server"]).head + &block("copy: main server");
     let stop_udp = stop_udp + &block("copy: run stop");
     let multicast = udp.head.clone() + &block("recipe: multicast");
@@ -149,15 +145,6 @@ pub fn sources() -> Vec<(String, String)> {
             &[("&b\"HELLO\"[..]", "&b\"olleh\"[..]")][..],
         ),
         ("quiet", &tcp.main(), &[(&*macros, &*quiet)]),
-        (
-            "stop-at-end",
-            &stop,
-            &[
-                (&*handler, &*block("recipe: stop at end of input")),
-                ("    static RETURNED: AtomicBool = AtomicBool::new(false);\n", ""),
-                ("    RETURNED.store(true, SeqCst);\n", ""),
-            ],
-        ),
         (
             "stop-udp",
             &stop_udp,
