@@ -256,44 +256,40 @@ fn stack_overflow_ends_process_despite_catch_unwind() {
 #[cfg(target_os = "linux")]
 mod linux {
     use super::*;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
     #[test]
     #[ignore = "needs gcc"]
     fn parent_keeps_connection_open() {
-        for (marker, ends) in [("pitfall: fork", false), ("pitfall: fork with close", true)] {
-            let server = forking_server(&block(marker));
-            let server = Process::spawn(&mut Command::new(server));
-            let line = server.wait_for("listening on ").unwrap();
-            let (_, address) = line.split_once("listening on ").unwrap();
-            let mut client = tcp(address.parse().unwrap());
-            client.write_all(b"hello").unwrap();
-            read_exact(&client, b"hello");
-            assert!(server.wait_for("served").is_some());
-            let id = server.id();
-            let children = || tests::proc::read(&format!("{id}/task/{id}/children")).unwrap();
+        let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fork.c");
+        let program = source.with_extension("out");
+        for (marker, is_closed) in [("pitfall: fork", false), ("pitfall: fork with close", true)] {
+            fs::write(&source, FORK.replace("LINES", &block(marker))).unwrap();
+            let mut gcc = Command::new("gcc");
+            output_of(Process::spawn(gcc.arg("-w").arg("-o").arg(&program).arg(&source)));
+            let server = Process::spawn(&mut Command::new(&program));
+            let line = server.wait_for("127.0.0.1:").unwrap();
+            let connect = || tcp(line.trim().parse().unwrap());
+            let children = format!("{0}/task/{0}/children", server.id());
+            let children = || tests::proc::read(&children).unwrap();
+            let mut client = connect();
+            wait_until("there is a child", || !children().is_empty());
             let child = children();
+            client.write_all(b"h").unwrap();
+            read_exact(&client, b"h");
             let state = || tests::proc::read(&format!("{}/stat", child.trim())).unwrap_or_default();
             wait_until("the child has exited", || state().is_empty() || state().contains(") Z "));
             client.set_nonblocking(true).unwrap();
-            let end = client.read(&mut [0]);
-            assert_eq!(end.is_ok_and(|length| length == 0), ends, "{marker}");
-            // The next client makes the server reap the first child.
-            let next = tcp(address.parse().unwrap());
-            (&next).write_all(b"hello").unwrap();
-            read_exact(&next, b"hello");
-            assert_eq!(children().contains(child.trim()), !ends, "{marker}");
+            assert_eq!(client.read(&mut [0]).is_ok(), is_closed, "{marker}");
+            // The next client makes the server wait for the first child.
+            let mut next = connect();
+            next.write_all(b"h").unwrap();
+            read_exact(&next, b"h");
+            if is_closed {
+                wait_until("there is no zombie", || !children().contains(child.trim()));
+            }
+            assert_eq!(children().contains(child.trim()), !is_closed, "{marker}");
         }
-    }
-
-    /// Builds a program around the loop of the page, and returns its path.
-    fn forking_server(lines: &str) -> PathBuf {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let (source, program) = (folder.join("fork.c"), folder.join("fork"));
-        fs::write(&source, FORK.replace("LINES", lines)).unwrap();
-        let mut gcc = Command::new("gcc");
-        output_of(Process::spawn(gcc.arg("-o").arg(&program).arg(source)));
-        program
     }
 
     const FORK: &str = r#"
@@ -304,10 +300,8 @@ mod linux {
 #include <unistd.h>
 
 static void serve(int client) {
-    char buffer[1024];
-    write(client, buffer, read(client, buffer, sizeof buffer));
-    puts("served");
-    fflush(stdout);
+    char byte;
+    write(client, &byte, read(client, &byte, 1));
 }
 
 int main(void) {
@@ -317,7 +311,7 @@ int main(void) {
     bind(listener, (struct sockaddr *)&address, size);
     listen(listener, 16);
     getsockname(listener, (struct sockaddr *)&address, &size);
-    printf("listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
+    printf("127.0.0.1:%d\n", ntohs(address.sin_port));
     fflush(stdout);
     LINES
 }
