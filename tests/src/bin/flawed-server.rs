@@ -47,7 +47,7 @@ fn serve_datagrams(socket: &UdpSocket, defect: &str) {
     let (text, lines) = mpsc::sync_channel::<String>(1_000);
     thread::spawn(move || lines.iter().for_each(|line| println!("{line}")));
     let (mut buffer, mut last) = (vec![0; 65_535], Vec::new());
-    loop {
+    for number in 0.. {
         let (length, client) = match socket.recv_from(&mut buffer) {
             Err(_) if defect != "times out" => continue, // For example, that a client has departed.
             received => received.unwrap(),
@@ -59,6 +59,7 @@ fn serve_datagrams(socket: &UdpSocket, defect: &str) {
             "needs a line end" => assert!(reply.ends_with(b"\n")),
             "cuts" => reply.truncate(1_024),
             "echoes" => reply = buffer[..length].to_vec(),
+            "prints once" if number == 40 => println!("ready"),
             "prints" => println!("{length:0100}"),
             "logs" => drop(writeln!(io::stdout(), "{length}")),
             "logs text" => drop(text.try_send(String::from_utf8_lossy(&buffer[..length]).into())),

@@ -1,8 +1,9 @@
 //! Honest clients among all faults, for as long as the user of the kit likes.
 
 use super::Inject::Another;
+use super::Problem::Fails;
 use super::client::{Client, finish, has_ended, lines};
-use super::{Outcome, Problem, Protocol, Target, Verdict, attempt, faults, grouped};
+use super::{Outcome, Protocol, Target, Verdict, attempt, faults, grouped};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ pub fn repeat(names: &[&str], target: &mut Target, limit: Duration) -> Verdict {
     let (client, start) = (target.client.with_patience(2), Instant::now());
     let (stop, served, mut rounds) = (AtomicBool::new(false), AtomicUsize::new(0), 0);
     let memory = |target: &Target| target.memory().unwrap_or_default();
-    let mut first = memory(target);
+    let (mut first, mut once) = (memory(target), None);
     let outcome = thread::scope(|scope| {
         let work = || keep_asking(&client, &stop, &served);
         let clients = [scope.spawn(work), scope.spawn(work)];
@@ -32,8 +33,13 @@ pub fn repeat(names: &[&str], target: &mut Target, limit: Duration) -> Verdict {
             if outcome.is_err() || is_over {
                 break;
             }
-            if let Err(Problem::Fails(symptom, details)) = attempt(fault.inject, target) {
-                outcome = Err(Problem::Fails(symptom, format!("{}: {details}", fault.name)));
+            let failed = attempt(fault.inject, target);
+            if let Err(Fails(symptom, details)) = failed {
+                let problem = Fails(symptom, format!("{}: {details}", fault.name));
+                match attempt(fault.inject, target) {
+                    Err(Fails(..)) => outcome = Err(problem),
+                    _ => once = Some(problem),
+                }
             }
             rounds += 1;
             first = if rounds == number { memory(target) } else { first };
@@ -43,14 +49,11 @@ pub fn repeat(names: &[&str], target: &mut Target, limit: Duration) -> Verdict {
     });
     let count = [rounds, served.into_inner()].map(grouped);
     let count = format!("{} faults among {} honest requests", count[0], count[1]);
-    match outcome {
-        Ok(()) => {
-            Verdict::Survives(format!("{count}; memory {first} MiB, then {} MiB", memory(target)))
-        }
-        Err(Problem::Fails(symptom, details)) => {
-            Verdict::Fails(symptom, format!("{details} after {count}"))
-        }
-        Err(Problem::NotTried(reason)) => Verdict::NotTried(reason),
+    let after = |details| format!("{details} after {count}");
+    match (outcome, once) {
+        (Err(Fails(symptom, details)), _) => Verdict::Fails(symptom, after(details)),
+        (_, Some(Fails(symptom, details))) => Verdict::Flaky(symptom, after(details)),
+        _ => Verdict::Survives(format!("{count}; memory {first} MiB, then {} MiB", memory(target))),
     }
 }
 

@@ -125,6 +125,7 @@ const LINUX: &[Row] = &[
     ["tcp half-close --repeat 60", "wears out", "half-close survives…repeat FAILS: exits: …Each fault alone"],
     ["tcp half-close --repeat 1", "serves in turn", "repeat not tried: the server survives no fault beside"],
     ["udp unread-output", "", "not tried: the server writes nothing"],
+    ["udp unread-output", "prints once", "not tried: the server writes nothing"],
     ["udp unread-output", "drops log lines", "survives"],
     ["udp unread-output", "prints", "FAILS: hangs: no reply within 1 s once the pipe is full"],
     ["udp unread-output", "logs text", "survives (control characters of a request appear in its output)"],
