@@ -33,7 +33,9 @@ use std::env;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
+use std::process::{
+    Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio,
+};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -233,6 +235,10 @@ pub struct Process {
     stderr: Arc<CapturedOutput>,
     /// If set, no call on this process waits beyond it, instead of the [`DEADLINE`].
     pub limit: Option<Instant>,
+    /// A process that kills this one and its descendants when its own standard input ends.
+    guard: Option<Child>,
+    /// The descendant that does the work, if the process has exited and left it in the background.
+    daemon: Option<u32>,
 }
 
 impl Process {
@@ -245,12 +251,42 @@ impl Process {
     /// Starts a process whose standard streams the command has set. The other end of those that are
     /// not pipes is not captured.
     pub fn with_streams(command: &mut Command) -> Process {
-        let name = shorten(&format!("{command:?}"));
-        let mut child = spawn(command).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let process = Process::new(command, None, true);
+        process.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    /// Starts any server. It is killed together with its descendants, even if this process is killed.
+    ///
+    /// Its standard output is discarded and its standard error captured, unless both are to be
+    /// [taken](Process::take_output).
+    ///
+    /// # Errors
+    ///
+    /// Returns why it cannot be started.
+    pub fn guarded(command: &mut Command, takes_output: bool) -> io::Result<Process> {
+        let guard = guard(command);
+        // Standard input stays open until the process is dropped.
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(if takes_output { Stdio::piped() } else { Stdio::null() });
+        Process::new(command, guard, !takes_output)
+    }
+
+    fn new(command: &mut Command, guard: Option<Child>, captures: bool) -> io::Result<Process> {
+        let (name, mut child) = (shorten(&format!("{command:?}")), spawn(command)?);
         let stdin = child.stdin.take().map(feed);
-        let stdout = child.stdout.take().map_or_else(|| capture(io::empty()), capture);
-        let stderr = child.stderr.take().map_or_else(|| capture(io::empty()), capture);
-        Process { name, child, stdin, stdout, stderr, limit: None }
+        let [mut stdout, mut stderr] = [(); 2].map(|()| None);
+        if captures {
+            stdout = child.stdout.take().map(capture);
+            stderr = child.stderr.take().map(capture);
+        }
+        let [stdout, stderr] =
+            [stdout, stderr].map(|it| it.unwrap_or_else(|| capture(io::empty())));
+        Ok(Process { name, child, stdin, stdout, stderr, limit: None, guard, daemon: None })
+    }
+
+    /// Returns standard output and standard error, if they were left to the caller.
+    pub fn take_output(&mut self) -> Option<(ChildStdout, ChildStderr)> {
+        self.child.stdout.take().zip(self.child.stderr.take())
     }
 
     /// Starts an example's server on a free port of 127.0.0.1.
@@ -326,6 +362,34 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Returns how the process has exited, if it has. Its last lines may still be in the pipe, and a
+    /// descendant may hold that open.
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().ok().flatten();
+        if status.is_some() {
+            self.stderr.wait_for_end(Instant::now() + Duration::from_millis(200));
+        }
+        status
+    }
+
+    /// Sets the descendant that the process has left in the background when it exited.
+    pub fn set_daemon(&mut self, id: u32) {
+        self.daemon = Some(id);
+        if let Some(pipe) = self.guard.as_mut().and_then(|guard| guard.stdin.as_mut()) {
+            let _ = writeln!(pipe, "{id}"); // It is no longer of the same process group.
+        }
+    }
+
+    /// Returns the descendant that the process has left in the background.
+    pub fn daemon(&self) -> Option<u32> {
+        self.daemon
+    }
+
+    /// Returns the ids of the process, or of what it left in the background, and of its descendants.
+    pub fn family(&self) -> Vec<u32> {
+        proc::family(self.daemon.unwrap_or(self.child.id()))
+    }
+
     /// Kills the process, and waits until all of its output is captured.
     pub fn kill(&mut self) {
         // An error means that it has exited already.
@@ -368,6 +432,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if let Some(mut guard) = self.guard.take() {
+            // The id of a process that has exited may be in use again.
+            if self.is_running() || self.daemon.is_some() {
+                signal("KILL", &self.family());
+            }
+            drop(guard.stdin.take());
+            let _ = guard.wait();
+        }
         // An error means that it has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -376,6 +448,24 @@ impl Drop for Process {
             eprintln!("--- {}\n{stdout}{stderr}---", self.name);
         }
     }
+}
+
+/// Starts a process that, as soon as its input ends, kills the processes whose ids it has read and
+/// its own process group, which the command will be in.
+#[cfg(unix)]
+fn guard(command: &mut Command) -> Option<Child> {
+    use std::os::unix::process::CommandExt;
+    let script = "while read -r id; do ids=\"$ids $id\"; done; kill -KILL $ids 0";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let guard = spawn(shell.process_group(0)).ok()?;
+    command.process_group(guard.id() as i32);
+    Some(guard)
+}
+
+#[cfg(not(unix))]
+fn guard(_: &mut Command) -> Option<Child> {
+    None
 }
 
 /// Keeps the first and the last 2,000 characters of a long text.

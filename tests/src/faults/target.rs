@@ -3,11 +3,11 @@
 use super::Problem::{Fails, NotTried};
 use super::client::{Client, Content, Options, PAUSE, TICK, finish};
 use super::{Outcome, Protocol};
-use crate::{CapturedOutput, capture, proc, signal, unused_address};
+use crate::{Process, proc, signal, unused_address};
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ pub struct Target {
     remarks: Mutex<Vec<String>>,
     /// `None` for a server that was already running.
     launch: Option<Launch>,
-    pub(super) server: Option<RunningServer>,
+    pub(super) server: Option<Process>,
 }
 
 impl Target {
@@ -110,7 +110,7 @@ impl Target {
                 shell.arg(command.get_program()).args(command.get_args());
                 command = shell;
             }
-            self.server = Some(RunningServer::start(command, tapped)?);
+            self.server = Some(spawn(&mut command, tapped)?);
             let result = self.wait_until_ready();
             // The port is not free at once after another server has used it.
             let again = result.is_err() && port.is_some() && self.exit().is_some();
@@ -144,7 +144,7 @@ impl Target {
         while start.elapsed() < self.client.patience && self.client.connect().is_ok() {
             sleep(TICK);
         }
-        self.server = Some(RunningServer::start(launch(self.client.address.port()), false)?);
+        self.server = Some(spawn(&mut launch(self.client.address.port()), false)?);
         self.wait_until_ready().map_err(|error| match self.exit() {
             Some(how) => Fails("exits", how),
             None => Fails("hangs", error.to_string()),
@@ -155,9 +155,9 @@ impl Target {
 
     /// Returns standard output and standard error of a server that was started with them as pipes.
     pub(super) fn pipes(&mut self) -> [Box<dyn Read + Send>; 2] {
-        let child = self.server.as_mut().map(|server| &mut server.child).expect("started");
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        [Box::new(stdout.expect("piped")), Box::new(stderr.expect("piped"))]
+        let output = self.server.as_mut().and_then(Process::take_output);
+        let (stdout, stderr) = output.expect("it was started with pipes");
+        [Box::new(stdout), Box::new(stderr)]
     }
 
     fn wait_until_ready(&mut self) -> Outcome {
@@ -525,7 +525,7 @@ impl Target {
         if gone == 0 || self.usage_now().workers.len() > before.len() {
             return Ok(());
         }
-        let stderr = self.server.as_ref().map_or(String::new(), RunningServer::stderr);
+        let stderr = self.server.as_ref().map_or(String::new(), Process::stderr);
         let cause = cause(&stderr).unwrap_or("no error message");
         Err(Fails("exits", format!("{gone} of {} processes: {cause}", before.len())))
     }
@@ -594,26 +594,24 @@ impl Target {
     pub(super) fn exit(&mut self) -> Option<String> {
         let (protocol, port) = (self.client.protocol.name(), self.client.address.port());
         let server = self.server.as_mut()?;
-        if let Some(id) = server.daemon {
+        if let Some(id) = server.daemon() {
             return proc::state(id).is_none().then(|| "the daemon is gone".into());
         }
-        let status = server.child.try_wait().ok()??;
+        let status = server.try_wait()?;
         if status.success() {
             // It may have put itself into the background.
-            server.daemon = proc::listener(protocol, port);
-            if let (Some(id), Some(guard)) = (server.daemon, &mut server.guard) {
-                let _ = guard.stdin.as_mut().map(|stdin| writeln!(stdin, "{id}"));
+            if let Some(id) = proc::listener(protocol, port) {
+                server.set_daemon(id);
                 return None;
             }
         }
-        let stderr = server.stderr();
-        Some(format!("{status}: {}", cause(&stderr).unwrap_or("no error message")))
+        Some(format!("{status}: {}", cause(&server.stderr()).unwrap_or("no error message")))
     }
 
     /// Returns the process of the server and its descendants, which Linux lists.
     pub(super) fn processes(&self) -> Outcome<Vec<u32>> {
         let server = self.server.as_ref().ok_or(NotTried("needs the command".into()))?;
-        let family = proc::family(server.daemon.unwrap_or(server.child.id()));
+        let family = server.family();
         if family.is_empty() { Err(NotTried("needs Linux".into())) } else { Ok(family) }
     }
 
@@ -644,6 +642,14 @@ impl Target {
     }
 }
 
+fn spawn(command: &mut Command, tapped: bool) -> Outcome<Process> {
+    // The first line of a panic is enough, and output is not held back.
+    command.env("RUST_BACKTRACE", "0").env("PYTHONUNBUFFERED", "1");
+    let program = command.get_program().to_string_lossy().into_owned();
+    let started = Process::guarded(command, tapped);
+    started.map_err(|error| NotTried(format!("cannot start {program}: {error}")))
+}
+
 /// What the processes of a server use.
 #[derive(Clone, Default)]
 pub(super) struct Usage {
@@ -667,74 +673,6 @@ impl fmt::Display for Usage {
         write!(f, "{} more open descriptors", self.descriptors)?;
         let processes = self.processes;
         if processes > 0 { write!(f, " and {processes} processes") } else { Ok(()) }
-    }
-}
-
-/// A server process that the kit started. It is killed together with its descendants.
-pub(super) struct RunningServer {
-    pub(super) child: Child,
-    /// The process that serves, if the server has put itself into the background.
-    daemon: Option<u32>,
-    /// A process that kills the server when the kit exits, however it does.
-    guard: Option<Child>,
-    stderr: Option<Arc<CapturedOutput>>,
-}
-
-impl RunningServer {
-    fn start(mut command: Command, tapped: bool) -> Outcome<RunningServer> {
-        let guard = guard(&mut command);
-        // The first line of a panic is enough, and output is not held back.
-        command.env("RUST_BACKTRACE", "0").env("PYTHONUNBUFFERED", "1");
-        // Standard input stays open until the child is dropped.
-        command.stdin(Stdio::piped()).stderr(Stdio::piped());
-        command.stdout(if tapped { Stdio::piped() } else { Stdio::null() });
-        let program = command.get_program().to_string_lossy().into_owned();
-        let spawned = crate::spawn(&mut command);
-        let mut child = spawned.map_err(|e| NotTried(format!("cannot start {program}: {e}")))?;
-        // Not joined: a descendant may hold the pipe open.
-        let stderr = (!tapped).then(|| capture(child.stderr.take().expect("piped")));
-        Ok(RunningServer { child, daemon: None, guard, stderr })
-    }
-
-    /// Returns what its processes have written to standard error.
-    fn stderr(&self) -> String {
-        let Some(stderr) = &self.stderr else { return String::new() };
-        // The last lines may still be in the pipe, and a descendant may hold it open.
-        stderr.wait_for_end(Instant::now() + Duration::from_millis(200));
-        stderr.text()
-    }
-}
-
-/// Starts a process that, as soon as its input ends, kills the processes whose ids it has read and
-/// its own process group, which the command will be in.
-#[cfg(unix)]
-fn guard(command: &mut Command) -> Option<Child> {
-    use std::os::unix::process::CommandExt;
-    let script = "while read -r id; do ids=\"$ids $id\"; done; kill -KILL $ids 0";
-    let mut shell = Command::new("sh");
-    shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let guard = crate::spawn(shell.process_group(0)).ok()?;
-    command.process_group(guard.id() as i32);
-    Some(guard)
-}
-
-#[cfg(not(unix))]
-fn guard(_: &mut Command) -> Option<Child> {
-    None
-}
-
-impl Drop for RunningServer {
-    fn drop(&mut self) {
-        // The id of a process that has exited may be in use again.
-        if matches!(self.child.try_wait(), Ok(None)) || self.daemon.is_some() {
-            signal("KILL", &proc::family(self.daemon.unwrap_or(self.child.id())));
-        }
-        if let Some(mut guard) = self.guard.take() {
-            drop(guard.stdin.take());
-            let _ = guard.wait();
-        }
-        let _ = self.child.kill(); // Where there is no guard.
-        let _ = self.child.wait();
     }
 }
 
