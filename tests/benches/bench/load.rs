@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
 use tests::candidates::Protocol;
 
 /// What the clients do.
@@ -21,8 +23,10 @@ pub enum Work {
     Burst(usize),
     /// The number of connections, 50 of which send 1,000 requests of 64 B per second in all.
     Idle(usize),
-    /// None: the time until the server has replied, and has at least this number of threads.
-    Start(u64),
+    /// The memory after the first reply and then this number of connections, 50 of which were active.
+    Rest(usize),
+    /// None: the time until the server has replied.
+    Start,
 }
 
 /// The names of the figures of one round: first those that the load prints.
@@ -44,8 +48,7 @@ impl Sample {
 
 /// Starts a server and measures one round.
 pub fn measure(server: &str, work: Work, time: f64) -> Result<Sample, Box<dyn Error>> {
-    let threads = if let Work::Start(threads) = work { threads } else { 0 };
-    run(&Running::start(server, threads)?, work, time)
+    run(&Running::start(server)?, work, time)
 }
 
 /// Runs the load on a server.
@@ -59,8 +62,17 @@ pub fn run(running: &Running, work: Work, time: f64) -> Result<Sample, Box<dyn E
         Work::Rate(clients, rate) => format!("stay 64 {clients} {clients} 1 {rate} 0.1 {time}"),
         Work::Churn => format!("close 5 16 16 1 0 0.1 {time}"),
         Work::Burst(clients) => format!("close 5 {clients} {clients} 1 0 0.9 0"),
-        Work::Idle(clients) => format!("stay 64 {clients} 50 1 1000 0.1 {time}"),
-        Work::Start(_) => {
+        Work::Rest(0) => {
+            running.settle();
+            let memory = running.memory().unwrap_or([f64::NAN; 3]);
+            let mut figures = [f64::NAN; FIGURES.len()];
+            figures[FIGURES.len() - 3..].copy_from_slice(&memory);
+            return Ok(Sample(figures));
+        }
+        Work::Idle(clients) | Work::Rest(clients) => {
+            format!("stay 64 {clients} 50 1 1000 0.1 {time}")
+        }
+        Work::Start => {
             let value = |name: &str| if name == "seconds" { running.startup } else { f64::NAN };
             return Ok(Sample(FIGURES.map(value)));
         }
@@ -78,12 +90,18 @@ pub fn run(running: &Running, work: Work, time: f64) -> Result<Sample, Box<dyn E
     writeln!(stdin)?;
     let line = lines.next().ok_or("the load has failed")??;
     let cpu = before.zip(running.settle()).map(|(before, after)| after.since(&before));
-    let memory = running.memory().unwrap_or([f64::NAN; 3]);
+    let mut memory = running.memory();
     drop(stdin);
     load.wait()?;
+    if let Work::Rest(_) = work {
+        // The server takes some time to close its side of the connections.
+        thread::sleep(Duration::from_millis(500));
+        running.settle();
+        memory = running.memory();
+    }
     let mut figures: Vec<f64> = line.split(' ').flat_map(str::parse).collect();
     figures.extend(cpu.unwrap_or([f64::NAN; 2]));
-    figures.extend(memory);
+    figures.extend(memory.unwrap_or([f64::NAN; 3]));
     Ok(Sample(figures.try_into().map_err(|_| "the load has printed something else")?))
 }
 

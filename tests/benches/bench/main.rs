@@ -61,14 +61,14 @@ const UDP_RATE: &[&str] = UDP.split_at(UDP.len() - 2).0;
 const TCP: &[&str] = &[
     "tcp-threaded", "c-tcp", "rust-tcp", "go-tcp", "tokio-tcp", "python-tcp 65536 1024",
 ];
-/// Twice as many workers as connections: when three quarters are busy, the idle timeout is short.
-const MANY: &[&str] = BURST.split_at(1).1;
+/// With buffers of 1 KiB, as ours have until more is received.
 #[rustfmt::skip]
-const BURST: &[&str] = &[
-    "tcp-threaded", "tcp-threaded --workers 1024", "c-tcp", "rust-tcp", "go-tcp", "tokio-tcp",
-    "python-tcp 65536 1024",
+const REST: &[&str] = &[
+    "tcp-threaded", "c-tcp 1024", "rust-tcp 1024", "go-tcp 1024", "tokio-tcp 1024",
+    "python-tcp 1024 1024",
 ];
-/// With buffers of 1 KiB, as ours have until more is received; then with larger ones.
+/// The same, then with larger buffers. Ours has more workers than connections: when three quarters
+/// are busy, the idle timeout is short.
 #[rustfmt::skip]
 const IDLE_1000: &[&str] = &[
     "tcp-threaded --workers 1400", "c-tcp 1024", "rust-tcp 1024", "go-tcp 1024", "tokio-tcp 1024",
@@ -79,7 +79,6 @@ const IDLE_5000: &[&str] = &[
     "tcp-threaded --workers 7000", "c-tcp 1024", "rust-tcp 1024", "go-tcp 1024", "tokio-tcp 1024",
     "go-tcp 65536", "tokio-tcp 65536",
 ];
-const WORKERS: &[&str] = &["tcp-threaded --workers 1024", "udp-threaded --workers 1024"];
 
 const fn row(title: &'static str, work: Work, servers: &'static [&'static str]) -> Row {
     Row { title, work, servers }
@@ -91,25 +90,26 @@ const BUSY: &str = "TCP, 64 B, 512 connections";
 const IDLE: &str = "5,000 TCP connections, 50 active";
 
 /// The rates are about a third and two thirds of what the slowest compiled server replied to.
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 19] = [
     row("UDP, 64 B, 64 clients", Work::Exchange(64, 64, 1), UDP),
     row("UDP, 8 KiB, 8 clients", Work::Exchange(8192, 8, 1), UDP_LARGE),
     row(SHORT, Work::Churn, TCP),
     row("TCP, 64 B, 64 connections", Work::Exchange(64, 64, 1), TCP),
-    row(BUSY, Work::Exchange(64, 512, 1), MANY),
+    row(BUSY, Work::Exchange(64, 512, 1), TCP),
     row("TCP, 8 KiB, 8 in flight on 8 connections", Work::Exchange(8192, 8, 8), TCP),
     row("TCP, 64 KiB, 4 in flight on one connection", Work::Exchange(65536, 1, 4), TCP),
     row("UDP, 64 clients, 35,000 requests/s", Work::Rate(64, 35_000), UDP_RATE),
     row("UDP, 64 clients, 70,000 requests/s", Work::Rate(64, 70_000), UDP_RATE),
     row("TCP, 64 connections, 35,000 requests/s", Work::Rate(64, 35_000), TCP),
     row("TCP, 64 connections, 70,000 requests/s", Work::Rate(64, 70_000), TCP),
-    row("TCP, 512 connections, 30,000 requests/s", Work::Rate(512, 30_000), MANY),
-    row("TCP, 512 connections, 60,000 requests/s", Work::Rate(512, 60_000), MANY),
+    row("TCP, 512 connections, 30,000 requests/s", Work::Rate(512, 30_000), TCP),
+    row("TCP, 512 connections, 60,000 requests/s", Work::Rate(512, 60_000), TCP),
     row("1,000 TCP connections, 50 active", Work::Idle(1000), IDLE_1000),
     row(IDLE, Work::Idle(5000), IDLE_5000),
-    row("1,000 TCP connections at once", Work::Burst(1000), BURST),
-    row("Start to the first reply", Work::Start(0), TCP),
-    row("Start of 1,024 workers", Work::Start(1024), WORKERS),
+    row("After the first TCP connection", Work::Rest(0), REST),
+    row("After 700 TCP connections", Work::Rest(700), REST),
+    row("1,000 TCP connections at once", Work::Burst(1000), TCP),
+    row("Start to the first reply", Work::Start, TCP),
 ];
 
 fn candidate(server: &str) -> Candidate {
@@ -184,13 +184,13 @@ fn run() -> Result<(), Box<dyn Error>> {
 /// Starts every candidate once, and measures servers whose waits are known.
 fn check() -> Result<(), Box<dyn Error>> {
     for Candidate { name, .. } in CANDIDATES {
-        let running = Running::start(name, 0).map_err(|error| format!("{name}: {error}"))?;
+        let running = Running::start(name).map_err(|error| format!("{name}: {error}"))?;
         println!("{name}: replied after {:.1} ms", running.startup * 1e3);
     }
     let work = Work::Rate(8, 2000);
     let delayed = load::measure("udp-threaded --workers 64 --delay 0.005", work, 1.0)?;
     // Stalls of 0.1 s, once a second: a tenth of the requests wait for up to 0.1 s.
-    let server = Running::start("tcp-threaded", 0)?;
+    let server = Running::start("tcp-threaded")?;
     let stalled = thread::scope(|scope| {
         scope.spawn(|| {
             for (signal, ms) in [("-STOP", 100), ("-CONT", 900)].repeat(4) {
@@ -225,7 +225,7 @@ fn measure(rows: &[&Row], quick: bool, mut csv: Box<dyn Write>) -> Result<(), Bo
     for (number, row) in (1..).zip(rows) {
         eprintln!("[{number}/{}] {}", rows.len(), row.title);
         // These take seconds.
-        let is_long = matches!(row.work, Work::Idle(_) | Work::Burst(_));
+        let is_long = matches!(row.work, Work::Idle(_) | Work::Rest(_) | Work::Burst(_));
         for round in 1..=if is_long { rounds / 2 } else { rounds } {
             for server in row.servers.iter().filter(|server| command(server, 0).is_ok()) {
                 match load::measure(server, row.work, time) {

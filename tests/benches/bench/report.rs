@@ -70,8 +70,9 @@ fn columns(work: Work) -> &'static [(&'static str, Metric)] {
         Work::Exchange(..) | Work::Churn => &[("Requests", Rate), ("CPU per request", Cpu), P99],
         Work::Rate(..) => &[P50, P99, ("p99.9", Seconds("p99.9")), ("Late or lost", Late)],
         Work::Idle(..) => &[("Memory", Memory), ("of that RSS", Rss), P50, P99],
+        Work::Rest(..) => &[("Memory at rest", Memory), ("of that RSS", Rss)],
         Work::Burst(..) => &[("All served after", Seconds("seconds")), ("Waited > 0.9 s", Late)],
-        Work::Start(..) => &[("Time", Seconds("seconds"))],
+        Work::Start => &[("Time", Seconds("seconds"))],
     }
 }
 
