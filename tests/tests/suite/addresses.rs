@@ -104,10 +104,11 @@ mod needs_root {
             let client = with_two();
             second.send_to(b"in time", receive(&second).1).unwrap();
             assert_eq!(output_of(client), "in time\n");
+            let started = Instant::now();
             let mut two = with_two();
             let mut one = start_client(name, &["--attempts=1", "--timeout=5.9", &address]);
             assert_eq!(two.exit_code(), 1);
-            assert!(one.is_running(), "{name}");
+            assert!(one.is_running() && started.elapsed() >= Duration::from_secs(4), "{name}");
             (0..2).for_each(|_| drop(receive(&second)));
         }
     }

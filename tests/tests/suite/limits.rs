@@ -137,6 +137,22 @@ fn client_gets_reply_behind_error() {
 
 #[test]
 #[ignore = "needs strace"]
+fn client_waits_before_it_connects_again() {
+    let (_silent, silent) = fake_udp_server();
+    for name in UDP_CLIENTS {
+        let mut client = failing("connect:error=ENETUNREACH", name);
+        let (started, arguments) = (Instant::now(), ["--attempts=1", "--timeout=3.6", &silent]);
+        let mut longer = start_client(name, &arguments);
+        let mut client = Process::spawn(client.args(["--attempts=2", "--timeout=2", ":9"]));
+        assert_eq!(client.exit_code(), 1);
+        // Not after the last attempt.
+        assert!(started.elapsed() >= Duration::from_secs(2) && longer.is_running(), "{name}");
+        assert!(client.stderr().contains("Network is unreachable"), "{}", client.stderr());
+    }
+}
+
+#[test]
+#[ignore = "needs strace"]
 fn client_reports_permanent_error_at_once() {
     let server = Process::start(SERVER, &["--quiet"]);
     let address = server.address().to_string();
@@ -147,6 +163,8 @@ fn client_reports_permanent_error_at_once() {
     for (inject, name, arguments, error) in [
         ("sendto:error=EINVAL", UDP_CLIENTS[0], ["127.0.0.1:9", "one"], invalid),
         ("sendto:error=EINVAL", UDP_CLIENTS[1], ["127.0.0.1:9", "one"], invalid),
+        ("connect:error=EINVAL", UDP_CLIENTS[0], ["127.0.0.1:9", "one"], invalid),
+        ("connect:error=EINVAL", UDP_CLIENTS[1], ["127.0.0.1:9", "one"], invalid),
         ("clone,clone3:error=EAGAIN", UDP_CLIENTS[1], [&*address, "hello"], missing),
         ("clone,clone3:error=EAGAIN", "tcp-threaded-client", [&*address, "hello"], missing),
         ("clone,clone3:error=EAGAIN", "tcp-threaded-client", [&*address, "-"], missing),
