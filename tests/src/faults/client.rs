@@ -2,10 +2,12 @@
 
 use super::Problem::{Fails, NotTried};
 use super::{Outcome, Problem, Protocol, grouped};
-use crate::{proc, retry_on_eintr};
+use crate::proc::{self, Socket};
+use crate::retry_on_eintr;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::mpsc::{Receiver, RecvTimeoutError::Timeout};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -263,7 +265,7 @@ impl Client {
 
     /// Returns a text and the limit.
     pub fn late(&self, what: &str) -> String {
-        format!("{what} {} s", self.patience.as_secs_f64())
+        format!("{what} {} s", self.patience.as_millis().div_ceil(100) as f64 / 10.0)
     }
 
     pub fn is_given(&self, reply: &[u8]) -> bool {
@@ -308,7 +310,7 @@ impl Client {
         loop {
             // Before the sockets are listed, which takes seconds if there are very many.
             let is_late = start.elapsed() > self.patience;
-            let sockets = proc::sockets_at(self.protocol.name(), port);
+            let sockets = sockets_since(Instant::now(), self.protocol, port);
             let mut own = sockets.iter().filter(|it| it.port == port && it.peer == client);
             let is_there = own.clone().next().is_some();
             // On its way to the server, or in a connection that the server's queue has no room for.
@@ -348,6 +350,22 @@ impl Client {
             if stopped {
                 return Ok(());
             }
+        }
+    }
+}
+
+/// Returns the sockets at a port as they were at some time from `start` on. What one of many clients
+/// lists, all those use that waited for it.
+fn sockets_since(start: Instant, protocol: Protocol, port: u16) -> Arc<Vec<Socket>> {
+    static LISTED: Mutex<Option<(Instant, u16, Arc<Vec<Socket>>)>> = Mutex::new(None);
+    let mut listed = LISTED.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*listed {
+        Some((time, of, sockets)) if *time >= start && *of == port => Arc::clone(sockets),
+        _ => {
+            let now = Instant::now();
+            let sockets = Arc::new(proc::sockets_at(protocol.name(), port));
+            *listed = Some((now, port, Arc::clone(&sockets)));
+            sockets
         }
     }
 }

@@ -268,7 +268,8 @@ fn attempt(inject: Inject, target: &mut Target) -> Outcome {
     target.needs_restart =
         is_crowd && !target.client.once && !target.may_repeat_requests().unwrap_or(false);
     let Some(first) = target.left_over(patience) else { return Ok(()) };
-    // It may have been opened once and for all, or wait for a garbage collection. A leak repeats itself, and grows with the number of rounds.
+    // It may have been opened once and for all, or wait for a garbage collection. A leak grows with the
+    // number of rounds.
     target.usage = target.usage_now();
     inject_beside(inject, is_crowd, target)?;
     let Some(second) = target.left_over(patience) else { return Ok(()) };
