@@ -645,8 +645,10 @@ pub(super) fn descriptors_exhausted(target: &mut Target) -> Outcome {
     // An odd and an even limit, since a server may need two descriptors for each connection.
     for limit in [128, 129] {
         let mut server = target.another(Some(limit), false)?;
-        let outcome = exhaust(&server, limit);
-        server.aftermath(outcome)?;
+        match exhaust(&server, limit) {
+            not_tried @ Err(NotTried(_)) => return server.assert_running().and(not_tried),
+            outcome => server.aftermath(outcome)?,
+        }
         target.remark(server.remarks());
     }
     Ok(())
@@ -662,13 +664,14 @@ fn exhaust(server: &Target, limit: usize) -> Outcome {
         let (before, count) = (most, streams.len());
         hold(client, limit + 40, |stream| streams.push(stream))?;
         most = most_descriptors(server, limit)?;
-        if !(1..limit - 1).contains(&most) {
+        if !(1..limit - 1).contains(&most) || server.assert_same_workers().is_err() {
             break;
         } else if server.processes()?.len() > processes + streams.len() / 2 {
             return Err(NotTried("the server starts a process per connection".into()));
         } else if most <= before || streams.len() < count + limit + 40 || streams.len() > 1_000 {
-            server.remark("it limits itself to fewer connections".into());
-            break;
+            let limits = "the server accepts fewer connections than it has descriptors";
+            leave(streams);
+            return Err(NotTried(limits.into()));
         }
     }
     let served = client.exchange_on(&first, &client.request(b"Still there?\n"));

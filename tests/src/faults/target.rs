@@ -517,7 +517,7 @@ impl Target {
     }
 
     /// Fails if a process that served before the fault has exited, even if the server has replaced it.
-    fn assert_same_workers(&self) -> Outcome {
+    pub(super) fn assert_same_workers(&self) -> Outcome {
         let is_running = |id: &&u32| proc::state(**id).is_some_and(|state| state != 'Z');
         let before = if self.starts_processes { &Vec::new() } else { &self.usage.workers };
         let gone = before.len() - before.iter().filter(is_running).count();
