@@ -62,7 +62,10 @@ fn serve_datagrams(socket: &UdpSocket, defect: &str) {
             "prints once" if number == 40 => println!("ready"),
             "prints" => println!("{length:0100}"),
             "logs" => drop(writeln!(io::stdout(), "{length}")),
-            "logs text" => drop(text.try_send(String::from_utf8_lossy(&buffer[..length]).into())),
+            "logs text" => {
+                let line = format!("{:100}", String::from_utf8_lossy(&buffer[..length]));
+                let _ = text.try_send(line);
+            }
             "drops log lines" => drop(text.try_send(format!("{length:0100}"))),
             "amplifies" => reply.resize(600, b'.'),
             "prints errors" => eprintln!("{length}"),

@@ -8,7 +8,7 @@ use crate::{proc, retry_on_eintr};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError::Timeout};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread::{self, sleep};
@@ -338,7 +338,10 @@ pub(super) fn line_without_an_end(target: &Target) -> Outcome {
 }
 
 pub(super) fn never_reads(target: &Target) -> Outcome {
-    stays_open_and_replies(target)?;
+    replies(target)?;
+    if target.client.once {
+        return Err(NotTried("the server replies once over each connection".into()));
+    }
     let before = target.memory().unwrap_or_default();
     let stream = target.client.connect()?;
     let bulk = target.client.bulk(65_520);
@@ -467,13 +470,6 @@ fn unread_reply(target: &Target) -> Outcome<TcpStream> {
     }
 }
 
-fn stays_open_and_replies(target: &Target) -> Outcome {
-    if target.client.once {
-        return Err(NotTried("the server replies once over each connection".into()));
-    }
-    replies(target)
-}
-
 fn replies(target: &Target) -> Outcome {
     let never = target.client.options.no_reply;
     if never { Err(NotTried("the server never replies".into())) } else { Ok(()) }
@@ -506,87 +502,79 @@ fn several_at_a_time(target: &Target) -> Outcome<&Client> {
 /// Opens many connections, sends something over each, and perhaps a byte now and then. Meanwhile one
 /// more client must be served.
 fn crowd(target: &Target, first: &[u8], drip: Option<(u8, Duration)>) -> Outcome {
-    let (streams, (done, is_done)) = (Mutex::new(Vec::<TcpStream>::new()), mpsc::channel::<()>());
-    let (longest, is_refused) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let lock = || streams.lock().unwrap_or_else(PoisonError::into_inner);
-    thread::scope(|scope| {
-        if let Some((byte, interval)) = drip {
-            let (lock, longest, is_refused) = (&lock, &longest, &is_refused);
-            scope.spawn(move || {
-                let mut start = Instant::now();
-                while is_done.recv_timeout(interval) == Err(Timeout) {
-                    let late = start.elapsed().saturating_sub(interval);
-                    longest.fetch_max(late.as_millis() as usize, Relaxed);
-                    start = Instant::now();
-                    for mut stream in lock().iter() {
-                        let written = stream.write(&[byte]);
-                        if written.is_err_and(|error| !is_timeout(&error)) {
-                            is_refused.store(true, Relaxed);
-                        }
-                    }
-                }
-            });
-        }
-        let full = hold(&target.client, target.client.options.clients, |mut stream| {
-            let _ = stream.write_all(first);
-            lock().push(stream);
-        });
-        let count = grouped(lock().len());
-        let other = target.client.with_patience(2);
-        let (stream, request) = (other.open(), other.request(b"One more\n"));
+    let streams = hold(&target.client, target.client.options.clients, first)?;
+    let (other, (done, is_done)) = (target.client.with_patience(2), mpsc::channel());
+    let request = other.request(b"One more\n");
+    let (stream, served, is_unfair) = thread::scope(|scope| {
+        let dripping = scope.spawn(|| drip.is_some_and(|drip| drips_late(&streams, drip, is_done)));
+        let stream = other.open();
         let served = match &stream {
-            Ok(stream) => full.and(other.exchange_on(stream, &request)),
+            Ok(stream) => other.exchange_on(stream, &request),
             Err(error) => Err(error.clone()),
         };
         drop(done);
-        leave(std::mem::take(&mut *lock()));
-        if let (Ok(stream), Err(_)) = (&stream, &served) {
-            // A late reply is read as well, lest its connection is reset.
-            let _ = other.reply(stream, &request);
+        (stream, served, dripping.join().is_ok_and(|is_unfair| is_unfair))
+    });
+    let count = grouped(streams.len());
+    leave(streams);
+    if let (Ok(stream), Err(_)) = (&stream, &served) {
+        // A late reply is read as well, lest its connection is reset.
+        let _ = other.reply(stream, &request);
+    }
+    stream.iter().for_each(finish);
+    match served {
+        Ok(()) if is_unfair => {
+            Err(NotTried("the machine is too busy to send a byte every 50 ms".into()))
         }
-        stream.iter().for_each(finish);
-        match served {
-            // Perhaps it closes clients that are slower than they were meant to be.
-            Ok(()) if longest.load(Relaxed) > 150 && is_refused.load(Relaxed) => {
-                Err(NotTried("the machine is too busy to send a byte every 50 ms".into()))
-            }
-            Ok(()) => {
-                target.remark(format!("{count} clients"));
-                Ok(())
-            }
-            Err(Fails("exits", details)) => Err(Fails("exits", details)),
-            Err(Fails(symptom, details)) => {
-                let symptom = if symptom == "hangs" { symptom } else { "drops clients" };
-                Err(Fails(symptom, format!("one more client beside {count}: {details}")))
-            }
-            not_tried => not_tried,
+        Ok(()) => {
+            target.remark(format!("{count} clients"));
+            Ok(())
         }
-    })
+        Err(Fails("exits", details)) => Err(Fails("exits", details)),
+        Err(Fails(symptom, details)) => {
+            let symptom = if symptom == "hangs" { symptom } else { "drops clients" };
+            Err(Fails(symptom, format!("one more client beside {count}: {details}")))
+        }
+        not_tried => not_tried,
+    }
 }
 
-/// Opens connections until there are enough or the server accepts no more.
-fn hold(client: &Client, count: usize, mut keep: impl FnMut(TcpStream)) -> Outcome {
-    let limit = 3 * client.patience;
+/// Sends a byte over each connection now and then until the channel is closed. Returns whether that was
+/// slower than it was meant to be, and the server has closed a connection, perhaps for that reason.
+fn drips_late(streams: &[TcpStream], drip: (u8, Duration), is_done: Receiver<()>) -> bool {
+    let ((byte, interval), mut start) = (drip, Instant::now());
+    let (mut longest, mut is_refused) = (Duration::ZERO, false);
+    while is_done.recv_timeout(interval) == Err(Timeout) {
+        longest = longest.max(start.elapsed());
+        start = Instant::now();
+        for mut stream in streams {
+            let written = stream.write(&[byte]);
+            is_refused |= written.is_err_and(|error| !is_timeout(&error));
+        }
+    }
+    is_refused && longest > interval + Duration::from_millis(150)
+}
+
+/// Opens connections until there are enough or the server accepts no more, and sends something over
+/// each.
+fn hold(client: &Client, count: usize, first: &[u8]) -> Outcome<Vec<TcpStream>> {
+    let (start, limit, mut streams) = (Instant::now(), 3 * client.patience, Vec::new());
     let client = Client { patience: 2 * client.patience / 5, ..client.clone() };
-    let (start, mut last) = (Instant::now(), None);
-    for _ in 0..count {
+    while streams.len() < count && start.elapsed() < limit {
         match client.connect() {
-            Ok(stream) => {
+            Ok(mut stream) => {
                 stream.set_nonblocking(true)?;
-                last.replace(stream).into_iter().for_each(&mut keep);
+                let _ = stream.write_all(first);
+                streams.push(stream);
             }
             Err(Fails(..)) => break,
             // The kit has used up its own descriptors. One is given back for what follows.
-            Err(NotTried(_)) if last.take().is_some() => return Ok(()),
+            Err(NotTried(_)) if streams.pop().is_some() => break,
             Err(other) => return Err(other),
-        }
-        if start.elapsed() > limit {
-            break;
         }
         sleep(Duration::from_millis(1)); // Even a small backlog does not overflow.
     }
-    last.into_iter().for_each(keep);
-    Ok(())
+    Ok(streams)
 }
 
 /// Closes non-blocking connections without resets: what has arrived is read.
@@ -597,25 +585,16 @@ fn leave(streams: Vec<TcpStream>) {
 }
 
 pub(super) fn burst_of_connections(target: &Target) -> Outcome {
-    let limit = 4 * target.client.patience;
-    let gate = RwLock::new(());
-    let client = || {
+    let (client, gate) = (target.client.with_patience(4), RwLock::new(()));
+    let request = client.request(b"One of many\n");
+    let exchange = || {
         drop(gate.read());
-        let start = Instant::now();
-        let mut client = target.client.with_patience(4);
-        let stream = client.open()?;
-        let left = limit.saturating_sub(start.elapsed()) + Duration::from_secs(1);
-        client.patience = left;
-        stream.set_read_timeout(Some(left))?;
-        client.exchange_on(&stream, &client.request(b"One of many\n"))?;
-        finish(&stream);
-        Ok(())
+        client.exchange(&request)
     };
     let mut served: Vec<Outcome> = thread::scope(|scope| {
         let closed = gate.write();
-        let spawn = |_| thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, client);
-        let clients: Vec<_> =
-            (0..target.client.options.clients).map_while(|n| spawn(n).ok()).collect();
+        let spawn = |_| thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, exchange);
+        let clients: Vec<_> = (0..client.options.clients).map_while(|n| spawn(n).ok()).collect();
         drop(closed);
         clients.into_iter().filter_map(|client| client.join().ok()).collect()
     });
@@ -627,8 +606,7 @@ pub(super) fn burst_of_connections(target: &Target) -> Outcome {
         _ if served.is_empty() => Err(NotTried("the system allows no connections".into())),
         [Fails(_, first), ..] => {
             let text = format!("{} of {count} clients were not served", grouped(failed.len()));
-            let seconds = limit.as_secs_f64();
-            Err(Fails("drops clients", format!("{text} within {seconds} s, the first: {first}")))
+            Err(Fails("drops clients", format!("{text}, the first: {first}")))
         }
         _ => {
             target.remark(format!("{count} clients"));
@@ -662,7 +640,7 @@ fn exhaust(server: &Target, limit: usize) -> Outcome {
     // Several processes may share the connections.
     loop {
         let (before, count) = (most, streams.len());
-        hold(client, limit + 40, |stream| streams.push(stream))?;
+        streams.extend(hold(client, limit + 40, b"")?);
         most = most_descriptors(server, limit)?;
         if !(1..limit - 1).contains(&most) || server.assert_same_workers().is_err() {
             break;
