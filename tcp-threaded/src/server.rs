@@ -48,8 +48,7 @@ struct Server {
     /// The largest number of workers, and so of connections at a time.
     workers: usize,
     idle_timeout: Option<Duration>, // never zero; `None` disables the timeout
-    /// `workers`, or less after a descriptor or a thread was missing.
-    limit: AtomicUsize,
+    limit: AtomicUsize, // `workers`, or fewer after a descriptor or a thread was missing
     /// How many workers run, and how many of these serve a connection.
     running: AtomicUsize,
     busy: AtomicUsize,
@@ -85,7 +84,7 @@ impl Server {
         while self.running.fetch_update(SeqCst, SeqCst, surplus).is_err() {
             let Some((stream, client)) = self.accept() else { return self.stop() };
             let busy = self.busy.fetch_add(1, SeqCst) + 1;
-            self.start_workers(scope, busy);
+            self.start_workers(scope);
             // A panic costs this connection, not the worker.
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 info!("{client} connected (worker {n})");
@@ -100,11 +99,12 @@ impl Server {
     }
 
     /// Starts workers until 32 wait for a connection.
-    fn start_workers<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, busy: usize) {
-        if busy <= self.limit.load(SeqCst) / 2 + 1 {
+    fn start_workers<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        if self.busy.load(SeqCst) <= self.limit.load(SeqCst) / 2 + 1 {
             self.limit.store(self.workers, SeqCst); // the system may allow more again
         }
-        let next = |n| (n < self.limit.load(SeqCst).min(busy + 32)).then_some(n + 1);
+        let wanted = || self.limit.load(SeqCst).min(self.busy.load(SeqCst) + 32);
+        let next = |n| (n < wanted()).then_some(n + 1);
         while let Ok(n) = self.running.fetch_update(SeqCst, SeqCst, next) {
             let worker = thread::Builder::new().name(format!("worker {}", n + 1));
             if let Err(error) = worker.spawn_scoped(scope, move || self.work(scope, n + 1)) {
