@@ -23,9 +23,9 @@
 //! - On Linux, a write may time out even if the client is reading, because a blocked write continues
 //!   only when about a third of the send buffer is free. For slow clients, allow minutes.
 //! - On Linux, a worker holds a file descriptor even while it waits in `accept`. The default suits
-//!   `ulimit -n` 1024. When descriptors are missing, about as many connections as were open then are
-//!   served from there on, until half of them are closed. If the handler opens files, a few
-//!   connections fail before that: better keep `--workers` below half of `ulimit -n`.
+//!   `ulimit -n` 1024. When no descriptor is free, the number of workers shrinks until handlers can
+//!   open files again, and a few connections may fail before that. For a handler that opens a file,
+//!   better keep `--workers` below half of `ulimit -n`.
 //! - `--workers` is limited to 10,000, because a thread takes up to four memory mappings and Linux
 //!   allows a process 65,530. A thread that starts without them, or without memory, may abort the
 //!   process.
@@ -85,7 +85,6 @@ impl Server {
             let Some((stream, client)) = self.accept() else { return self.stop() };
             let busy = self.busy.fetch_add(1, SeqCst) + 1;
             self.start_workers(scope);
-            // A panic costs this connection, not the worker.
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 info!("{client} connected (worker {n})");
                 let configured = self.configure(&stream, busy);
@@ -93,14 +92,16 @@ impl Server {
                     let timed_out = matches!(error.kind(), WouldBlock | TimedOut); // Unix, Windows
                     warn!("{client}: {}{error}", if timed_out { "timed out: " } else { "" });
                 }
-            }));
+            })); // a panic costs this connection, not the worker
             self.busy.fetch_sub(1, SeqCst);
         }
     }
 
     /// Starts workers until 32 wait for a connection.
     fn start_workers<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
-        if self.busy.load(SeqCst) <= self.limit.load(SeqCst) / 2 + 1 {
+        if self.listener.try_clone().is_err() {
+            self.limit.store(self.running.load(SeqCst).max(2) - 1, SeqCst); // leave some to handlers
+        } else if self.busy.load(SeqCst) <= self.limit.load(SeqCst) / 2 + 1 {
             self.limit.store(self.workers, SeqCst); // the system may allow more again
         }
         let wanted = || self.limit.load(SeqCst).min(self.busy.load(SeqCst) + 32);
@@ -128,7 +129,6 @@ impl Server {
                 Err(error) if delay_ms == 1 => warn!("cannot accept: {error}; retrying in 1 ms"),
                 Err(error) => error!("cannot accept: {error}; retrying in {delay_ms} ms"),
             }
-            self.limit.store(self.busy.load(SeqCst) + 16, SeqCst); // leave the rest to handlers
             thread::sleep(Duration::from_millis(delay_ms)); // or this loop would spin
             delay_ms = (2 * delay_ms).min(1000);
         }

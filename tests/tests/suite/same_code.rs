@@ -89,9 +89,6 @@ fn servers_share_back_off() {
         let name = if program.starts_with("tcp-") { "accept" } else { "receive" };
         let start = part(program, name, "let mut delay_ms", ";")?;
         let text = start + "\n" + &part(program, name, "// A system error", ".min(1000);")?;
-        // The TCP server serves fewer connections from there on.
-        let lines = text.lines().filter(|line| !line.contains("self.limit"));
-        let text = lines.collect::<Vec<&str>>().join("\n");
         Some(text.replace("EMFILE", "ENOMEM").replace("cannot accept", "cannot receive"))
     });
 }

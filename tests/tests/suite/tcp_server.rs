@@ -137,9 +137,13 @@ mod linux {
     fn descriptors_remain_for_handler() {
         let server = copied("tcp-threaded-opening");
         let mut command = shell("ulimit -n 100; exec \"$0\" \"$@\"", server);
-        let options = [":0", "--idle-timeout", "600", "--quiet"];
-        let server = Process::listening(command.args(options));
-        let _silent: Vec<TcpStream> = (0..150).map(|_| tcp(server.address())).collect();
+        let server = Process::listening(command.args([":0", "--idle-timeout", "600"]));
+        let silent = |_| {
+            let client = tcp(server.address());
+            server.wait_for(&format!("{} connected", client.local_addr().unwrap())).unwrap();
+            client
+        };
+        let _silent: Vec<TcpStream> = (0..60).map(silent).collect();
         assert!(server.wait_for_error("Too many open files").is_some());
         wait_until("a client is served", || {
             let mut stream = tcp(server.address());
