@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::process::Command;
-use std::{fs, io::ErrorKind, net::UdpSocket, thread};
+use std::{io::ErrorKind, net::UdpSocket, thread};
 
 /// Returns the entries of docs/pitfalls.md whose code this module contains.
 pub fn headings() -> BTreeSet<String> {
@@ -264,7 +264,7 @@ mod linux {
         let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fork.c");
         let program = source.with_extension("out");
         for (marker, is_closed) in [("pitfall: fork", false), ("pitfall: fork with close", true)] {
-            fs::write(&source, FORK.replace("LINES", &block(marker))).unwrap();
+            std::fs::write(&source, FORK.replace("LINES", &block(marker))).unwrap();
             let mut gcc = Command::new("gcc");
             output_of(Process::spawn(gcc.arg("-w").arg("-o").arg(&program).arg(&source)));
             let server = Process::spawn(&mut Command::new(&program));

@@ -1,6 +1,5 @@
 //! The TCP server: what it replies and prints, and what clients cannot do to it.
 
-use crate::copying::copied;
 use crate::support::*;
 use std::io::Write;
 use std::net::TcpStream;
@@ -86,6 +85,7 @@ fn reports_when_last_worker_is_busy() {
 #[cfg(target_os = "linux")]
 mod linux {
     use super::*;
+    use crate::copying::copied;
     use std::io::Read;
 
     /// Returns the number of workers that run.

@@ -1,7 +1,7 @@
 //! The UDP clients on a network that loses, duplicates and reorders datagrams.
 
 use crate::support::*;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -58,7 +58,8 @@ mod needs_root {
             let output = Process::spawn(&mut command).output();
             let (stdout, stderr) = (output.stdout, String::from_utf8_lossy(&output.stderr));
             assert_eq!((output.status.code(), &*stderr), (Some(0), ""), "{name}");
-            let lines = stdout.split(|&byte| byte == b'\n').collect::<BTreeSet<_>>();
+            let lines =
+                stdout.split(|&byte| byte == b'\n').collect::<std::collections::BTreeSet<_>>();
             assert_eq!(lines.len(), 302, "{name}"); // with `listening on` and the end
         }
     }
