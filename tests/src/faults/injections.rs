@@ -313,16 +313,19 @@ pub(super) fn split_utf8(target: &Target) -> Outcome {
     if let Err(Fails("loses data", details)) = client.exchange(&request) {
         return Err(NotTried(format!("the same in one part: {details}")));
     }
-    let (parts, mut stream) = (request.split_at(first + 1), client.open()?);
-    let _ = stream.write_all(parts.0);
-    sleep(Duration::from_millis(50)); // The server reads it by itself.
-    let _ = stream.write_all(parts.1);
-    client.reply(&stream, &request)?;
-    if !target.client.once {
-        let again = client.exchange_on(&stream, &request);
-        again.map_err(|verdict| verdict.with(" to the next request"))?;
+    let parts = request.split_at(first + 1);
+    for wait in [50, 100, 200].map(Duration::from_millis) {
+        let mut stream = client.open()?;
+        let _ = stream.write_all(parts.0);
+        sleep(wait); // The server reads it by itself.
+        let _ = stream.write_all(parts.1);
+        client.reply(&stream, &request)?;
+        if !target.client.once {
+            let again = client.exchange_on(&stream, &request);
+            again.map_err(|problem| problem.with(" to the next request"))?;
+        }
+        finish(&stream);
     }
-    finish(&stream);
     Ok(())
 }
 

@@ -252,11 +252,17 @@ impl Target {
     fn learn_replies(&mut self) -> Outcome {
         let is_tcp = self.client.protocol == Protocol::Tcp;
         let processes = self.processes().unwrap_or_default();
-        if is_tcp && !self.speaks_first() {
-            self.learn_greeting()?;
-        }
-        if !self.client.options.no_reply && self.client.options.reply.is_none() {
-            self.learn_content()?;
+        for time in [3 * PAUSE, 20 * PAUSE] {
+            if is_tcp && !self.speaks_first() {
+                self.learn_greeting(time)?;
+            }
+            if !self.client.options.no_reply && self.client.options.reply.is_none() {
+                self.learn_content()?;
+            }
+            // Otherwise, what was taken for the reply may be a late greeting.
+            if self.client.greets || !matches!(self.client.content, Content::Unknown) {
+                break;
+            }
         }
         if is_tcp {
             if !self.client.options.no_reply {
@@ -280,10 +286,10 @@ impl Target {
         self.client.options.request.as_deref() == Some(b"")
     }
 
-    fn learn_greeting(&mut self) -> Outcome {
+    fn learn_greeting(&mut self, time: Duration) -> Outcome {
         let client = &mut self.client;
         let stream = client.connect()?;
-        stream.set_read_timeout(Some(3 * PAUSE))?;
+        stream.set_read_timeout(Some(time))?;
         client.greets = matches!(stream.peek(&mut [0]), Ok(1));
         stream.set_read_timeout(Some(client.patience))?;
         if client.greets {
