@@ -61,13 +61,17 @@ fn udp_client_reads_reply_that_arrived_while_suspended() {
     };
     for name in UDP_CLIENTS {
         let (server, address) = fake_udp_server();
-        let (_silent, silent) = fake_udp_server();
+        let (second_server, second_address) = fake_udp_server();
         let suspended = client(name, &address);
         let (_, sender) = receive(&server);
         signal("STOP", &[suspended.id()]);
         wait_until("it is suspended", || proc::state(suspended.id()) == Some('T'));
-        // Its timeout ends first.
-        assert_eq!(client(name, &silent).exit_code(), 1);
+        // Its timeout ends first. This one's receive is only interrupted.
+        let mut second = client(name, &second_address);
+        receive(&second_server);
+        suspend_and_resume(second.id());
+        assert_eq!(second.exit_code(), 1);
+        assert!(second.stderr().contains(": timed out; "), "{}", second.stderr());
         server.send_to(b"HELLO", sender).unwrap();
         signal("CONT", &[suspended.id()]);
         assert_eq!(output_of(suspended), "HELLO\n");
