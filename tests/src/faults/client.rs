@@ -357,7 +357,8 @@ impl Client {
 /// Returns the sockets at a port as they were at some time from `start` on. What one of many clients
 /// lists, all those use that waited for it.
 fn sockets_since(start: Instant, protocol: Protocol, port: u16) -> Arc<Vec<Socket>> {
-    static LISTED: Mutex<Option<(Instant, u16, Arc<Vec<Socket>>)>> = Mutex::new(None);
+    type Listing = (Instant, u16, Arc<Vec<Socket>>);
+    static LISTED: Mutex<Option<Listing>> = Mutex::new(None);
     let mut listed = LISTED.lock().unwrap_or_else(PoisonError::into_inner);
     match &*listed {
         Some((time, of, sockets)) if *time >= start && *of == port => Arc::clone(sockets),

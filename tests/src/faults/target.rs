@@ -451,8 +451,10 @@ impl Target {
     /// what explains most: `injected` is the result of the fault itself.
     pub(super) fn aftermath(&mut self, injected: Outcome) -> Outcome {
         let probed = self.recover();
+        let hangs = |outcome: &Outcome| matches!(outcome, Err(Fails("hangs", _)));
+        let is_known = self.is_known_to("spins") && !hangs(&probed) && !hangs(&injected);
         // Also gives a process time to exit.
-        let idle = if self.is_known_to("spins") { Ok(()) } else { self.assert_idle() };
+        let idle = if is_known { Ok(()) } else { self.assert_idle() };
         if let Some(how) = self.exit() {
             return Err(Fails("exits", how));
         }
