@@ -84,7 +84,7 @@ pub fn column(candidate: &Candidate) -> Result<Vec<String>, String> {
         column.push(match verdict {
             Survives(_) => "survives".into(),
             Fails(symptom, _) => format!("**{symptom}**"),
-            Flaky(..) => "flaky".into(),
+            Flaky(..) => "**too busy**".into(), // It failed once in two.
             NotTried(reason) if reason.contains("root") => "needs root".into(),
             NotTried(reason) if reason.contains("busy") => "**too busy**".into(),
             NotTried(_) => "–".into(),

@@ -175,21 +175,23 @@ impl Client {
         if self.any_port { socket.send_to(datagram, self.address) } else { socket.send(datagram) }
     }
 
-    /// Sends a request until a reply arrives, which is returned: the server drops requests while its
-    /// queue is full.
+    /// Sends a request up to three times, and returns the reply: the server drops requests while its
+    /// queue is full. From a socket of its own each time, since a server may join what one client sends.
     pub fn reply_to(&self, request: &[u8]) -> Outcome<Vec<u8>> {
-        let (socket, mut reply, start) = (self.socket()?, vec![0; 65_535], Instant::now());
-        loop {
+        let mut reply = vec![0; 65_535];
+        for tenths in [1, 2, 7] {
+            let socket = self.socket()?;
+            socket.set_read_timeout(Some(self.patience * tenths / 10))?;
             self.send(&socket, request)?;
             match retry_on_eintr(|| socket.recv(&mut reply)) {
-                Err(error) if is_timeout(&error) && start.elapsed() < self.patience => {}
-                Err(error) if is_timeout(&error) => return Err(self.hangs("no reply within")),
+                Err(error) if is_timeout(&error) => {}
                 received => {
                     reply.truncate(received?);
                     return Ok(reply);
                 }
             }
         }
+        Err(self.hangs("no reply within"))
     }
 
     /// Sends a request over a connection and checks the reply.

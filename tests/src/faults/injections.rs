@@ -448,11 +448,18 @@ pub(super) fn reset_while_writing(target: &Target) -> Outcome {
         // An early reset arrives before the first write, the others after it.
         let is_early = number % 2 == 0;
         let mut stream = if is_early { unread_reply(target)? } else { target.client.connect()? };
-        stream.set_nonblocking(true)?;
-        // Once the server takes no more, it has not yet replied to everything, however fast it is.
-        let blocks = if number % 5 == 0 { 256 } else { 1 };
-        let _ = (0..blocks).try_for_each(|_| stream.write_all(&bulk));
-        let _ = stream.shutdown(Shutdown::Write);
+        if number % 5 > 0 {
+            stream.set_nonblocking(true)?;
+            let _ = stream.write_all(&bulk);
+            let _ = stream.shutdown(Shutdown::Write);
+        } else {
+            // More than a server can reply to before it has to wait, however fast it is. After the end
+            // of the stream, the reset fails its write with EPIPE and SIGPIPE instead of ECONNRESET.
+            stream.set_write_timeout(Some(Duration::from_millis(500)))?;
+            let _ = (0..64).try_for_each(|_| stream.write_all(&bulk));
+            let _ = stream.shutdown(Shutdown::Write);
+            sleep(Duration::from_millis(100));
+        }
     }
     Ok(())
 }
