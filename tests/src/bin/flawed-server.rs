@@ -66,7 +66,6 @@ fn serve_datagrams(socket: &UdpSocket, defect: &str) {
                 let line = format!("{:100}", String::from_utf8_lossy(&buffer[..length]));
                 let _ = text.try_send(line);
             }
-            "drops log lines" => drop(text.try_send(format!("{length:0100}"))),
             "amplifies" => reply.resize(600, b'.'),
             "prints errors" => eprintln!("{length}"),
             "accepts pings only" if reply != b"PING" => continue,
@@ -106,7 +105,7 @@ fn serve_connections(listener: &TcpListener, defect: &'static str) {
     }
     for number in 0.. {
         match listener.accept() {
-            Ok(_) if defect == "refuses" && (100..600).contains(&number) => {}
+            Ok(_) if defect == "refuses" && (60..160).contains(&number) => {}
             Ok(_) if defect == "wears out" && number > 80 => panic!("{number} clients"),
             Ok(_) if defect == "exits soon" && number > 1 => panic!("{number} clients"),
             Ok((stream, _)) if defect == "needs a peer" => {

@@ -142,7 +142,7 @@ pub(super) fn many_clients(target: &Target) -> Outcome {
     let mut rounds = vec![threads()];
     for _ in 0..3 {
         let (start, mut count) = (Instant::now(), 0);
-        while count < client.options.clients && (count < 50 || start.elapsed() < limit) {
+        while count < client.options.clients && (count < 10 || start.elapsed() < limit) {
             client.exchange(&request)?;
             count += 1;
         }
@@ -713,7 +713,7 @@ pub(super) fn closed_output(target: &mut Target) -> Outcome {
         close.store(true, Relaxed);
         false
     }));
-    let _ = log_requests(&server, 400, server.client.patience / 2);
+    let _ = log_requests(&server, 400, Duration::from_secs(2));
     let start = Instant::now();
     while !is_closed.load(Relaxed) {
         if start.elapsed() > Duration::from_secs(1) {
@@ -773,7 +773,7 @@ pub(super) fn unread_output(target: &mut Target) -> Outcome {
         !tapped.1.load(Relaxed)
     });
     let _ = no_reply_needed(&server, &[&server.client.half(), BOLD, b"\r\n\r\n"].concat());
-    let (count, _) = log_requests(&server, 400, server.client.patience / 2);
+    let (count, _) = log_requests(&server, 400, Duration::from_secs(2));
     output.1.store(true, Relaxed);
     let written = output.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     // A pipe has room for 64 KiB.
