@@ -226,8 +226,8 @@ impl Client {
         let (limit, start) = (stream.read_timeout()?, Instant::now());
         while is_complete.is_none_or(|is_complete| !is_complete(&reply)) {
             // Other clients cause what arrives, as in a chat.
-            let is_long = is_complete.is_none() && reply.len() > 1 << 20;
-            if is_long || !reply.is_empty() && start.elapsed() > self.patience {
+            let is_endless = reply.len() > 1 << 20 || start.elapsed() > self.patience;
+            if is_complete.is_none() && !reply.is_empty() && is_endless {
                 break;
             }
             // A server that repeats itself forever never completes its reply.
