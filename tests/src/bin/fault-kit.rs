@@ -63,6 +63,10 @@ must be complete except for line ends. Any other reply will do.
 
 Exit code: 0 if the server survives every fault that was tried, 1 if not, 2 for
 a wrong command line, 3 if the server could not be checked.
+
+Examples:
+  fault-kit tcp -- ./my-server \"{port}\"
+  fault-kit tcp --request 'PING\\r\\n' --reply '+PONG\\r\\n' 127.0.0.1:6379
 ";
 
 fn main() -> ExitCode {
