@@ -219,7 +219,10 @@ fn confirm(fault: &Fault, target: &mut Target, symptom: &'static str, details: S
     if let Some(control) = control(fault) {
         let patience = target.client.patience;
         target.client.patience = 4 * patience; // A busy computer is no defect of the server.
-        let outcome = attempt(This(control), target);
+        let outcome = match symptom {
+            "leaks" => attempt(This(control), target),
+            _ => inject_beside(control, false, target),
+        };
         target.client.patience = patience;
         match outcome {
             // It is not accused of the same in every row.
