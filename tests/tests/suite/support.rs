@@ -103,11 +103,16 @@ fn poll(interval_ms: u64, what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Waits for a socket of this host. Not often: after many connections the list is long.
+/// Waits for a socket with this port. Looks seldom: after many connections the list is long.
 #[cfg(target_os = "linux")]
 #[track_caller]
-fn wait_for_socket(protocol: &str, what: &str, is_wanted: impl Fn(&proc::Socket) -> bool) {
-    poll(50, what, || proc::sockets(protocol).iter().any(&is_wanted));
+fn wait_for_socket(
+    protocol: &str,
+    port: u16,
+    what: &str,
+    is_wanted: impl Fn(&proc::Socket) -> bool,
+) {
+    poll(50, what, || proc::sockets_at(protocol, port).iter().any(&is_wanted));
 }
 
 /// Serializes the tests that keep all cores busy, so that the others meet their timeouts.
@@ -161,8 +166,9 @@ pub fn request_any(server: &str, address: SocketAddr) {
 /// Waits until a server that does not print its address listens on 127.0.0.1.
 #[cfg(target_os = "linux")]
 pub fn wait_until_listening(protocol: &str, address: SocketAddr) {
-    wait_for_socket(protocol, "the server listens", |socket| {
-        (socket.port, socket.peer) == (address.port(), 0)
+    let port = address.port();
+    wait_for_socket(protocol, port, "the server listens", |socket| {
+        (socket.port, socket.peer) == (port, 0)
     });
 }
 
@@ -341,7 +347,7 @@ mod linux {
     /// Waits until the peer, a process of this host, has read what was written to a connection.
     pub fn wait_until_read(stream: &TcpStream) {
         let [own, peer] = [stream.local_addr(), stream.peer_addr()].map(|it| it.unwrap().port());
-        wait_for_socket("tcp", "the peer has read", |socket| {
+        wait_for_socket("tcp", peer, "the peer has read", |socket| {
             (socket.port, socket.peer, socket.unread) == (peer, own, 0)
         });
     }
