@@ -127,7 +127,6 @@ mod linux {
         let options = [":0", "--idle-timeout", "600", "--quiet"];
         let server = Process::listening(command.args(options));
         let _early = connect(&server, 60);
-        assert!(server.wait_for_error("cannot accept: Too many open files").is_some());
         let _silent: Vec<TcpStream> = (0..100).map(|_| tcp(server.address())).collect();
         request_any(SERVER, server.address());
     }
