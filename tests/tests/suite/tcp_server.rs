@@ -126,8 +126,8 @@ mod linux {
         let mut command = shell("ulimit -n 80; exec \"$0\" \"$@\"", program(SERVER));
         let options = [":0", "--idle-timeout", "600", "--quiet"];
         let server = Process::listening(command.args(options));
-        let _early = connect(&server, 60);
-        let _silent: Vec<TcpStream> = (0..100).map(|_| tcp(server.address())).collect();
+        let _early = connect(&server, 50);
+        let _silent: Vec<TcpStream> = (0..30).map(|_| tcp(server.address())).collect();
         request_any(SERVER, server.address());
     }
 
