@@ -25,6 +25,15 @@ pub fn advice(fault: &str, verdict: &Verdict) -> Vec<String> {
         ("line-without-an-end", "hangs") => {
             "While it writes, it does not read. Between pipes, read and write in two threads."
         }
+        ("flood", "loses data") => {
+            "A buffer belongs to one request until its reply is sent. Do not share it."
+        }
+        ("silent-clients" | "unfinished-requests" | "slow-clients", "drops clients") => {
+            "Close connections that are idle for long, and limit them per client, not only in all."
+        }
+        ("descriptors-exhausted", "loses data") => {
+            "Accept fewer connections, so that descriptors remain for what a request opens."
+        }
         (_, "leaks") => {
             "Close connections on every path, after fork in the parent too, and reap children."
         }
