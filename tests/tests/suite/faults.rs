@@ -492,15 +492,19 @@ mod linux {
 
     #[test]
     fn server_ends_with_killed_kit() {
+        let folder = Folder::new("killed-kit");
+        let file = folder.0.join("kit.xml");
         for signal in ["KILL", "TERM"] {
             let mut kit = Command::new(env!("CARGO_BIN_EXE_fault-kit"));
             let script = "sleep 600 | \"$0\" tcp \"$1\"";
-            kit.args(["tcp", "--", "sh", "-c", script, SERVER, "{port}"]);
+            kit.arg("--junit").arg(&file).args(["tcp", "--", "sh", "-c", script, SERVER, "{port}"]);
             let mut kit = Process::spawn(&mut kit);
             let line = kit.wait_for(" replies to Abc").unwrap();
             let address: SocketAddr = line.split(' ').next().unwrap().parse().unwrap();
             crate::support::signal(signal, &[kit.id()]);
             assert_eq!(kit.exit_code(), -1);
+            let report = fs::read_to_string(&file).unwrap();
+            assert!(report.contains("<error message=\"the kit has not finished\"/>"), "{report}");
             wait_until("the server is killed", || TcpStream::connect(address).is_err());
         }
     }
