@@ -468,7 +468,8 @@ pub(super) fn reset_while_writing(target: &Target) -> Outcome {
 fn unread_reply(target: &Target) -> Outcome<TcpStream> {
     let start = Instant::now();
     loop {
-        let mut stream = target.client.connect()?;
+        // It may still be at work on the connections before.
+        let mut stream = target.client.with_patience(2).connect()?;
         let _ = stream.write_all(&target.client.request(b"Unread\n"));
         match retry_on_eintr(|| stream.peek(&mut [0])) {
             Ok(1..) => return Ok(stream),

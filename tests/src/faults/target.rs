@@ -473,14 +473,12 @@ impl Target {
 
     /// Fails if the server has exited.
     pub(super) fn assert_running(&mut self) -> Outcome {
-        sleep(TICK);
-        match (self.exit(), &self.server) {
+        let probed = self.client.probe();
+        sleep(TICK); // gives a process time to exit
+        match (self.exit(), probed) {
             (Some(how), _) => Err(Fails("exits", how)),
-            (None, None) => match self.client.probe() {
-                exits @ Err(Fails("exits", _)) => exits,
-                _ => Ok(()),
-            },
-            (None, Some(_)) => Ok(()),
+            (None, exits @ Err(Fails("exits", _))) => exits,
+            _ => Ok(()),
         }
     }
 
