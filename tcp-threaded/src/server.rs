@@ -24,8 +24,8 @@
 //!   only when about a third of the send buffer is free. For slow clients, allow minutes.
 //! - On Linux, a worker holds a file descriptor even while it waits in `accept`. The default suits
 //!   `ulimit -n` 1024. When no descriptor is free, the number of workers shrinks until handlers can
-//!   open files again, and a few connections may fail before that. For a handler that opens a file,
-//!   better keep `--workers` below half of `ulimit -n`.
+//!   open files again, and a few connections may fail before that. To avoid this, keep `--workers`
+//!   below half of `ulimit -n` if the handler opens a file.
 //! - `--workers` is limited to 10,000, because a thread takes up to four memory mappings and Linux
 //!   allows a process 65,530. A thread that starts without them, or without memory, may abort the
 //!   process.
