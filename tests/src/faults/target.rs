@@ -586,8 +586,7 @@ impl Target {
             if served.is_err() {
                 break; // What was left over may have used up its descriptors.
             }
-            let now = self.usage_now();
-            let now = now.descriptors + now.processes;
+            let now = self.usage_now().total();
             most = most.max(now);
             if now + 10 < most {
                 return true;
@@ -668,7 +667,11 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// Returns whether this goes on after three more rounds.
+    pub(super) fn total(&self) -> usize {
+        self.descriptors + self.processes
+    }
+
+    /// Returns whether this goes on after further rounds.
     pub(super) fn is_trend_of(&self, before: &Usage) -> bool {
         self.descriptors > before.descriptors || self.processes > before.processes
     }
