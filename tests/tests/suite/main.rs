@@ -13,7 +13,6 @@ mod handlers;
 mod interop;
 #[cfg(target_os = "linux")]
 mod limits;
-mod load;
 mod mutations;
 mod pages;
 mod pitfalls;

@@ -120,6 +120,27 @@ mod linux {
         drop(clients);
     }
 
+    #[test]
+    fn connections_at_same_time_get_their_own_bytes() {
+        const CHUNK: usize = 16 << 10;
+        let _lock = use_all_cores();
+        let server = Process::start("tcp-threaded-server", &["--quiet"]);
+        let request = letters(0, 1 << 20);
+        let response = request.to_ascii_uppercase();
+        let streams: Vec<TcpStream> = (0..100).map(|_| tcp(server.address())).collect();
+        // All of them have a worker after the first byte.
+        for length in [1, CHUNK, CHUNK] {
+            for (number, mut stream) in streams.iter().enumerate() {
+                stream.write_all(&request[number * 997..][..length]).unwrap();
+            }
+            for (number, mut stream) in streams.iter().enumerate() {
+                let mut received = vec![0; length];
+                stream.read_exact(&mut received).unwrap();
+                assert!(received == response[number * 997..][..length], "client {number}");
+            }
+        }
+    }
+
     /// The quarter that is in reserve is one of the workers that had a descriptor.
     #[test]
     fn reserve_remains_if_descriptors_are_missing() {
