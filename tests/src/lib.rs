@@ -153,17 +153,12 @@ static BIN_DIR: OnceLock<Option<PathBuf>> = OnceLock::new();
 ///
 /// `cargo test` builds only the package under test, so the binaries of the other packages may be
 /// missing or out of date. The first call has Cargo build all of them, with the profile and the
-/// target directory of the current program. No call runs Cargo after [`use_bin_dir`], or if the
-/// environment variable `BIN_DIR` names the folder that contains the binaries.
+/// target directory of the current program. No call runs Cargo if the environment
+/// variable `BIN_DIR` names the folder that contains the binaries.
 pub fn program(name: &str) -> PathBuf {
     let directory = BIN_DIR.get_or_init(|| env::var_os("BIN_DIR").map(Into::into).or_else(build));
     let directory = directory.as_ref().expect("the examples do not build");
     directory.join(name).with_extension(env::consts::EXE_EXTENSION)
-}
-
-/// Has [`program`] return paths in this folder instead of calling Cargo. To be called first.
-pub fn use_bin_dir(directory: PathBuf) {
-    BIN_DIR.set(Some(directory)).expect("the folder is not known yet");
 }
 
 /// Returns the folder that Cargo names after the profile: TARGET_DIRECTORY[/TRIPLE]/PROFILE.

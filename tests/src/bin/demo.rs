@@ -3,7 +3,6 @@
 //! ```sh
 //! cargo run -p tests                        # all pairs
 //! cargo run -p tests -- udp-echo            # one pair
-//! cargo run -p tests -- --bin-dir DIR       # programs that are built already, without Cargo
 //! ```
 //!
 //! The demo exits within 30 seconds after building.
@@ -20,7 +19,6 @@ Runs each PAIR, all of them by default, and checks what both sides print:
   {pairs}
 
 Options:
-  --bin-dir DIR  run the programs of this folder instead of building them
   -h, --help     print this help
   -V, --version  print the version
 
@@ -38,9 +36,6 @@ fn main() -> ExitCode {
         }
         if pairs.is_empty() {
             pairs.extend(PAIRS);
-        }
-        if let Some(directory) = args.values("--bin-dir")?.pop() {
-            tests::use_bin_dir(directory.into());
         }
         eprintln!("building the examples ...");
         Ok(match panic::catch_unwind(|| tests::program("")) {

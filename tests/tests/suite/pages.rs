@@ -78,7 +78,8 @@ fn demo_runs_all_pairs_by_default() {
 
 #[test]
 fn demo_reports_failed_pair_and_wrong_arguments() {
-    let mut failed = demo(&["--bin-dir", "/nonexistent", "udp-echo"]);
+    let mut failed = Command::new(env!("CARGO_BIN_EXE_demo"));
+    let mut failed = Process::spawn(failed.arg("udp-echo").env("BIN_DIR", "/nonexistent"));
     assert_eq!(failed.exit_code(), 1);
     assert!(failed.stdout().ends_with("udp-echo: FAILED: see above\n"), "{}", failed.stdout());
     let mut wrong = demo(&["udp-ecko"]);
