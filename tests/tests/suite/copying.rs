@@ -321,22 +321,18 @@ fn command_does_not_overwrite_files() {
 fn command_rejects_wrong_arguments() {
     let (copy, folder) = copy_in("wrong");
     fs::write(folder.0.join("file"), "").unwrap();
+    let name = "a package name begins with a letter and has only letters, digits, - and _";
     for (arguments, error) in [
-        (&["udp-echo-server"][..], "expected a NAME and a FOLDER"),
-        (&["udp-echo", "x"], "\"udp-echo\" is neither a program nor a recipe"),
-        (
-            &["udp-echo-server", "lines", "x"],
-            "lines changes tcp-threaded-server, not udp-echo-server",
-        ),
-        (&["lines", "chat", "x"], "more than one of lines, chat has a handler"),
-        (&["udp-echo-server", "x", "--lgo"], "unknown option \"--lgo\""),
-        (
-            &["udp-echo-server", "2x"],
-            "the folder \"2x\": a package name begins with a letter and has only letters, digits, - and _",
-        ),
-        (&["udp-echo-server", "file"], "file is not a folder"),
+        ("udp-echo-server", "expected a NAME and a FOLDER"),
+        ("udp-echo x", "\"udp-echo\" is neither a program nor a recipe"),
+        ("udp-echo-server lines x", "lines changes tcp-threaded-server, not udp-echo-server"),
+        ("lines chat x", "more than one of lines, chat has a handler"),
+        ("udp-echo-server x --lgo", "unknown option \"--lgo\""),
+        ("udp-echo-server 2x", &format!("the folder \"2x\": {name}")),
+        ("udp-echo-server file", "file is not a folder"),
     ] {
-        copy(arguments).code(2).stderr(format!("copy: {error} (see --help)\n")).stdout("");
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        copy(&arguments).code(2).stderr(format!("copy: {error} (see --help)\n")).stdout("");
     }
     assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
     copy(&["--help"]).success().stdout(contains("udp-basic, udp-echo, "));

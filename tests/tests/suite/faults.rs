@@ -129,14 +129,11 @@ const LINUX: &[Row] = &[
     ["tcp silent-clients --no-reply --clients 90", "serves in turn", "FAILS: hangs: one more client beside …2 s"],
 ];
 
+#[rustfmt::skip]
 const PYTHON: &[Row] = &[
     ["tcp client-error-in-accept", "", "survives"],
     ["tcp client-error-in-accept", "needs a peer", "FAILS: exits: …NotConnected"],
-    [
-        "tcp client-error-in-accept --patience 1",
-        "exits when resumed",
-        "not tried: it exits without the fault",
-    ],
+    ["tcp client-error-in-accept --patience 1", "exits when resumed", "not tried: it exits without the fault"],
     ["tcp reset-while-reading", "reads once", "survives"],
 ];
 
@@ -312,63 +309,41 @@ fn command_line() {
     }
 }
 
+/// As above, but with the exit code.
+#[rustfmt::skip]
+const EXIT_CODES: &[([&str; 3], i32)] = &[
+    (["half-close --expect half-close", "reads once", "FAILS: loses data…  This was expected.…\n0 survived, 0 failed, 1 failed as expected, 0 not tried"], 0),
+    (["half-close --expect half-close", "", "half-close survives\n…It did not fail: remove --expect.\n0 survived, 1 failed, 0 not tried"], 1),
+    (["--strict client-that-never-reads", "reads once", "not tried: …--strict: this is a failure.\n0 survived, 0 failed, 1 not tried"], 1),
+    (["--strict --only half-close,disconnect --skip disconnect", "", "disconnect not tried: skipped\nhalf-close survives\nNo fault shows …\n1 survived"], 0),
+];
+
 #[test]
 fn known_failures_and_strictness_decide_exit_code() {
-    for (arguments, defect, code, expected) in [
-        (
-            "half-close --expect half-close",
-            "reads once",
-            0,
-            "FAILS: loses data…  This was expected.…\n0 survived, 0 failed, 1 failed as expected, 0 not tried",
-        ),
-        (
-            "half-close --expect half-close",
-            "",
-            1,
-            "half-close survives\n…It did not fail: remove --expect.\n0 survived, 1 failed, 0 not tried",
-        ),
-        (
-            "--strict client-that-never-reads",
-            "reads once",
-            1,
-            "not tried: …--strict: this is a failure.\n0 survived, 0 failed, 1 not tried",
-        ),
-        (
-            "--strict --only half-close,disconnect --skip disconnect",
-            "",
-            0,
-            "disconnect not tried: skipped\nhalf-close survives\nNo fault shows …\n1 survived",
-        ),
-    ] {
+    for ([arguments, defect, expected], code) in EXIT_CODES {
         let server = [SERVER, "tcp", "{port}", defect];
-        let output = kit(&format!("tcp --patience 2 {arguments}"), &server, code);
+        let output = kit(&format!("tcp --patience 2 {arguments}"), &server, *code);
         assert!(contains(&output, expected), "{arguments}: {output}");
     }
 }
 
+/// A fault, a symptom, the details, and a part of the advice.
+#[rustfmt::skip]
+const ADVICE: &[[&str; 4]] = &[
+    ["half-close", "loses data", "lost 9 of 10 bytes", "Read and reply until a read returns 0."],
+    ["half-close", "loses data", "closed without a reply", "http1::Builder::half_close(true)"],
+    ["half-close", "hangs", "the connection stays open", "after fork, in the parent as well"],
+    ["disconnect", "leaks", "9 more open descriptors", "reap children"],
+    ["disconnect", "exits", "exit status: 1: Error: read ECONNRESET", "socket.on(\"error\""],
+    ["client-that-never-reads", "exits", "signal: 13 (SIGPIPE)", "The reset at the end"],
+    ["client-that-never-reads", "hangs", "no reply", "Stop reading while a write is pending"],
+    ["line-without-an-end", "hangs", "no reply", "Between pipes, read and write in two threads"],
+];
+
 #[test]
 fn advice_depends_on_symptom() {
-    for (fault, symptom, details, expected) in [
-        (
-            "half-close",
-            "loses data",
-            "lost 9 of 10 bytes",
-            "Read and reply until a read returns 0.",
-        ),
-        ("half-close", "loses data", "closed without a reply", "http1::Builder::half_close(true)"),
-        ("half-close", "hangs", "the connection stays open", "after fork, in the parent as well"),
-        ("disconnect", "leaks", "9 more open descriptors", "reap children"),
-        ("disconnect", "exits", "exit status: 1: Error: read ECONNRESET", "socket.on(\"error\""),
-        ("client-that-never-reads", "exits", "signal: 13 (SIGPIPE)", "The reset at the end"),
-        ("client-that-never-reads", "hangs", "no reply", "Stop reading while a write is pending"),
-        (
-            "line-without-an-end",
-            "hangs",
-            "no reply",
-            "Between pipes, read and write in two threads",
-        ),
-    ] {
-        let advice = advice(fault, &Verdict::Fails(symptom, details.into()));
+    for [fault, symptom, details, expected] in ADVICE {
+        let advice = advice(fault, &Verdict::Fails(symptom, details.to_string()));
         assert!(advice[0].contains(expected), "{fault}: {symptom}: {details}: {advice:?}");
         assert_eq!(advice[1], format!("docs/pitfalls.md#{fault}"));
     }
@@ -389,24 +364,18 @@ fn junit() {
     let unchecked = report("tcp one-byte-at-a-time", &[SERVER, "tcp", "{port}", "acknowledges"], 0);
     let error = report(&format!("tcp --start 0.1 {}", unused_address()), &[], 3);
     let suite = format!("name=\"fault-kit tcp {SERVER} tcp {{port}} reads once\"");
+    let counts = "tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\"";
     for (xml, part) in [
-        (
-            &verdicts,
-            format!("<testsuite {suite} tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\">"),
-        ),
-        (&verdicts, format!("<testcase class{suite} name=\"half-close\" time=\"")),
-        (
-            &verdicts,
-            "never-reads\" time=\"0.000\"><skipped message=\"not tried: skipped\"/>".into(),
-        ),
-        (&verdicts, "<failure type=\"loses data\" message=\"FAILS: loses data: ".into()),
-        (&verdicts, "until a read returns 0.\ndocs/pitfalls.md#half-close</failure>".into()),
-        (&strict, "failures=\"1\"".into()),
-        (&unchecked, "<system-out>survives (content not checked)</system-out>".into()),
-        (&error, "errors=\"1\"".into()),
-        (&error, "<error message=\"no reply from ".into()),
+        (&verdicts, &*format!("<testsuite {suite} {counts}>")),
+        (&verdicts, &format!("<testcase class{suite} name=\"half-close\" time=\"")),
+        (&verdicts, "never-reads\" time=\"0.000\"><skipped message=\"not tried: skipped\"/>"),
+        (&verdicts, "<failure type=\"loses data\" message=\"FAILS: loses data: "),
+        (&verdicts, "until a read returns 0.\ndocs/pitfalls.md#half-close</failure>"),
+        (&strict, "failures=\"1\""),
+        (&unchecked, "<system-out>survives (content not checked)</system-out>"),
+        (&error, "errors=\"1\""),
+        (&error, "<error message=\"no reply from "),
     ] {
-        let part = part.as_str();
         assert!(xml.contains(part), "{xml}");
     }
     fs::remove_file(&file).unwrap();
