@@ -273,23 +273,11 @@ fn values_are_stored_by_key() {
 #[test]
 fn slow_member_does_not_block_others() {
     let server = start_copy("chat");
-    let (silent, mut sender, mut receiver) =
-        (tcp(server.address()), tcp(server.address()), tcp(server.address()));
+    let silent = tcp(server.address());
+    let [mut sender, mut receiver] = chat(server.address());
     let name = sender.local_addr().unwrap();
-    // The first messages may arrive before the receiver has entered.
     let expected = |number: usize| format!("{name}: {number:04000}\n").into_bytes();
-    let (mut sent, mut message) = (0, expected(0));
-    receiver.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    wait_until("the receiver is a member", || {
-        sent += 1;
-        sender.write_all(format!("{sent:04000}\n").as_bytes()).unwrap();
-        receiver.read(&mut message[..1]).is_ok()
-    });
-    receiver.set_read_timeout(Some(DEADLINE)).unwrap();
-    receiver.read_exact(&mut message[1..]).unwrap();
-    while message != expected(sent) {
-        receiver.read_exact(&mut message).unwrap();
-    }
+    let mut message = expected(0);
     // More than the buffers and the channel of the silent member hold.
     for number in 0..4_000 {
         sender.write_all(format!("{number:04000}\n").as_bytes()).unwrap();
@@ -311,19 +299,25 @@ fn slow_member_does_not_block_others() {
     assert!(!server.stderr().contains(&name.to_string()));
 }
 
-/// Sends a message from one member to another, once that has joined, and returns both.
+/// Sends messages from one member to another, until that has joined, and returns both.
 fn chat(address: SocketAddr) -> [TcpStream; 2] {
     let [mut sender, mut receiver] = [tcp(address), tcp(address)];
     receiver.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    let expected = format!("{}: hello\n", sender.local_addr().unwrap());
-    let mut message = vec![0; expected.len()];
+    let name = sender.local_addr().unwrap();
+    let [hello, ready] = ["hello", "ready"].map(|text| format!("{name}: {text}\n").into_bytes());
+    let mut message = vec![0; hello.len()];
     wait_until("the receiver is a member", || {
         sender.write_all(b"hello\n").unwrap();
         receiver.read(&mut message[..1]).is_ok_and(|length| length == 1)
     });
     receiver.set_read_timeout(Some(DEADLINE)).unwrap();
     receiver.read_exact(&mut message[1..]).unwrap();
-    assert_eq!(message, expected.as_bytes());
+    assert_eq!(message, hello);
+    // More of them may be in flight.
+    sender.write_all(b"ready\n").unwrap();
+    while message != ready {
+        receiver.read_exact(&mut message).unwrap();
+    }
     [sender, receiver]
 }
 
