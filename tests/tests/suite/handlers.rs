@@ -78,7 +78,7 @@ pub fn sources() -> Vec<(String, String)> {
     VARIANTS.map(source).into()
 }
 
-fn start_variant(name: &str, options: &[&str]) -> Process {
+pub fn start_variant(name: &str, options: &[&str]) -> Process {
     Process::listening(Command::new(copied(name)).arg("127.0.0.1:0").args(options))
 }
 

@@ -247,6 +247,12 @@ pub fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     }
 }
 
+/// Returns how many datagrams have arrived.
+pub fn count_waiting(socket: &UdpSocket) -> usize {
+    socket.set_nonblocking(true).unwrap();
+    (0..).take_while(|_| socket.recv(&mut [0; 1024]).is_ok()).count()
+}
+
 /// Writes a file of the test's own, but only if its content changes, so that Cargo rebuilds nothing.
 pub fn write_file(path: &Path, content: &str) {
     if fs::read_to_string(path).ok().as_deref() != Some(content) {
