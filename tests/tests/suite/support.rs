@@ -317,25 +317,6 @@ pub fn command_with_descriptors(program: &str) -> Command {
     shell
 }
 
-/// Runs a test in a process of its own that can open 2,048 files. Returns whether this is that process.
-/// Where it cannot be, the test is left out, as the gate says.
-#[cfg(target_os = "linux")]
-#[track_caller]
-pub fn can_open_files(test: &str) -> bool {
-    const IS_CHILD: &str = "SUITE_CAN_OPEN_FILES";
-    if env::var_os(IS_CHILD).is_some() {
-        return true;
-    }
-    let script = "ulimit -n 2048 || { echo 1 passed; exit 0; }; exec \"$0\" --exact \"$1\"";
-    let mut child = Command::new("sh");
-    child.args(["-c", script]).arg(env::current_exe().unwrap()).arg(test).env(IS_CHILD, "1");
-    child.env("BIN_DIR", program("any").parent().unwrap());
-    let mut child = Process::spawn(&mut child);
-    child.limit = Some(Instant::now() + 4 * DEADLINE); // It has deadlines of its own.
-    child.output().assert().success().stdout(predicates::str::contains("1 passed"));
-    false
-}
-
 #[cfg(target_os = "linux")]
 pub use linux::*;
 
