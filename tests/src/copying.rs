@@ -196,8 +196,6 @@ impl Parts<'_> {
 pub struct Copy {
     /// The program that was copied.
     pub program: String,
-    /// Whether a recipe has changed it.
-    pub is_recipe: bool,
     /// The options of the fault kit that suit it.
     pub kit_options: String,
     /// The part of the program that is copied.
@@ -236,7 +234,6 @@ impl Copy {
         let kit_options = of_recipe.or_else(|| parts.find("kit", program).ok()).unwrap_or_default();
         Ok(Copy {
             program: program.into(),
-            is_recipe: !recipes.is_empty(),
             kit_options: kit_options.into(),
             logger,
             head: parts.apply(head(program, logger, parts.find("macros", "std")?)?)?,

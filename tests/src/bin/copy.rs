@@ -151,7 +151,7 @@ fn new_package(copy: &Copy, folder: &Path) -> io::Result<String> {
     };
     let root = workspace.filter(|root| *root != this).unwrap_or(folder.into());
     let kit = kit(copy, "", &root, &format!("{name} \"127.0.0.1:{{port}}\""));
-    Ok(format!("{created}\nNext, in {}:\n{run}{log}{}{kit}", folder.display(), advice(copy)))
+    Ok(format!("{created}\nNext, in {}:\n{run}{log}{ADVICE}{kit}", folder.display()))
 }
 
 fn add_module(copy: &Copy, folder: &Path, manifest: &str) -> io::Result<String> {
@@ -178,20 +178,11 @@ fn add_module(copy: &Copy, folder: &Path, manifest: &str) -> io::Result<String> 
         root.display()
     );
     let root = workspace(folder).unwrap_or(folder.into());
-    Ok(text + advice(copy) + &kit(copy, "--port 8888 ", &root, &format!("{package} ARGUMENTS")))
+    Ok(text + ADVICE + &kit(copy, "--port 8888 ", &root, &format!("{package} ARGUMENTS")))
 }
 
-/// Returns what to change in a copy.
-fn advice(copy: &Copy) -> &'static str {
-    match copy.program.as_str() {
-        "tcp-threaded-client" => {
-            "\nIt expects each response to be as long as its message: docs/copying.md#clients.\n"
-        }
-        client if client.ends_with("client") => "\nThen replace `run`. docs/recipes.md has more.\n",
-        _ if copy.is_recipe => "\ndocs/recipes.md and docs/more-recipes.md explain the recipes.\n",
-        _ => "\nThen replace `handle` and adapt the test; docs/recipes.md has handlers.\n",
-    }
-}
+/// Where to read on.
+const ADVICE: &str = "\nWhat to replace: docs/copying.md, docs/recipes.md, docs/more-recipes.md.\n";
 
 /// Returns how to check a server with the fault kit, whose program is in the target folder.
 fn kit(copy: &Copy, port: &str, root: &Path, command: &str) -> String {
