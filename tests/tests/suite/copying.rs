@@ -8,7 +8,6 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Instant;
 use std::{env, fs};
 use tests::copying::{Copy, PAGES, programs, replace, source};
 
@@ -138,11 +137,9 @@ fn build() -> Result<PathBuf, String> {
     let common = format!("common = {{ path = '{}' }}", repository("common").display());
     let dependencies = format!("{common}\nctrlc = \"3\"");
     write("members/variants", "Cargo.toml", &manifest("variants", "0.1.0", "2024", &dependencies));
-    let mut cargo = Process::spawn(cargo(&workspace).args(["build", "--quiet", "--workspace"]));
-    cargo.limit = Some(Instant::now() + 10 * DEADLINE);
-    if cargo.exit_code() != 0 {
-        let errors = cargo.stderr();
-        return Err(origins(&errors) + &errors);
+    let (code, output) = finish(cargo(&workspace).args(["build", "--quiet", "--workspace"]));
+    if code != 0 {
+        return Err(origins(&output) + &output);
     }
     let directory = workspace.join("target/debug");
     let path = |name: &str| directory.join(name).with_extension(env::consts::EXE_EXTENSION);
@@ -206,11 +203,9 @@ fn copied_pairs_exchange_messages() {
 #[test]
 fn copies_pass_their_own_tests() {
     copied("");
-    let mut tests = Process::spawn(cargo(&nested()).args(["test", "--workspace"]));
-    tests.limit = Some(Instant::now() + 10 * DEADLINE);
-    assert_eq!(tests.exit_code(), 0);
+    let (code, output) = finish(cargo(&nested()).args(["test", "--workspace"]));
+    assert_eq!(code, 0, "{output}");
     // One of each server as a module, and of each server and recipe, with or without an edit.
-    let output = tests.stdout();
     let passed = output.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
     let passed = passed.filter_map(|line| line.split(' ').next()?.parse::<usize>().ok());
     let least = servers().count() * 2 + tests::copying::recipes().unwrap().len();
@@ -252,11 +247,9 @@ fn command_makes_package_even_in_this_workspace() {
     let is_below =
         folder.0.canonicalize().unwrap().starts_with(repository("").canonicalize().unwrap());
     assert_eq!(rest.ends_with("\n[workspace]\n"), is_below, "{rest}");
-    let mut cargo = Process::spawn(cargo(&folder.0.join("my-server")).arg("test"));
     // The build of the nested workspace may hold the lock.
-    cargo.limit = Some(Instant::now() + 10 * DEADLINE);
-    assert_eq!(cargo.exit_code(), 0);
-    assert!(cargo.stdout().contains(" 1 passed;"));
+    let (code, output) = finish(cargo(&folder.0.join("my-server")).arg("test"));
+    assert!(code == 0 && output.contains(" 1 passed;"), "{output}");
 }
 
 #[test]

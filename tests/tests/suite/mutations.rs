@@ -155,7 +155,7 @@ fn every_mutation_fails_its_tests() {
         fs::write(&path, mutation.apply(&folder).unwrap()).unwrap();
         let start = Instant::now();
         let mut build = cargo(&folder);
-        build.args(["build", "--quiet", "--workspace", "--bins"]);
+        let build = build.args(["build", "--quiet", "--workspace", "--bins"]);
         let (exit_code, output) = finish(build);
         assert_eq!(exit_code, 0, "{mutation}: {output}");
         let built = start.elapsed();
@@ -205,7 +205,7 @@ fn run_tests<'a>(
     let mut cargo = cargo(folder);
     cargo.args(["test", "--package", "tests", "--test", "suite", "--", "--include-ignored"]);
     cargo.arg("--exact").args(tests).envs(faults.map(|faults| ("FAULTS", faults)));
-    let (_, output) = finish(cargo);
+    let (_, output) = finish(&mut cargo);
     let has = |test: &String, result| output.contains(&format!("\ntest {test} ... {result}\n"));
     for test in tests {
         assert!(has(test, "ok") || has(test, "FAILED"), "{test} was not run: {output}");
@@ -231,11 +231,4 @@ fn cargo(folder: &Path) -> Command {
     cargo.env("CARGO_TARGET_DIR", folder.join("target"));
     cargo.env("MUTANTS", "1"); // Most of these tests fail at their deadline, which is then shorter.
     cargo
-}
-
-/// Runs a command that may take long, and returns its exit code and its output.
-fn finish(mut command: Command) -> (i32, String) {
-    let mut process = Process::spawn(&mut command);
-    process.limit = Some(Instant::now() + 20 * DEADLINE);
-    (process.exit_code(), process.stdout() + &process.stderr())
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+use std::{fs, thread};
 
 /// The UDP servers that reply, and their clients.
 pub const UDP_SERVERS: [&str; 2] = ["udp-echo-server", "udp-threaded-server"];
@@ -60,6 +60,13 @@ pub fn error(name: &str, arguments: &[&str], input: impl AsRef<[u8]>) -> String 
     let assert = run(command(name).args(arguments), input);
     let error = assert.code(1).stdout("").get_output().stderr.clone();
     String::from_utf8(error).unwrap()
+}
+
+/// Runs a command that may take long, and returns its exit code and its output.
+pub fn finish(command: &mut Command) -> (i32, String) {
+    let mut process = Process::spawn(command);
+    process.limit = Some(Instant::now() + 20 * DEADLINE);
+    (process.exit_code(), process.stdout() + &process.stderr())
 }
 
 /// Starts an example that is no server.

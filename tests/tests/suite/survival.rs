@@ -2,7 +2,6 @@
 
 use crate::support::*;
 use std::process::Command;
-use std::time::Instant;
 use std::{env, thread};
 use tests::candidates::CANDIDATES;
 use tests::faults::{Fault, faults};
@@ -44,10 +43,7 @@ fn inject(pair: &Pair, names: &[&str]) {
         kit.arg("--request").arg(pair.messages[0].to_string() + end);
     }
     kit.arg("--").arg(program(&pair.server())).arg("127.0.0.1:{port}");
-    let mut kit = Process::spawn(&mut kit);
-    kit.limit = Some(Instant::now() + 4 * DEADLINE);
-    kit.exit_code();
-    let (output, table) = (kit.stdout(), committed());
+    let ((_, output), table) = (finish(&mut kit), committed());
     for name in names {
         let cell = column.and_then(|column| cell(&table, column, name));
         let expected = match cell.map(|cell| cell.trim_matches('*')) {
