@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
-use tests::candidates::Protocol;
 
 /// What the clients do.
 #[derive(Clone, Copy)]
@@ -53,8 +52,7 @@ pub fn measure(server: &str, work: Work, time: f64) -> Result<Sample, Box<dyn Er
 
 /// Runs the load on a server.
 pub fn run(running: &Running, work: Work, time: f64) -> Result<Sample, Box<dyn Error>> {
-    let protocol = if running.protocol == Protocol::Udp { "udp" } else { "tcp" };
-    let port = running.address.port();
+    let (protocol, port) = (running.protocol.name(), running.address.port());
     let args = match work {
         Work::Exchange(size, clients, window) => {
             format!("stay {size} {clients} {clients} {window} 0 0.1 {time}")
