@@ -151,7 +151,7 @@ pub(super) fn many_clients(target: &Target) -> Outcome {
             sleep(Duration::from_millis(50));
         }
         if threads() <= few {
-            target.remark(format!("{} clients", grouped(count)));
+            target.remark(format!("{} clients in turn", grouped(count)));
             return Ok(());
         }
         rounds.push(threads());
@@ -349,7 +349,11 @@ pub(super) fn never_reads(target: &Target) -> Outcome {
     let stream = target.client.connect()?;
     let bulk = target.client.bulk(65_520);
     let taken = send_while_taken(&target.client, &stream, &bulk, 64, false)?;
-    target.client.probe()?;
+    if target.serves_one_client {
+        target.remark("no other client is served meanwhile: see silent-clients".into());
+    } else {
+        target.client.probe()?;
+    }
     assert_not_grown(target, before, taken, "although no reply was read")
 }
 
