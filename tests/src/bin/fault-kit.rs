@@ -289,7 +289,10 @@ impl Report<'_> {
         let part =
             |count, text| if count > 0 { format!("{count} {text}, ") } else { String::new() };
         let (expected, flaky) = (part(expected, "failed as expected"), part(flaky, "flaky"));
-        info!("{survived} survived, {failed} failed, {expected}{flaky}{not_tried} not tried");
+        let strict = if self.is_failure && failed == 0 { " (a failure by --strict)" } else { "" };
+        info!(
+            "{survived} survived, {failed} failed, {expected}{flaky}{not_tried} not tried{strict}"
+        );
         Ok(ExitCode::from(u8::from(self.is_failure)))
     }
 

@@ -46,7 +46,7 @@ pub fn advice(fault: &str, verdict: &Verdict) -> Vec<String> {
 
 /// What a server that survives everything may still lack.
 pub const LIMITS: &str =
-    "No fault shows a missing timeout, threads without a limit, or an unwrap of a rare error.";
+    "The kit cannot show a missing timeout, threads without a limit, or an unwrap of a rare error.";
 
 /// Returns a warning if `--reply` is also contained in the reply to a request that no protocol has.
 pub fn warning(target: &Target) -> Option<String> {

@@ -175,7 +175,12 @@ impl Target {
                 None => {}
             }
             if start.elapsed() > limit {
-                return Err(NotTried(self.why_silent(limit)));
+                return Err(NotTried(match problem {
+                    Fails("loses data", details) if client.options.reply.is_some() => {
+                        format!("the server {details}, which does not contain --reply")
+                    }
+                    _ => self.why_silent(limit),
+                }));
             }
             if client.protocol == Protocol::Udp && matches!(problem, Fails("hangs", _)) {
                 // The other way is tried, and then both again for longer.

@@ -29,6 +29,7 @@ const EVERYWHERE: &[Row] = &[
     ["udp largest-datagram --request abc", "cuts", "FAILS: loses data: lost …,…of "],
     ["udp largest-datagram --request abc", "", "survives\n"],
     ["udp largest-datagram --request ping", "accepts pings only", "survives (reply not checked)"],
+    ["udp --start 1 --request ab --reply xyz", "", "fault-kit: …\"AB\", which does not contain --reply"],
     ["udp --start 1", "never replies", "fault-kit: …pass --request"],
     ["tcp disconnect", "", "survives…replies to Abc with ABC."],
     ["tcp empty-connection", "needs a byte", "FAILS: exits: …4"],
