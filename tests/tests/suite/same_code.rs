@@ -27,6 +27,26 @@ fn part(program: &str, name: &str, from: &str, to: &str) -> Option<String> {
     Some(function[start..start + length].into())
 }
 
+/// Returns the lines in which two texts differ, or `None` if they are equal.
+fn difference(what: &str, [one, other]: [(&str, Option<String>); 2]) -> Option<String> {
+    let lines = [&one.1, &other.1].map(|text| {
+        text.as_deref().unwrap_or("(there is none)").lines().map(str::trim).collect::<Vec<&str>>()
+    });
+    let equal = |(one, other): &(&&str, &&str)| one == other;
+    let start = lines[0].iter().zip(&lines[1]).take_while(equal).count();
+    let rests = lines.each_ref().map(|lines| &lines[start..]);
+    let end = rests[0].iter().rev().zip(rests[1].iter().rev()).take_while(equal).count();
+    let [minus, plus] = rests.map(|rest| &rest[..rest.len() - end]);
+    if minus.is_empty() && plus.is_empty() {
+        return None;
+    }
+    let show = |sign: &str, name: &str, lines: &[&str]| {
+        let lines: Vec<String> = lines.iter().map(|line| format!("{sign} {line}")).collect();
+        format!("{sign}{sign}{sign} {name}\n{}\n", lines.join("\n"))
+    };
+    Some(format!("{what}:\n{}{}", show("-", one.0, minus), show("+", other.0, plus)))
+}
+
 /// Asserts that texts are the same in all programs.
 fn assert_same(
     names: &[&str],
@@ -34,18 +54,14 @@ fn assert_same(
     text: impl Fn(&str, &str) -> Option<String>,
 ) {
     let programs: Vec<String> = programs.collect();
-    let lines = |program: &str, name: &str| -> Vec<String> {
-        let text = text(program, name).unwrap_or_else(|| panic!("{program}: no {name}"));
-        text.lines().map(|line| line.trim().into()).collect()
-    };
-    for (program, name) in
-        programs[1..].iter().flat_map(|it| names.iter().map(move |name| (it, name)))
-    {
-        let (model, other) = (lines(&programs[0], name), lines(program, name));
-        let same = model.iter().zip(&other).take_while(|(model, other)| model == other).count();
-        let [first, second] = [&model, &other].map(|lines| lines.get(same));
-        assert!(model == other, "{name}: {} has {first:?}, {program} has {second:?}", programs[0]);
+    let (model, mut differences) = (&programs[0], Vec::new());
+    for name in names {
+        assert!(text(model, name).is_some(), "{model}: no {name}");
+        let texts = |program| (program, text(program, name));
+        let others = programs[1..].iter();
+        differences.extend(others.filter_map(|it| difference(name, [texts(model), texts(it)])));
     }
+    assert!(differences.is_empty(), "not the same code\n{}", differences.join("\n"));
 }
 
 /// Returns the pairs over UDP whose servers reply; the first is `udp-echo`.
