@@ -1,4 +1,4 @@
-//! The examples with Python's `socket` and `socketserver`.
+//! The examples with Python's `socket` and `socketserver`, with netcat and socat.
 
 use crate::support::*;
 use std::ffi::OsString;
@@ -77,5 +77,56 @@ fn servers_work_with_python_clients() {
         let mut python = Process::spawn(python.args([kind, &server.address().to_string()]));
         assert_eq!((python.exit_code(), server.exit_code()), (0, 0), "{name}");
         assert!(server.stdout().contains("\"sdfas\" from "), "{name}");
+    }
+}
+
+/// Starts a socat that sends back what it receives, as `kind` says.
+fn socat_server(kind: &str, protocol: &str) -> (Process, SocketAddr) {
+    let address = unused_address();
+    let listen = format!("{kind}:{},bind=127.0.0.1,fork", address.port());
+    let server = Process::spawn(Command::new("socat").args([&*listen, "EXEC:cat"]));
+    wait_until_listening(protocol, address);
+    (server, address)
+}
+
+/// Returns netcat and socat as clients.
+fn other_clients(server: SocketAddr, options: [&[&str]; 2], address: &str) -> [Command; 2] {
+    let [mut nc, mut socat] = ["nc.openbsd", "socat"].map(Command::new);
+    nc.args(options[0]).args([server.ip().to_string(), server.port().to_string()]);
+    socat.args(options[1]).args(["-", &format!("{address}:{server}")]);
+    [nc, socat]
+}
+
+/// `-N` sends the end of standard input, as the client does.
+#[test]
+#[ignore = "needs nc.openbsd and socat"]
+fn tcp_client_works_as_netcat_and_socat() {
+    let (ours, (_socat, address)) =
+        (Process::start("tcp-threaded-server", &["--quiet"]), socat_server("TCP-LISTEN", "tcp"));
+    for (server, expected) in
+        [(ours.address(), mebibyte().to_ascii_uppercase()), (address, mebibyte())]
+    {
+        let [nc, socat] = other_clients(server, [&["-N"], &["-t30"]], "TCP");
+        for command in [client("tcp-threaded-client", server, &[b"-"]), nc, socat] {
+            let name = format!("{command:?}");
+            assert!(bytes_of(command, &mebibyte()) == expected, "{name}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs nc.openbsd and socat"]
+fn udp_programs_work_with_netcat_and_socat() {
+    for name in UDP_SERVERS {
+        let server = Process::start(name, &[]);
+        // Both end a second after the end of standard input.
+        for command in other_clients(server.address(), [&["-u", "-w1"], &["-t1"]], "UDP") {
+            let name = format!("{name}: {command:?}");
+            assert_eq!(bytes_of(command, b"hello"), b"HELLO", "{name}");
+        }
+    }
+    let (_socat, address) = socat_server("UDP-RECVFROM", "udp");
+    for name in UDP_CLIENTS {
+        assert_eq!(bytes_of(client(name, address, &[b"hello"]), b""), b"hello\n", "{name}");
     }
 }
