@@ -156,7 +156,8 @@ fn new_package(copy: &Copy, folder: &Path) -> io::Result<String> {
 
 fn add_module(copy: &Copy, folder: &Path, manifest: &str) -> io::Result<String> {
     let (_, side) = copy.program.rsplit_once('-').unwrap_or_default();
-    let mut text = create(folder, &[(&format!("src/{side}.rs"), copy.module()?)])?;
+    let (file, source) = (format!("src/{side}.rs"), copy.module()?);
+    let mut text = create(folder, &[(&file, source.clone())])?;
     let names =
         manifest.lines().filter_map(|line| line.strip_prefix("name = \"")?.split('"').next());
     let package = names.take(1).collect::<String>();
@@ -177,6 +178,17 @@ fn add_module(copy: &Copy, folder: &Path, manifest: &str) -> io::Result<String> 
          The address may be an option of your own.{tests}\n",
         root.display()
     );
+    for (name, note) in [
+        ("tracing", "its logger must not panic: docs/copying.md#the-macros"),
+        ("log", "cargo add log"),
+        ("ctrlc", "cargo add ctrlc --features termination"),
+    ] {
+        let uses = [format!("use {name}::"), format!("    {name}::")];
+        let is_done = name != "tracing" && depends_on(manifest, name);
+        if uses.iter().any(|text| source.contains(text)) && !is_done {
+            text += &format!("\nThe module uses the crate {name}: {note}\n");
+        }
+    }
     let root = workspace(folder).unwrap_or(folder.into());
     Ok(text + ADVICE + &kit(copy, "--port 8888 ", &root, &format!("{package} ARGUMENTS")))
 }
