@@ -167,15 +167,18 @@ fn add_module(copy: &Copy, folder: &Path, manifest: &str) -> io::Result<String> 
     let root = folder.join("src").join(root);
     let (messages, returns, tests) = match side {
         "client" => (", vec![b\"hello\".to_vec()]", "", ""),
-        _ => {
-            ("", " // returns when the server stops", " For tests in tests/, see docs/recipes.md.")
-        }
+        _ => (
+            "",
+            " // returns when the server stops",
+            " For tests in tests/, see docs/recipes.md#a-test-in-the-folder-tests.",
+        ),
     };
     text += &format!(
-        "\nAdd to {}:\n  {public}mod {side};\n\
+        "\n{} is a package already, whose programs do not change. Add to {}:\n  {public}mod {side};\n\
          and inside a function that returns a Result, such as `fn main() -> std::io::Result<()>`:\n  \
          {path}{side}::run(\"127.0.0.1:8888\"{messages})?;{returns}\n\
          The address may be an option of your own.{tests}\n",
+        folder.display(),
         root.display()
     );
     for (name, note) in [

@@ -101,15 +101,16 @@ fn other_clients(server: SocketAddr, options: [&[&str]; 2], address: &str) -> [C
 #[test]
 #[ignore = "needs nc.openbsd and socat"]
 fn tcp_client_works_as_netcat_and_socat() {
+    let request = letters(0, 1 << 20);
     let (ours, (_socat, address)) =
         (Process::start("tcp-threaded-server", &["--quiet"]), socat_server("TCP-LISTEN", "tcp"));
     for (server, expected) in
-        [(ours.address(), mebibyte().to_ascii_uppercase()), (address, mebibyte())]
+        [(ours.address(), request.to_ascii_uppercase()), (address, request.clone())]
     {
         let [nc, socat] = other_clients(server, [&["-N"], &["-t30"]], "TCP");
         for command in [client("tcp-threaded-client", server, &[b"-"]), nc, socat] {
             let name = format!("{command:?}");
-            assert!(bytes_of(command, &mebibyte()) == expected, "{name}");
+            assert!(bytes_of(command, &request) == expected, "{name}");
         }
     }
 }
