@@ -367,17 +367,48 @@ impl Process {
         status
     }
 
-    /// Sets the descendant that the process has left in the background when it exited.
-    pub fn set_daemon(&mut self, id: u32) {
-        self.daemon = Some(id);
+    /// Returns how a server of this port has ended, if it has. It has not if it went on in the
+    /// background.
+    pub fn exit(&mut self, protocol: &str, port: u16) -> Option<String> {
+        if let Some(id) = self.daemon {
+            return proc::state(id).is_none().then(|| "the daemon is gone".into());
+        }
+        let status = self.try_wait()?;
+        self.daemon = if status.success() { proc::listener(protocol, port) } else { None };
+        let Some(id) = self.daemon else { return Some(format!("{status}: {}", self.cause())) };
         if let Some(pipe) = self.guard.as_mut().and_then(|guard| guard.stdin.as_mut()) {
             let _ = writeln!(pipe, "{id}"); // It is no longer of the same process group.
         }
+        None
     }
 
-    /// Returns the descendant that the process has left in the background.
-    pub fn daemon(&self) -> Option<u32> {
-        self.daemon
+    /// Returns the line of standard error that names the cause of an exit.
+    pub fn cause(&self) -> String {
+        // Notes, the frames of a backtrace, and what Node.js prints around them.
+        const OTHERS: [&str; 11] = [
+            " ",
+            "\t",
+            "note:",
+            "Emitted ",
+            "Node.js v",
+            "node:",
+            "{",
+            "}",
+            "^",
+            "goroutine ",
+            "at ",
+        ];
+        let stderr = self.stderr();
+        let is_about =
+            |line: &&str| !line.is_empty() && !OTHERS.iter().any(|it| line.starts_with(it));
+        let mut lines = stderr.lines().filter(is_about);
+        let is_error = |line: &&str| line.contains("Error: ") || line.contains("Exception: ");
+        let panic = lines.clone().skip_while(|line| !line.contains(" panicked at ")).nth(1);
+        let is_go = |line: &&str| line.starts_with("panic:") || line.starts_with("fatal error:");
+        let go = || lines.clone().find(is_go);
+        let named = || lines.clone().rfind(is_error);
+        let cause = panic.or_else(go).or_else(named).or_else(|| lines.next_back());
+        cause.map_or("no error message", str::trim).into()
     }
 
     /// Returns the ids of the process, or of what it left in the background, and of its descendants.
@@ -621,4 +652,12 @@ pub fn unused_address() -> SocketAddr {
         connected.is_err() && UdpSocket::bind(at).is_ok()
     };
     candidates.find(is_free).expect("a port is free")
+}
+
+/// Returns a number with a comma between thousands.
+pub fn grouped(number: usize) -> String {
+    match number {
+        0..1_000 => number.to_string(),
+        _ => format!("{},{:03}", grouped(number / 1_000), number % 1_000),
+    }
 }

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use std::{fs, iter};
 
 /// Returns the content of a file below `/proc`.
@@ -108,6 +109,20 @@ pub fn sockets(protocol: &str) -> Vec<Socket> {
 /// Returns the sockets of a protocol of which one of both ends has this port.
 pub fn sockets_at(protocol: &str, port: u16) -> Vec<Socket> {
     sockets_with(protocol, &format!(":{port:04X} "))
+}
+
+/// Returns the same as it was at some time from `start` on. What one of many threads lists, all those
+/// use that waited for it.
+pub fn sockets_since(start: Instant, protocol: &'static str, port: u16) -> Arc<Vec<Socket>> {
+    type Listing = (Instant, (&'static str, u16), Arc<Vec<Socket>>);
+    static LISTED: Mutex<Option<Listing>> = Mutex::new(None);
+    let (mut listed, place) =
+        (LISTED.lock().unwrap_or_else(PoisonError::into_inner), (protocol, port));
+    let now = Instant::now();
+    let is_new = |listing: &Listing| listing.0 >= start && listing.1 == place;
+    let listing = listed.take().filter(is_new);
+    let listing = listing.unwrap_or_else(|| (now, place, Arc::new(sockets_at(protocol, port))));
+    Arc::clone(&listed.insert(listing).2)
 }
 
 /// Parses those lines that contain a text: there may be very many.

@@ -21,7 +21,7 @@ use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::Duration;
 use tests::candidates::{CANDIDATES, Candidate};
-use tests::faults::grouped;
+use tests::grouped;
 
 const HELP: &str = "\
 Usage: cargo bench -- [OPTIONS] [TEXT...]

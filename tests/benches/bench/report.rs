@@ -5,7 +5,7 @@ use crate::plot::{Figure, plot};
 use crate::{BUSY, IDLE, ROWS, Row, SHORT, candidate, label};
 use std::error::Error;
 use std::fs;
-use tests::faults::grouped;
+use tests::grouped;
 
 /// One round of one server.
 pub struct Record {

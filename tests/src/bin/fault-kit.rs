@@ -75,11 +75,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<ExitCode, Error> {
     let (operands, command) = args.positionals()?;
-    let protocol = match operands[..] {
-        ["udp", ..] => Some(Udp),
-        ["tcp", ..] => Some(Tcp),
-        _ => None,
-    };
+    let mut protocols = [Udp, Tcp].into_iter();
+    let protocol = protocols.find(|it| operands.first() == Some(&it.name()));
     if args.flag("--list") {
         for Fault { protocols, name, summary, hint, .. } in FAULTS {
             if protocol.is_none_or(|protocol| protocols.contains(&protocol)) {
@@ -111,27 +108,24 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
         Some(address) => Target::running(protocol, address, options),
         None => Target::start(protocol, options, launch(&command)),
     };
-    let ordinary;
-    match target {
-        Ok(mut target) => {
-            info!("{}", target.summary());
-            ordinary = target.ordinary_requests_fail().map(String::from);
-            for fault in faults(protocol).filter(|it| only.is_empty() || only.contains(&it.name)) {
-                report.add(fault.name, || match skipped.contains(&fault.name) {
-                    true => NotTried(SKIPPED.into()),
-                    false => inject(fault.name, &mut target),
-                });
-            }
-            if !limit.is_zero() {
-                let survived = std::mem::take(&mut report.survived);
-                report.add("repeat", || repeat(&survived, &mut target, limit));
-            }
-            warning(&target).iter().for_each(|warning| info!("{warning}"));
-        }
+    let mut target = match target {
+        Ok(target) => target,
         Err(problem) => return report.cannot_check(&problem.to_string()),
+    };
+    info!("{}", target.summary());
+    for fault in faults(protocol).filter(|it| only.is_empty() || only.contains(&it.name)) {
+        report.add(fault.name, || match skipped.contains(&fault.name) {
+            true => NotTried(SKIPPED.into()),
+            false => inject(fault.name, &mut target),
+        });
     }
+    if !limit.is_zero() {
+        let survived = std::mem::take(&mut report.survived);
+        report.add("repeat", || repeat(&survived, &mut target, limit));
+    }
+    warning(&target).iter().for_each(|warning| info!("{warning}"));
     let [survived, failed, ..] = report.counts;
-    match ordinary {
+    match target.ordinary_requests_fail() {
         Some(how) if survived + failed == 0 => {
             report.cannot_check(&format!("ordinary requests break the server: {how}"))
         }

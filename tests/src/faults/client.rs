@@ -1,13 +1,11 @@
 //! The kit's side of a connection: what it sends, and what it expects from a complete reply.
 
 use super::Problem::{Fails, NotTried};
-use super::{Outcome, Problem, Protocol, grouped};
-use crate::proc::{self, Socket};
-use crate::retry_on_eintr;
+use super::{Outcome, Problem, Protocol};
+use crate::{grouped, proc, retry_on_eintr};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::mpsc::{Receiver, RecvTimeoutError::Timeout};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -39,15 +37,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         let [start, patience] = [10, 5].map(Duration::from_secs);
-        Options {
-            request: None,
-            reply: None,
-            no_reply: false,
-            port: None,
-            start,
-            patience,
-            clients: 1_000,
-        }
+        let ([request, reply], no_reply, port, clients) = ([None, None], false, None, 1_000);
+        Options { request, reply, no_reply, port, start, patience, clients }
     }
 }
 
@@ -84,6 +75,13 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// Returns a client that has learned nothing about the server yet.
+    pub fn new(protocol: Protocol, address: SocketAddr, options: Options) -> Client {
+        let content = if options.reply.is_some() { Content::Given } else { Content::Unknown };
+        let ([greets, once, any_port], patience) = ([false; 3], options.patience);
+        Client { protocol, address, options, content, greets, once, any_port, patience }
+    }
+
     /// Returns a client that waits so many times as long.
     pub fn with_patience(&self, factor: u32) -> Client {
         Client { patience: factor * self.patience, ..self.clone() }
@@ -149,9 +147,7 @@ impl Client {
     pub fn exchange(&self, request: &[u8]) -> Outcome {
         if self.protocol == Protocol::Tcp {
             let stream = self.open()?;
-            self.exchange_on(&stream, request)?;
-            finish(&stream);
-            return Ok(());
+            return self.exchange_on(&stream, request).map(|()| finish(&stream));
         }
         if self.options.no_reply {
             self.send(&self.socket()?, request)?;
@@ -162,11 +158,8 @@ impl Client {
 
     /// Opens a socket for one client. If it is connected, the system reports that no server listens.
     pub fn socket(&self) -> Outcome<UdpSocket> {
-        let socket = match (self.any_port, self.address.is_ipv4()) {
-            (false, _) => crate::udp(self.address),
-            (true, true) => UdpSocket::bind("127.0.0.1:0")?,
-            (true, false) => UdpSocket::bind("[::1]:0")?,
-        };
+        let any = if self.address.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+        let socket = if self.any_port { UdpSocket::bind(any)? } else { crate::udp(self.address) };
         socket.set_read_timeout(Some(self.patience / 10))?;
         Ok(socket)
     }
@@ -217,25 +210,20 @@ impl Client {
     }
 
     /// Reads until the reply is complete, if this can be recognized, the stream ends, or no more arrives.
-    pub fn read(
-        &self,
-        mut stream: &TcpStream,
-        is_complete: Option<IsComplete>,
-    ) -> Outcome<Vec<u8>> {
+    pub fn read(&self, mut stream: &TcpStream, end: Option<IsComplete>) -> Outcome<Vec<u8>> {
         let (mut reply, mut buffer) = (Vec::new(), vec![0; 65_536]);
         let (limit, start) = (stream.read_timeout()?, Instant::now());
-        while is_complete.is_none_or(|is_complete| !is_complete(&reply)) {
-            // Other clients cause what arrives, as in a chat.
-            let is_endless = reply.len() > 1 << 20 || start.elapsed() > self.patience;
-            if is_complete.is_none() && !reply.is_empty() && is_endless {
-                break;
+        while end.is_none_or(|is_complete| !is_complete(&reply)) {
+            if end.is_none() && !reply.is_empty() {
+                // Other clients cause what arrives, as in a chat.
+                if reply.len() > 1 << 20 || start.elapsed() > self.patience {
+                    break;
+                }
+                stream.set_read_timeout(Some(PAUSE))?;
             }
             // A server that repeats itself forever never completes its reply.
             if reply.len() > 16 << 20 {
                 return Err(Fails("loses data", "sent more than 16 MiB for one reply".into()));
-            }
-            if is_complete.is_none() && !reply.is_empty() {
-                stream.set_read_timeout(Some(PAUSE))?;
             }
             match retry_on_eintr(|| stream.read(&mut buffer)) {
                 Ok(length @ 1..) => reply.extend(&buffer[..length]),
@@ -277,31 +265,30 @@ impl Client {
 
     /// Checks that a reply is complete.
     pub fn verify(&self, request: &[u8], reply: &[u8]) -> Outcome {
-        if reply.is_empty() && self.protocol == Protocol::Tcp {
-            return Err(Fails("loses data", "closed without a reply".into()));
-        }
-        let start = || reply[..reply.len().min(60)].escape_ascii();
-        let (expected, received) = match &self.content {
-            Content::Function(reply_to) => (text(&reply_to(request)), text(reply)),
-            Content::Like(length, start) if reply.len() < *length && reply.starts_with(start) => {
-                (vec![0; *length], reply.to_vec())
+        let start = reply[..reply.len().min(60)].escape_ascii();
+        let details = match &self.content {
+            _ if reply.is_empty() && self.protocol == Protocol::Tcp => {
+                "closed without a reply".into()
             }
-            // For example, an error.
-            Content::Like(length, beginning)
-                if reply.len() != *length && !reply.starts_with(beginning) =>
-            {
-                return Err(Fails("loses data", format!("replied with \"{}\"", start())));
+            Content::Function(reply_to) => {
+                let (expected, received) = (text(&reply_to(request)), text(reply));
+                let length = grouped(expected.len());
+                match expected.len().saturating_sub(received.len()) {
+                    _ if received == expected => return Ok(()),
+                    0 => format!("replied with other bytes to {length} bytes: \"{start}\""),
+                    lost => format!("lost {} of {length} bytes", grouped(lost)),
+                }
             }
-            Content::Given if !self.is_given(reply) => {
-                return Err(Fails("loses data", format!("replied with \"{}\"", start())));
+            Content::Like(length, beginning) if reply.starts_with(beginning) => {
+                match length.saturating_sub(reply.len()) {
+                    0 => return Ok(()),
+                    lost => format!("lost {} of {} bytes", grouped(lost), grouped(*length)),
+                }
             }
-            _ => return Ok(()),
-        };
-        let length = grouped(expected.len());
-        let details = match expected.len().saturating_sub(received.len()) {
-            _ if received == expected => return Ok(()),
-            0 => format!("replied with other bytes to {length} bytes: \"{}\"", start()),
-            lost => format!("lost {} of {length} bytes", grouped(lost)),
+            Content::Like(length, _) if reply.len() == *length => return Ok(()),
+            Content::Given if self.is_given(reply) => return Ok(()),
+            Content::Unknown => return Ok(()),
+            _ => format!("replied with \"{start}\""), // For example, an error.
         };
         Err(Fails("loses data", details))
     }
@@ -312,7 +299,7 @@ impl Client {
         loop {
             // Before the sockets are listed, which takes seconds if there are very many.
             let is_late = start.elapsed() > self.patience;
-            let sockets = sockets_since(Instant::now(), self.protocol, port);
+            let sockets = proc::sockets_since(Instant::now(), self.protocol.name(), port);
             let mut own = sockets.iter().filter(|it| it.port == port && it.peer == client);
             let is_there = own.clone().next().is_some();
             // On its way to the server, or in a connection that the server's queue has no room for.
@@ -352,23 +339,6 @@ impl Client {
             if stopped {
                 return Ok(());
             }
-        }
-    }
-}
-
-/// Returns the sockets at a port as they were at some time from `start` on. What one of many clients
-/// lists, all those use that waited for it.
-fn sockets_since(start: Instant, protocol: Protocol, port: u16) -> Arc<Vec<Socket>> {
-    type Listing = (Instant, u16, Arc<Vec<Socket>>);
-    static LISTED: Mutex<Option<Listing>> = Mutex::new(None);
-    let mut listed = LISTED.lock().unwrap_or_else(PoisonError::into_inner);
-    match &*listed {
-        Some((time, of, sockets)) if *time >= start && *of == port => Arc::clone(sockets),
-        _ => {
-            let now = Instant::now();
-            let sockets = Arc::new(proc::sockets_at(protocol.name(), port));
-            *listed = Some((now, port, Arc::clone(&sockets)));
-            sockets
         }
     }
 }

@@ -3,65 +3,15 @@
 use super::Problem::{Fails, NotTried};
 use super::Protocol::{Tcp, Udp};
 use super::client::{Client, Content, TICK, finish, is_timeout, lines};
-use super::{Outcome, Target, grouped};
-use crate::{proc, retry_on_eintr};
+use super::{Outcome, Target};
+use crate::{grouped, proc, retry_on_eintr};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError::Timeout};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::sync::{RwLock, mpsc};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
-
-/// Forges datagrams, and counts those with the same ports that arrive, its own included. Arguments:
-/// the address of both ends, their ports, how many to send, for how many seconds to count, and the
-/// payload in hexadecimal digits.
-const FORGER: &str = "\
-from socket import *
-import select, struct, sys, time
-address, source_port, port, copies, seconds, payload = sys.argv[1:]
-payload = bytes.fromhex(payload)
-raw = socket(AF_INET, SOCK_RAW, IPPROTO_UDP)
-raw.bind((address, 0))
-header = struct.pack('!HHHH', int(source_port), int(port), 8 + len(payload), 0)
-for _ in range(int(copies)):
-    raw.sendto(header + payload, (address, 0))
-count, end = 0, time.monotonic() + float(seconds)
-while (left := end - time.monotonic()) > 0:
-    if select.select([raw], [], [], left)[0]:
-        packet = raw.recv(65535)
-        count += packet[4 * (packet[0] & 15):][:4] == header[:4]
-print(count)
-";
-
-/// Opens connections, sends some bytes over every other one, and resets them. Arguments: the address,
-/// its port, the number of connections, the seconds before the reset, the ids of processes that are
-/// suspended meanwhile, and the bytes in hexadecimal digits.
-const RESETTER: &str = "\
-import os, signal, struct, sys, time
-from socket import *
-address, port, count, delay, ids, data = sys.argv[1:]
-def signal_all(number):
-    for id in ids.split():
-        os.kill(int(id), number)
-signal_all(signal.SIGSTOP)
-time.sleep(0.1 if ids else 0)
-try:
-    for number in range(int(count)):
-        client = create_connection((address, int(port)), 1)
-        if number % 2:
-            client.sendall(bytes.fromhex(data))
-        time.sleep(float(delay))
-        client.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack('ii', 1, 0))
-        client.close()
-finally:
-    signal_all(signal.SIGCONT)
-";
-
-pub(super) fn empty_datagram(target: &Target) -> Outcome {
-    no_reply_needed(target, b"")
-}
 
 pub(super) fn one_byte_datagram(target: &Target) -> Outcome {
     match &target.client.options.request {
@@ -69,10 +19,6 @@ pub(super) fn one_byte_datagram(target: &Target) -> Outcome {
         // The protocol decides what is a valid request.
         Some(_) => no_reply_needed(target, b"\xff"),
     }
-}
-
-pub(super) fn truncated_request(target: &Target) -> Outcome {
-    no_reply_needed(target, &target.client.half())
 }
 
 pub(super) fn largest_datagram(target: &Target) -> Outcome {
@@ -104,7 +50,7 @@ pub(super) fn ordinary_requests(target: &Target) -> Outcome {
 }
 
 /// Sends bytes. Whether they deserve a reply is for the server to decide.
-fn no_reply_needed(target: &Target, bytes: &[u8]) -> Outcome {
+pub(super) fn no_reply_needed(target: &Target, bytes: &[u8]) -> Outcome {
     let client = &target.client;
     if client.protocol == Tcp {
         let mut stream = client.open()?;
@@ -226,7 +172,8 @@ fn forge(target: &Target, port: u16, copies: usize, seconds: f64) -> Outcome<usi
     let own = target.client.address.port().to_string();
     let words = [port.to_string(), own, copies.to_string(), seconds.to_string()];
     let payload = target.client.request(b"forged");
-    let python = |command: &[&str]| python(command, FORGER, target, &words, &payload);
+    let python =
+        |command: &[&str]| python(command, include_str!("forge.py"), target, &words, &payload);
     let count = python(&["python3"]).or_else(|| python(&["sudo", "-n", "python3"]));
     // Otherwise the datagrams were not sent.
     let count = count.and_then(|count| count.trim().parse().ok());
@@ -250,7 +197,7 @@ fn python(
 }
 
 pub(super) fn disconnect(target: &Target) -> Outcome {
-    (0..10).try_for_each(|_| target.client.probe())?;
+    ordinary_requests(target)?;
     target.assert_idle()
 }
 
@@ -406,8 +353,10 @@ fn assert_not_grown(target: &Target, before: usize, taken: usize, why: &str) -> 
 }
 
 pub(super) fn client_error_in_accept(target: &Target) -> Outcome {
-    let ids: Vec<_> = target.processes()?.iter().map(u32::to_string).collect();
-    reset(target, 5, "0", &ids.join(" "))
+    target.suspend()?;
+    let reset = reset(target, 5, "0");
+    target.resume();
+    reset
 }
 
 /// Opens connections and sends requests over them while the server is suspended.
@@ -426,17 +375,18 @@ pub(super) fn requests_while_suspended(target: &Target) -> Outcome {
 }
 
 /// Resets connections over which no reply has been sent.
-fn reset(target: &Target, count: usize, delay: &str, suspended: &str) -> Outcome {
+fn reset(target: &Target, count: usize, delay: &str) -> Outcome {
     let port = target.client.address.port().to_string();
-    let words = [port, count.to_string(), delay.into(), suspended.into()];
-    let reset = python(&["python3"], RESETTER, target, &words, &target.client.half());
+    let words = [port, count.to_string(), delay.into()];
+    let reset =
+        python(&["python3"], include_str!("reset.py"), target, &words, &target.client.half());
     let missing = NotTried("needs python3, and a backlog of 5 connections".into());
     reset.map(drop).ok_or(missing)
 }
 
 pub(super) fn reset_while_reading(target: &Target) -> Outcome {
     if target.client.once || target.client.options.no_reply {
-        return reset(target, 20, "0.02", "");
+        return reset(target, 20, "0.02");
     }
     for _ in 0..20 {
         // Closing a socket with unread data sends a reset instead of the end of the stream.
@@ -490,10 +440,6 @@ fn replies(target: &Target) -> Outcome {
     if never { Err(NotTried("the server never replies".into())) } else { Ok(()) }
 }
 
-pub(super) fn silent_clients(target: &Target) -> Outcome {
-    crowd(target, b"", None)
-}
-
 pub(super) fn unfinished_requests(target: &Target) -> Outcome {
     crowd(target, &several_at_a_time(target)?.half(), None)
 }
@@ -516,7 +462,7 @@ fn several_at_a_time(target: &Target) -> Outcome<&Client> {
 
 /// Opens many connections, sends something over each, and perhaps a byte now and then. Meanwhile one
 /// more client must be served.
-fn crowd(target: &Target, first: &[u8], drip: Option<(u8, Duration)>) -> Outcome {
+pub(super) fn crowd(target: &Target, first: &[u8], drip: Option<(u8, Duration)>) -> Outcome {
     let streams = hold(&target.client, target.client.options.clients, first)?;
     let (other, (done, is_done)) = (target.client.with_patience(2), mpsc::channel());
     let request = other.request(b"One more\n");
@@ -707,97 +653,87 @@ pub(super) fn suspend_and_resume(target: &Target) -> Outcome {
     })
 }
 
-/// Closes standard output and standard error of a server as soon as it writes to one of them for a
-/// request.
+/// Closes standard output and standard error of a server that writes to them for each request.
 pub(super) fn closed_output(target: &mut Target) -> Outcome {
-    let mut server = target.another(None, true)?;
-    let is_closed = Arc::new(AtomicBool::new(false));
-    let close = Arc::clone(&is_closed);
-    // A pipe that is not received is closed.
-    drop(tap(&mut server, move |_| {
-        close.store(true, Relaxed);
-        false
-    }));
-    let _ = log_requests(&server, 400, Duration::from_secs(2));
-    let start = Instant::now();
-    while !is_closed.load(Relaxed) {
-        if start.elapsed() > Duration::from_secs(1) {
-            return Err(NotTried(NO_OUTPUT.into()));
-        }
-        sleep(Duration::from_millis(10));
-    }
+    let (mut server, output, ..) = tap(target, None)?;
+    drop(output);
+    let _ = log_requests(&server, 400, Duration::from_secs(2), || {});
     server.aftermath(Ok(()))
-}
-
-const NO_OUTPUT: &str = "the server writes nothing to its output for a request";
-
-/// Reads the output of a server as long as `is_wanted` returns true. Returns the pipes as they are
-/// then. What the server writes at its start does not count.
-fn tap(
-    server: &mut Target,
-    is_wanted: impl Fn(&[u8]) -> bool + Clone + Send + 'static,
-) -> Receiver<Box<dyn Read + Send>> {
-    const STARTS: Duration = Duration::from_millis(100);
-    let (start, (sender, pipes)) = (Instant::now(), mpsc::channel());
-    for mut pipe in server.pipes() {
-        let (sender, is_wanted, mut buffer) = (sender.clone(), is_wanted.clone(), [0; 4_096]);
-        thread::spawn(move || {
-            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
-                if start.elapsed() > STARTS && !is_wanted(&buffer[..length]) {
-                    break;
-                }
-            }
-            let _ = sender.send(pipe);
-        });
-    }
-    sleep(2 * STARTS);
-    pipes
-}
-
-/// Makes exchanges that the server may log: many, since a runtime may buffer 4,096 bytes. Returns how
-/// many succeeded, and how the last one ended.
-fn log_requests(server: &Target, count: usize, limit: Duration) -> (usize, Outcome) {
-    let start = Instant::now();
-    for number in 0..count {
-        let result = server.client.probe();
-        if result.is_err() || start.elapsed() > limit {
-            return (number, result);
-        }
-    }
-    (count, Ok(()))
 }
 
 /// Leaves standard output and standard error of a server open, but stops reading from them.
 pub(super) fn unread_output(target: &mut Target) -> Outcome {
     const BOLD: &[u8] = b"\x1b[1m";
-    let mut server = target.another(None, true)?;
-    let output: Arc<(Mutex<Vec<u8>>, AtomicBool)> = Arc::default();
-    let tapped = Arc::clone(&output);
-    let pipes = tap(&mut server, move |bytes| {
-        tapped.0.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
-        !tapped.1.load(Relaxed)
-    });
-    let _ = no_reply_needed(&server, &[&server.client.half(), BOLD, b"\r\n\r\n"].concat());
-    let (count, _) = log_requests(&server, 400, Duration::from_secs(2));
-    output.1.store(true, Relaxed);
-    let written = output.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    // A pipe has room for 64 KiB.
-    if written.len() <= count {
-        return Err(NotTried(NO_OUTPUT.into())); // What it has written may be about its start.
-    }
-    let needed = 200_000 * count / written.len();
-    let (served, outcome) = log_requests(&server, needed, Duration::from_secs(10));
+    let (mut server, output, count, written) = tap(target, Some(BOLD))?;
     if written.windows(BOLD.len()).any(|bytes| bytes == BOLD) {
         target.remark("control characters of a request appear in its output".into());
     }
+    let needed = 200_000 * count / written.len(); // A pipe has room for 64 KiB.
+    let (served, outcome) = log_requests(&server, needed, Duration::from_secs(10), || {});
     let verdict = match (outcome, server.exit()) {
         (Err(_), Some(how)) => Err(Fails("exits", how)),
         (Err(problem), _) => Err(problem.with(" once the pipe is full")),
         _ if served < needed => Err(NotTried("the server is too slow to fill a pipe".into())),
         _ => server.aftermath(Ok(())),
     };
-    drop(pipes);
+    drop(output);
     verdict
+}
+
+/// A server, its output, how many probes it has replied to, and what it wrote meanwhile. Further
+/// output remains unread until it is received, and is closed when the receiver is dropped.
+type Tapped = (Target, Receiver<Vec<u8>>, usize, Vec<u8>);
+
+/// Starts one more server, and reads its output while it serves requests, at first one with a text.
+fn tap(target: &mut Target, text: Option<&[u8]>) -> Outcome<Tapped> {
+    const START: Duration = Duration::from_millis(200);
+    let mut server = target.another(None, true)?;
+    let (sender, output) = mpsc::sync_channel(1);
+    for mut pipe in server.pipes() {
+        let (sender, mut buffer) = (sender.clone(), [0; 4_096]);
+        thread::spawn(move || {
+            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+                if sender.send(buffer[..length].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    // What it writes at its start does not count.
+    let start = Instant::now();
+    while start.elapsed() < START {
+        let _ = output.recv_timeout(START / 4);
+    }
+    let mut written = Vec::new();
+    if let Some(text) = text {
+        let _ = no_reply_needed(&server, &[&server.client.half(), text, b"\r\n\r\n"].concat());
+    }
+    let read = || written.extend(output.try_iter().flatten());
+    let (count, _) = log_requests(&server, 400, Duration::from_secs(2), read);
+    // Less may be about its start.
+    match written.len() > count {
+        true => Ok((server, output, count, written)),
+        false => Err(NotTried("the server writes nothing to its output for a request".into())),
+    }
+}
+
+/// Makes exchanges that the server may log: many, since a runtime may buffer 4,096 bytes. Returns how
+/// many succeeded, and how the last one ended.
+fn log_requests(
+    server: &Target,
+    count: usize,
+    limit: Duration,
+    mut after_each: impl FnMut(),
+) -> (usize, Outcome) {
+    let start = Instant::now();
+    for number in 0..count {
+        let result = server.client.probe();
+        if result.is_err() || start.elapsed() > limit {
+            return (number, result);
+        }
+        after_each();
+    }
+    (count, Ok(()))
 }
 
 /// Kills a server while a client is connected, and starts it again on the same port.

@@ -95,13 +95,14 @@ pub const FAULTS: &[Fault] = &[
     Fault { protocols: &[Udp, Tcp], name: "many-clients", inject: This(many_clients),
         summary: "1,000 ordinary clients, one after the other. Nothing of them must remain (Linux).",
         hint: "Release for each client what was opened or started for it." },
-    Fault { protocols: &[Udp], name: "empty-datagram", inject: This(empty_datagram),
+    Fault { protocols: &[Udp], name: "empty-datagram", inject: This(|it| no_reply_needed(it, b"")),
         summary: "A datagram without a payload.",
         hint: "A received length of 0 is not the end of anything. Handle it like any other." },
     Fault { protocols: &[Udp], name: "one-byte-datagram", inject: This(one_byte_datagram),
         summary: "A datagram with a payload of 1 byte, which is not valid UTF-8.",
         hint: "Check the length before you index or parse, and do not rely on valid UTF-8." },
-    Fault { protocols: &[Udp], name: "truncated-request", inject: This(truncated_request),
+    Fault { protocols: &[Udp], name: "truncated-request",
+        inject: This(|it| no_reply_needed(it, &it.client.half())),
         summary: "The first half of a request.",
         hint: "Check the length before each field that you parse. Reply with an error, or not at all." },
     Fault { protocols: &[Udp], name: "largest-datagram", inject: This(largest_datagram),
@@ -149,7 +150,7 @@ pub const FAULTS: &[Fault] = &[
     Fault { protocols: &[Tcp], name: "reset-while-writing", inject: This(reset_while_writing),
         summary: "20 connections that are reset while the server writes.",
         hint: "Handle errors of a write per connection. In C, also ignore SIGPIPE." },
-    Fault { protocols: &[Tcp], name: "silent-clients", inject: Crowd(silent_clients),
+    Fault { protocols: &[Tcp], name: "silent-clients", inject: Crowd(|it| crowd(it, b"", None)),
         summary: "1,000 silent connections, or as many as are accepted. One more must be served in 10 s.",
         hint: "Serve connections concurrently, and close those that are idle for too long." },
     Fault { protocols: &[Tcp], name: "unfinished-requests", inject: Crowd(unfinished_requests),
@@ -359,13 +360,5 @@ impl fmt::Display for Verdict {
             }
             Verdict::NotTried(reason) => write!(f, "not tried: {reason}"),
         }
-    }
-}
-
-/// Returns a number with a comma between thousands.
-pub fn grouped(number: usize) -> String {
-    match number {
-        0..1_000 => number.to_string(),
-        _ => format!("{},{:03}", grouped(number / 1_000), number % 1_000),
     }
 }

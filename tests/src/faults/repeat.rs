@@ -3,7 +3,8 @@
 use super::Inject::Another;
 use super::Problem::Fails;
 use super::client::{Client, finish, has_ended, lines};
-use super::{Outcome, Protocol, Target, Verdict, attempt, faults, grouped};
+use super::{Outcome, Protocol, Target, Verdict, attempt, faults};
+use crate::grouped;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};

@@ -44,7 +44,7 @@ impl Target {
     ///
     /// Returns why the server cannot be checked, or how the first requests broke it.
     pub fn running(protocol: Protocol, address: SocketAddr, options: Options) -> Outcome<Target> {
-        let mut target = Target::new(protocol, address, options, None);
+        let mut target = Target::new(Client::new(protocol, address, options), None);
         target.wait_until_ready()?;
         target.learn()
     }
@@ -60,26 +60,13 @@ impl Target {
         options: Options,
         launch: impl Fn(u16) -> Command + Send + Sync + 'static,
     ) -> Outcome<Target> {
-        let mut target = Target::new(protocol, unused_address(), options, Some(Arc::new(launch)));
+        let client = Client::new(protocol, unused_address(), options);
+        let mut target = Target::new(client, Some(Arc::new(launch)));
         target.launch(None, false)?;
         target.learn()
     }
 
-    fn new(
-        protocol: Protocol,
-        address: SocketAddr,
-        options: Options,
-        launch: Option<Launch>,
-    ) -> Target {
-        let content = if options.reply.is_some() { Content::Given } else { Content::Unknown };
-        let patience = options.patience;
-        let [greets, once, any_port] = [false; 3];
-        let client =
-            Client { protocol, address, options, content, greets, once, any_port, patience };
-        Target::with(client, launch)
-    }
-
-    fn with(client: Client, launch: Option<Launch>) -> Target {
+    fn new(client: Client, launch: Option<Launch>) -> Target {
         Target {
             client,
             serves_one_client: false,
@@ -127,7 +114,7 @@ impl Target {
             self.server = None;
             self.needs_restart = true;
         }
-        let mut target = Target::with(self.client.clone(), self.launch.clone());
+        let mut target = Target::new(self.client.clone(), self.launch.clone());
         target.known.clone_from(&self.known);
         target.starts_processes = self.starts_processes;
         target.launch(limit, tapped)?;
@@ -369,11 +356,6 @@ impl Target {
         Ok(served)
     }
 
-    /// Returns the address on which the server listens.
-    pub fn address(&self) -> SocketAddr {
-        self.client.address
-    }
-
     /// Describes in a sentence or two how the server replies.
     pub fn summary(&self) -> String {
         let Client { address, content, options, greets, .. } = &self.client;
@@ -536,8 +518,7 @@ impl Target {
         if gone == 0 || self.usage_now().workers.len() > before.len() {
             return Ok(());
         }
-        let stderr = self.server.as_ref().map_or(String::new(), Process::stderr);
-        let cause = cause(&stderr).unwrap_or("no error message");
+        let cause = self.server.as_ref().map(Process::cause).unwrap_or_default();
         Err(Fails("exits", format!("{gone} of {} processes: {cause}", before.len())))
     }
 
@@ -603,19 +584,7 @@ impl Target {
     /// Returns how the process of the server ended, if it has.
     pub(super) fn exit(&mut self) -> Option<String> {
         let (protocol, port) = (self.client.protocol.name(), self.client.address.port());
-        let server = self.server.as_mut()?;
-        if let Some(id) = server.daemon() {
-            return proc::state(id).is_none().then(|| "the daemon is gone".into());
-        }
-        let status = server.try_wait()?;
-        if status.success() {
-            // It may have put itself into the background.
-            if let Some(id) = proc::listener(protocol, port) {
-                server.set_daemon(id);
-                return None;
-            }
-        }
-        Some(format!("{status}: {}", cause(&server.stderr()).unwrap_or("no error message")))
+        self.server.as_mut()?.exit(protocol, port)
     }
 
     /// Returns the process of the server and its descendants, which Linux lists.
@@ -688,24 +657,4 @@ impl fmt::Display for Usage {
         let processes = self.processes;
         if processes > 0 { write!(f, " and {processes} processes") } else { Ok(()) }
     }
-}
-
-/// Returns the line of standard error that names the cause.
-fn cause(stderr: &str) -> Option<&str> {
-    // Not notes, and neither the frames of a backtrace nor what Node.js prints around them.
-    let is_about = |line: &&str| {
-        let others =
-            ["note:", "Emitted ", "Node.js v", "node:", "{", "}", "^", "goroutine ", "at "];
-        !line.starts_with([' ', '\t'])
-            && !line.is_empty()
-            && !others.iter().any(|it| line.starts_with(it))
-    };
-    let mut lines = stderr.lines().filter(is_about);
-    let panic = lines.clone().skip_while(|line| !line.contains(" panicked at ")).nth(1);
-    let go = || {
-        lines.clone().find(|line| line.starts_with("panic:") || line.starts_with("fatal error:"))
-    };
-    let named =
-        || lines.clone().rfind(|line| line.contains("Error: ") || line.contains("Exception: "));
-    panic.or_else(go).or_else(named).or_else(|| lines.next_back()).map(str::trim)
 }
