@@ -6,7 +6,7 @@
 //!
 //! - `client.rs`: what the kit sends, and what a complete reply is.
 //! - `target.rs`: how the server is started, and what its processes do.
-//! - `injections.rs`: what each fault does.
+//! - `injections.rs`: what each fault does. `forge.py` and `reset.py` send what std cannot.
 //! - `repeat.rs`: all faults for a given time.
 //! - `advice.rs`: what to do about a failure.
 
