@@ -45,7 +45,7 @@ const SERVERS: usize = 86;
 /// Returns a picture of a table. TCP and UDP stand side by side if it is wide enough for both.
 pub fn picture(table: &str, width: usize) -> String {
     let is_wide = width > 800;
-    let (size, names, cell) = if is_wide { (13, 148, 43) } else { (11, 128, 32) };
+    let (size, names, cell) = if is_wide { (13, 148, 43) } else { (11, 112, 34) };
     let tcp = Grid { x: 12, y: 40, names, cell };
     let (mut body, mut height) = tcp.draw(table, Protocol::Tcp);
     let (x, y) = if is_wide { (498, 40) } else { (12, height + 12) };
@@ -54,13 +54,18 @@ pub fn picture(table: &str, width: usize) -> String {
     body += &grid;
     height = height.max(udp_height);
     let system = table.lines().next().unwrap_or_default().trim_end_matches(':');
-    let legend = "Gray: not tried. loses: loses data. drops: drops clients.";
-    let lines: &[&str] = if is_wide {
-        &[&format!("{system}. Bold: the servers of this repository. {legend}")]
+    let colors = "Green: survives. Red: fails, and how. Gray: not tried.";
+    let ours = "Bold: the servers of this repository.";
+    let exits = "exits: has exited or no longer listens.";
+    let symptoms = "spins: uses a whole core when idle. hangs: no longer replies.";
+    let rest = "loses: loses data. drops: drops clients.";
+    let lines = if is_wide {
+        vec![format!("{colors} {ours} {system}."), format!("{exits} {symptoms} {rest}")]
     } else {
-        &[&format!("{system}. Bold: this repository's."), legend]
+        let lines = [colors, ours, exits, symptoms, rest].map(String::from);
+        lines.into_iter().chain([format!("{system}.")]).collect()
     };
-    for line in lines {
+    for line in &lines {
         height += 16;
         body += &text(12, height, "", line);
     }
@@ -98,7 +103,7 @@ impl Grid {
             y += ROW;
         }
         let rest = faults.len() - failed.len();
-        svg += &text(self.x, y + 15, "", &format!("and {rest} faults that all survive"));
+        svg += &text(self.x, y + 15, "", &format!("and {rest} faults that no server failed"));
         (svg, y + ROW)
     }
 

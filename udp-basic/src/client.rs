@@ -6,8 +6,8 @@
 //! ```
 //!
 //! When `send_to` returns, the kernel has accepted the datagram, which says nothing about its
-//! delivery. The client sends as fast as it can. Datagrams that do not fit into the receiver's buffer
-//! are dropped. A name may have several addresses, of which this client uses the first.
+//! delivery. The client sends as fast as it can. Datagrams that arrive while the receiver's socket
+//! buffer is full are dropped. A name may have several addresses, of which this client uses the first.
 //!
 //! In Python: `socket.sendto` in a loop. See also: `server.rs`, which explains what a datagram is;
 //! `udp-echo`, whose client waits for a reply and tries all addresses of a name.
@@ -24,7 +24,7 @@ struct Client {
 
 impl Client {
     fn new(server: SocketAddr) -> io::Result<Client> {
-        // The kernel assigns a free port in place of port 0.
+        // Any address of this host, and a free port, which the kernel assigns in place of 0.
         let any_port = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         Ok(Client { socket: UdpSocket::bind(any_port)?, server })
     }

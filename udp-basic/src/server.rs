@@ -5,14 +5,15 @@
 //! cargo run -p udp-basic --bin udp-basic-client      # in another
 //! ```
 //!
-//! Each `send` is one datagram, and each `recv_from` returns one: datagrams are never merged or
+//! Each `send_to` is one datagram, and each `recv_from` returns one: datagrams are never merged or
 //! split, however fast they are sent. On the wire a datagram is a UDP header of 8 bytes (two ports,
 //! a length, a checksum: RFC 768) and the payload, which has at most 65,507 bytes over IPv4. The
 //! network may lose, duplicate or reorder datagrams, but it never delivers a part of one. Datagrams
 //! that arrive during a call to `handle` wait in the socket's receive buffer. When that is full, the
 //! kernel drops new ones.
 //!
-//! *Before real use*: a source address can be spoofed, so it does not prove who sent a datagram.
+//! *Before real use*: a source address can be spoofed, so it does not prove who sent a datagram. The
+//! sender also chooses the payload, which is escaped in the log, or it could forge lines there.
 //!
 //! In Python: a loop around `socket.recvfrom`. See also: `client.rs`; `udp-echo`, which replies.
 //!
@@ -36,7 +37,7 @@ impl Server {
     }
 
     fn serve(&self) {
-        let mut buffer = [0; 65_535]; // the largest datagram; less would truncate it
+        let mut buffer = [0; 65_535]; // room for any datagram; a smaller buffer may truncate one
         for _ in 0..self.count {
             let (length, client) = self.receive(&mut buffer);
             self.handle(&buffer[..length], client);

@@ -162,7 +162,7 @@ impl Client {
 /// follow.
 fn receive(socket: &UdpSocket, wait: Duration, is_last: bool) -> io::Result<Option<Vec<u8>>> {
     let (start, server) = (Instant::now(), socket.peer_addr()?);
-    let mut reply = vec![0; 65_535]; // the largest datagram; less would truncate it
+    let mut reply = vec![0; 65_535]; // room for any datagram; a smaller buffer may truncate one
     let mut result = Ok(None);
     loop {
         let remaining = wait.saturating_sub(start.elapsed());

@@ -47,7 +47,7 @@ impl Server {
     }
 
     fn serve(&self) {
-        let mut buffer = [0; 65_535]; // the largest datagram; less would truncate it
+        let mut buffer = [0; 65_535]; // room for any datagram; a smaller buffer may truncate one
         for _ in 0..self.count {
             let (length, client) = self.receive(&mut buffer);
             // A panic costs this request, not the server.

@@ -74,7 +74,7 @@ impl Server {
     }
 
     fn work(&self, n: usize) {
-        let mut buffer = vec![0; 65_535]; // the largest datagram; less would truncate it
+        let mut buffer = vec![0; 65_535]; // room for any datagram; a smaller buffer may truncate one
         while let Some((length, client)) = self.receive(&mut buffer) {
             // A panic costs this request, not the worker.
             let _ = catch_unwind(AssertUnwindSafe(|| {
