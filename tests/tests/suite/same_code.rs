@@ -83,6 +83,16 @@ fn udp_servers_share_check_of_own_port() {
     });
 }
 
+/// With one thread and with several, all of what protects a server from its clients.
+#[test]
+fn udp_servers_share_loop() {
+    let is_threaded = |server: &String| function(server, "work").is_some();
+    let (threaded, single): (Vec<String>, Vec<String>) =
+        replying_over_udp().map(Pair::server).partition(is_threaded);
+    assert_same(&["serve", "receive"], single.into_iter(), function);
+    assert_same(&["serve", "work", "receive", "stop"], threaded.into_iter(), function);
+}
+
 #[test]
 fn servers_share_back_off() {
     assert_same(&["delay after an error"], servers(), |program, _| {
