@@ -322,6 +322,13 @@ fn chat(address: SocketAddr) -> [TcpStream; 2] {
 }
 
 #[test]
+fn chat_reports_line_that_is_too_long() {
+    let mut server = start_copy("chat");
+    tcp(server.address()).write_all(&[b'x'; 4 * 1024]).unwrap();
+    assert!(server.wait_for_error("the line is too long").is_some());
+}
+
+#[test]
 fn signal_ends_chat_with_idle_members() {
     let mut server = start_copy("chat");
     let members = chat(server.address());
