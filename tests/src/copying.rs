@@ -253,7 +253,7 @@ impl Copy {
     ///
     /// # Errors
     ///
-    /// The program has no such server.
+    /// A server lacks a text that is replaced, such as `struct Server`.
     pub fn module(&self) -> io::Result<String> {
         let mut source = [&*self.head, &self.run, &self.test].concat();
         if self.program.ends_with("server") {

@@ -82,7 +82,7 @@ impl Client {
         Client { protocol, address, options, content, greets, once, any_port, patience }
     }
 
-    /// Returns a client that waits so many times as long.
+    /// Returns a client that waits `factor` times as long.
     pub fn with_patience(&self, factor: u32) -> Client {
         Client { patience: factor * self.patience, ..self.clone() }
     }

@@ -83,7 +83,7 @@ pub struct Fault {
 enum Inject {
     /// This one, beside a client that is connected meanwhile.
     This(fn(&Target) -> Outcome),
-    /// This one, by so many clients that it may close connections that are idle.
+    /// This one, by more clients than the server may keep, so that it may close connections that are idle.
     Crowd(fn(&Target) -> Outcome),
     /// One more, which is started for it.
     Another(fn(&mut Target) -> Outcome),
