@@ -323,7 +323,7 @@ fn chat(address: SocketAddr) -> [TcpStream; 2] {
 
 #[test]
 fn chat_reports_line_that_is_too_long() {
-    let mut server = start_copy("chat");
+    let server = start_copy("chat");
     tcp(server.address()).write_all(&[b'x'; 4 * 1024]).unwrap();
     assert!(server.wait_for_error("the line is too long").is_some());
 }
