@@ -101,6 +101,7 @@ mod linux {
 
     #[test]
     fn starts_workers_when_needed_and_ends_surplus() {
+        let _lock = use_all_cores();
         let server = Process::start(SERVER, &["--quiet"]);
         assert_eq!(workers(&server), 1);
         let clients = connect(&server, 90);
@@ -113,6 +114,7 @@ mod linux {
 
     #[test]
     fn starts_no_more_workers_than_limit() {
+        let _lock = use_all_cores();
         let server = Process::start(SERVER, &["--workers", "40", "--quiet"]);
         let clients = connect(&server, 40);
         let _waiting: Vec<TcpStream> = (0..20).map(|_| tcp(server.address())).collect();
@@ -144,6 +146,7 @@ mod linux {
     /// The quarter that is in reserve is one of the workers that had a descriptor.
     #[test]
     fn reserve_remains_if_descriptors_are_missing() {
+        let _lock = use_all_cores();
         let mut command = shell("ulimit -n 80; exec \"$0\" \"$@\"", program(SERVER));
         let options = [":0", "--idle-timeout", "600", "--quiet"];
         let server = Process::listening(command.args(options));
@@ -155,6 +158,7 @@ mod linux {
     /// A handler needs descriptors as well, which workers that wait must leave to it.
     #[test]
     fn descriptors_remain_for_handler() {
+        let _lock = use_all_cores();
         let server = copied("tcp-threaded-opening");
         let mut command = shell("ulimit -n 100; exec \"$0\" \"$@\"", server);
         let server = Process::listening(command.args([":0", "--idle-timeout", "600"]));
