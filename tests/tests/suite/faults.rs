@@ -166,7 +166,7 @@ fn contains(output: &str, parts: &str) -> bool {
 
 /// Checks rows, several at a time, since a kit mostly waits.
 fn check(rows: &[Row]) {
-    let (next, at_a_time) = (AtomicUsize::new(0), 8);
+    let (next, at_a_time) = (AtomicUsize::new(0), 16);
     let check = |[words, defect, expected]: &Row| {
         let protocol = words.split(' ').next().unwrap();
         let (code, patience) = match expected {
@@ -217,7 +217,7 @@ fn running_server_is_not_started_again() {
     let output = kit(&format!("tcp closed-output {address}"), &[], 0);
     assert!(output.contains("not tried: needs the command"), "{output}");
     let faults = "half-close reset-while-reading reset-while-writing";
-    let output = kit(&format!("tcp {faults} {address}"), &[], 1);
+    let output = kit(&format!("tcp --patience 2 {faults} {address}"), &[], 1);
     for verdict in [
         "half-close survives\n",
         "reset-while-reading FAILS: exits: no longer listens\n",
