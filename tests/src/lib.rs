@@ -2,8 +2,7 @@
 //!
 //! # Layout
 //!
-//! - This file is the harness, which starts processes, captures their output and ends them. The
-//!   helpers that only the tests need are in `tests/suite/support.rs`.
+//! - This file is the harness. The helpers that only the tests need are in `tests/suite/support.rs`.
 //! - [`candidates`]: the servers that are compared, ours and the competitors.
 //! - [`copying`]: the copies that `bin/copy.rs` writes.
 //! - [`faults`]: the fault kit.
@@ -11,15 +10,11 @@
 //! - [`proc`]: what Linux reports about processes.
 //! - `bin/`: the command lines of the demo, the fault kit and the survival table.
 //!
-//! # The harness
-//!
-//! No call waits longer than [`DEADLINE`], no child outlives the value that represents it, and a
-//! failed test prints the output of its processes.
-//!
 //! # Panics
 //!
 //! A call panics, with the reason, if what it waits for does not happen before the [`DEADLINE`], and
-//! if the system refuses what it needs: a build, a process, a socket or a pipe.
+//! if the system refuses what it needs: a build, a process, a socket or a pipe. No child outlives
+//! the value that represents it, and a failed test prints the output of its processes.
 
 pub mod candidates;
 pub mod copying;
@@ -33,12 +28,10 @@ use std::env;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::process::{
-    Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio,
-};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::process::{self, Child, ChildStderr, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,31 +39,30 @@ use std::time::{Duration, Instant};
 pub const DEADLINE: Duration =
     Duration::from_secs(if option_env!("MUTANTS").is_some() { 20 } else { 60 });
 
-/// The pairs. The demo, `copy`, the suite and the tests of the pages take from here what they must know
-/// about each.
+/// The pairs, and what the demo, `copy` and the suite must know about each.
 pub const PAIRS: &[Pair] = &[
     Pair {
         name: "udp-basic",
         messages: &["hello", "world", "sdfas"],
-        reply: Reply::Nothing,
+        is_reply: None,
         options: &[],
     },
     Pair {
         name: "udp-echo",
         messages: &["hello", "world"],
-        reply: Reply::UpperCase,
+        is_reply: Some(is_upper_case),
         options: &["--count=2"],
     },
     Pair {
         name: "tcp-threaded",
         messages: &["hello world"],
-        reply: Reply::UpperCase,
+        is_reply: Some(is_upper_case),
         options: &["--until-eof"],
     },
     Pair {
         name: "udp-threaded",
         messages: &["one", "two", "three", "four"],
-        reply: Reply::UpperCase,
+        is_reply: Some(is_upper_case),
         options: &["--until-eof", "--workers=4", "--delay=0.5"],
     },
 ];
@@ -82,22 +74,15 @@ pub struct Pair {
     pub name: &'static str,
     /// What the demo sends, and of which the tests send the first.
     pub messages: &'static [&'static str],
-    /// What the server replies.
-    pub reply: Reply,
+    /// Returns whether the second text is a reply to the first. `None` if the server does not reply.
+    pub is_reply: Option<fn(&str, &str) -> bool>,
     /// The server's options for the demo, with which it exits after the messages, or when its standard
     /// input ends.
     pub options: &'static [&'static str],
 }
 
-/// What a server replies to a message.
-#[derive(Clone, Copy, Debug)]
-pub enum Reply {
-    /// It does not reply.
-    Nothing,
-    /// The same bytes with ASCII letters in upper case.
-    UpperCase,
-    /// A text that the function recognizes: it returns whether the second text is a reply to the first.
-    Text(fn(&str, &str) -> bool),
+fn is_upper_case(message: &str, reply: &str) -> bool {
+    reply == message.to_ascii_uppercase()
 }
 
 impl Pair {
@@ -118,25 +103,14 @@ impl Pair {
 
     /// Returns whether the server replies.
     pub fn replies(&self) -> bool {
-        !matches!(self.reply, Reply::Nothing)
+        self.is_reply.is_some()
     }
 
     /// Returns whether the client prints a line for a message: the reply, or that it has sent it.
     pub fn prints(&self, message: &str, line: &str) -> bool {
-        match self.reply {
-            Reply::Nothing => line.starts_with(&format!("sent \"{message}\" to ")),
-            reply => reply.is_to(message, line),
-        }
-    }
-}
-
-impl Reply {
-    /// Returns whether a text is the reply to a message.
-    pub fn is_to(self, message: &str, text: &str) -> bool {
-        match self {
-            Reply::Nothing => text.is_empty(),
-            Reply::UpperCase => text == message.to_ascii_uppercase(),
-            Reply::Text(is_reply) => is_reply(message, text),
+        match self.is_reply {
+            Some(is_reply) => is_reply(message, line),
+            None => line.starts_with(&format!("sent \"{message}\" to ")),
         }
     }
 }
@@ -146,16 +120,13 @@ impl Reply {
 /// macOS limits it to `net.inet.udp.maxdgram`.
 pub const LARGEST: usize = if cfg!(target_vendor = "apple") { 9_216 } else { 65_507 };
 
-/// The folder of the examples' binaries, once it is known; `None` if they do not build.
-static BIN_DIR: OnceLock<Option<PathBuf>> = OnceLock::new();
-
 /// Returns the path of an example's binary.
 ///
-/// `cargo test` builds only the package under test, so the binaries of the other packages may be
-/// missing or out of date. The first call has Cargo build all of them, with the profile and the
-/// target directory of the current program. No call runs Cargo if the environment
+/// `cargo test` builds only the package under test. Therefore the first call makes Cargo build the
+/// others, with the profile and the target directory of the current program, unless the environment
 /// variable `BIN_DIR` names the folder that contains the binaries.
 pub fn program(name: &str) -> PathBuf {
+    static BIN_DIR: OnceLock<Option<PathBuf>> = OnceLock::new();
     let directory = BIN_DIR.get_or_init(|| env::var_os("BIN_DIR").map(Into::into).or_else(build));
     let directory = directory.as_ref().expect("the examples do not build");
     directory.join(name).with_extension(env::consts::EXE_EXTENSION)
@@ -183,8 +154,7 @@ fn build() -> Option<PathBuf> {
         root = above;
     }
     cargo.arg("--profile").arg(profile).arg("--target-dir").arg(root);
-    let status = cargo.status().expect("Cargo can be run");
-    status.success().then_some(directory)
+    cargo.status().expect("Cargo can be run").success().then_some(directory)
 }
 
 /// Held while a process starts, and while a socket is open that no process must inherit.
@@ -226,8 +196,8 @@ pub struct Process {
     child: Child,
     /// `None` once standard input is closed.
     stdin: Option<Sender<Vec<u8>>>,
-    stdout: Arc<CapturedOutput>,
-    stderr: Arc<CapturedOutput>,
+    stdout: Mutex<Captured>,
+    stderr: Mutex<Captured>,
     /// If set, no call on this process waits beyond it, instead of the [`DEADLINE`].
     pub limit: Option<Instant>,
     /// A process that kills this one and its descendants when its own standard input ends.
@@ -268,14 +238,13 @@ impl Process {
 
     fn new(command: &mut Command, guard: Option<Child>, captures: bool) -> io::Result<Process> {
         let (name, mut child) = (shorten(&format!("{command:?}")), spawn(command)?);
-        let stdin = child.stdin.take().map(feed);
-        let [mut stdout, mut stderr] = [(); 2].map(|()| None);
-        if captures {
-            stdout = child.stdout.take().map(capture);
-            stderr = child.stderr.take().map(capture);
-        }
-        let [stdout, stderr] =
-            [stdout, stderr].map(|it| it.unwrap_or_else(|| capture(io::empty())));
+        let stdin = child.stdin.take().map(|mut pipe| {
+            let (sender, chunks) = mpsc::channel::<Vec<u8>>();
+            thread::spawn(move || chunks.iter().try_for_each(|chunk| pipe.write_all(&chunk)));
+            sender
+        });
+        let stdout = Captured::new(child.stdout.take_if(|_| captures));
+        let stderr = Captured::new(child.stderr.take_if(|_| captures));
         Ok(Process { name, child, stdin, stdout, stderr, limit: None, guard, daemon: None })
     }
 
@@ -322,22 +291,22 @@ impl Process {
     ///
     /// Returns the first such line, or `None` if the output ends without it.
     pub fn wait_for(&self, text: &str) -> Option<String> {
-        self.stdout.wait_for(text, self.deadline())
+        lock(&self.stdout).wait_for(text, self.deadline())
     }
 
     /// Like [`wait_for`](Process::wait_for), on standard error.
     pub fn wait_for_error(&self, text: &str) -> Option<String> {
-        self.stderr.wait_for(text, self.deadline())
+        lock(&self.stderr).wait_for(text, self.deadline())
     }
 
     /// Returns what the process has written to standard output so far.
     pub fn stdout(&self) -> String {
-        self.stdout.text()
+        lock(&self.stdout).text()
     }
 
     /// Returns what the process has written to standard error so far.
     pub fn stderr(&self) -> String {
-        self.stderr.text()
+        lock(&self.stderr).text()
     }
 
     /// Writes to the process's standard input, on a thread: the process may not read it.
@@ -362,7 +331,7 @@ impl Process {
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().ok().flatten();
         if status.is_some() {
-            self.stderr.wait_for_end(Instant::now() + Duration::from_millis(200));
+            lock(&self.stderr).wait_for_end(Instant::now() + Duration::from_millis(200));
         }
         status
     }
@@ -385,30 +354,18 @@ impl Process {
     /// Returns the line of standard error that names the cause of an exit.
     pub fn cause(&self) -> String {
         // Notes, the frames of a backtrace, and what Node.js prints around them.
-        const OTHERS: [&str; 11] = [
-            " ",
-            "\t",
-            "note:",
-            "Emitted ",
-            "Node.js v",
-            "node:",
-            "{",
-            "}",
-            "^",
-            "goroutine ",
-            "at ",
-        ];
+        let others = ["note:", "Emitted ", "Node.js v", "node:", "goroutine ", "at "];
+        let is_other = |line: &str| {
+            line.starts_with([' ', '\t', '{', '}', '^'])
+                || others.iter().any(|other| line.starts_with(other))
+        };
         let stderr = self.stderr();
-        let is_about =
-            |line: &&str| !line.is_empty() && !OTHERS.iter().any(|it| line.starts_with(it));
-        let mut lines = stderr.lines().filter(is_about);
-        let is_error = |line: &&str| line.contains("Error: ") || line.contains("Exception: ");
+        let mut lines = stderr.lines().filter(|line| !line.is_empty() && !is_other(line));
         let panic = lines.clone().skip_while(|line| !line.contains(" panicked at ")).nth(1);
         let is_go = |line: &&str| line.starts_with("panic:") || line.starts_with("fatal error:");
-        let go = || lines.clone().find(is_go);
-        let named = || lines.clone().rfind(is_error);
-        let cause = panic.or_else(go).or_else(named).or_else(|| lines.next_back());
-        cause.map_or("no error message", str::trim).into()
+        let is_error = |line: &&str| line.contains("Error: ") || line.contains("Exception: ");
+        let cause = panic.or(lines.clone().find(is_go)).or(lines.clone().rfind(is_error));
+        cause.or(lines.next_back()).map_or("no error message", str::trim).into()
     }
 
     /// Returns the ids of the process, or of what it left in the background, and of its descendants.
@@ -433,7 +390,11 @@ impl Process {
     /// Like [`exit_code`](Process::exit_code), but returns what [`Command::output`] returns.
     pub fn output(&mut self) -> Output {
         let status = self.exit_status();
-        Output { status, stdout: self.stdout.bytes(), stderr: self.stderr.bytes() }
+        Output {
+            status,
+            stdout: lock(&self.stdout).bytes.clone(),
+            stderr: lock(&self.stderr).bytes.clone(),
+        }
     }
 
     fn exit_status(&mut self) -> ExitStatus {
@@ -446,8 +407,8 @@ impl Process {
             assert!(Instant::now() < deadline, "{} does not exit", self.name);
             thread::sleep(Duration::from_millis(2));
         };
-        let ended = self.stdout.wait_for_end(deadline) && self.stderr.wait_for_end(deadline);
-        assert!(ended, "{} has exited, but its output has not ended", self.name);
+        let ended = [&self.stdout, &self.stderr].map(|output| lock(output).wait_for_end(deadline));
+        assert!(ended == [true; 2], "{} has exited, but its output has not ended", self.name);
         status
     }
 
@@ -463,8 +424,7 @@ impl Drop for Process {
             if self.is_running() || self.daemon.is_some() {
                 signal("KILL", &self.family());
             }
-            drop(guard.stdin.take());
-            let _ = guard.wait();
+            let _ = guard.wait(); // closes its standard input
         }
         // An error means that it has exited already.
         let _ = self.child.kill();
@@ -505,82 +465,63 @@ fn shorten(text: &str) -> String {
     }
 }
 
-/// Starts a thread that writes what the channel delivers, and then closes the pipe.
-fn feed(mut pipe: ChildStdin) -> Sender<Vec<u8>> {
-    let (sender, chunks) = mpsc::channel::<Vec<u8>>();
-    thread::spawn(move || chunks.iter().try_for_each(|chunk| pipe.write_all(&chunk)));
-    sender
-}
-
-/// What a pipe has delivered so far.
-#[derive(Debug, Default)]
-struct CapturedOutput {
-    state: Mutex<Captured>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
+/// The output of a process, which a thread reads line by line.
+#[derive(Debug)]
 struct Captured {
+    lines: Receiver<Vec<u8>>,
+    /// Those received so far.
     bytes: Vec<u8>,
-    has_ended: bool,
 }
 
-impl CapturedOutput {
-    fn lock(&self) -> MutexGuard<'_, Captured> {
-        // A wait that panics poisons the lock, but leaves the state intact.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(output: &Mutex<Captured>) -> MutexGuard<'_, Captured> {
+    // A wait that panics poisons the lock, but leaves the output intact.
+    output.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Captured {
+    fn new(pipe: Option<impl Read + Send + 'static>) -> Mutex<Captured> {
+        let (sender, lines) = mpsc::channel();
+        let Some(pipe) = pipe else { return Mutex::new(Captured { lines, bytes: Vec::new() }) };
+        thread::spawn(move || {
+            let (mut pipe, mut line) = (BufReader::new(pipe), Vec::new());
+            while pipe.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                let _ = sender.send(std::mem::take(&mut line));
+            }
+        });
+        Mutex::new(Captured { lines, bytes: Vec::new() })
     }
 
-    fn bytes(&self) -> Vec<u8> {
-        self.lock().bytes.clone()
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.lock().bytes).into_owned()
+    fn text(&mut self) -> String {
+        self.bytes.extend(self.lines.try_iter().flatten());
+        String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
     /// Waits for a line that contains `text`. Returns `None` if the output ends without it.
-    fn wait_for(&self, text: &str, deadline: Instant) -> Option<String> {
+    fn wait_for(&mut self, text: &str, deadline: Instant) -> Option<String> {
         let find = |output: &[u8]| {
             let output = String::from_utf8_lossy(output);
             output.lines().find(|line| line.contains(text)).map(String::from)
         };
-        let state = self.wait(deadline, |output| find(output).is_none());
-        let line = find(&state.bytes);
-        let in_time = line.is_some() || state.has_ended;
+        let in_time = self.wait(deadline, |output| find(output).is_some());
         assert!(in_time, "timed out waiting for a line that contains {text:?}");
-        line
+        find(&self.bytes)
     }
 
     /// Returns whether the output ends before the deadline.
-    fn wait_for_end(&self, deadline: Instant) -> bool {
-        self.wait(deadline, |_| true).has_ended
+    fn wait_for_end(&mut self, deadline: Instant) -> bool {
+        self.wait(deadline, |_| false)
     }
 
-    /// Waits for output as long as `more` is true of it, until it ends, or until the deadline.
-    fn wait(&self, deadline: Instant, more: impl Fn(&[u8]) -> bool) -> MutexGuard<'_, Captured> {
-        let remaining = deadline.saturating_duration_since(Instant::now());
-        let waits = |state: &mut Captured| !state.has_ended && more(&state.bytes);
-        let woken = self.changed.wait_timeout_while(self.lock(), remaining, waits);
-        woken.unwrap_or_else(PoisonError::into_inner).0
-    }
-}
-
-/// Starts a thread that reads a pipe to its end.
-fn capture(pipe: impl Read + Send + 'static) -> Arc<CapturedOutput> {
-    let output = Arc::new(CapturedOutput::default());
-    let captured = Arc::clone(&output);
-    thread::spawn(move || {
-        let (mut pipe, mut line) = (BufReader::new(pipe), Vec::new());
-        while pipe.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-            captured.lock().bytes.extend(&line);
-            captured.changed.notify_all();
-            line.clear();
+    /// Returns whether the output is enough, or ends, before the deadline.
+    fn wait(&mut self, deadline: Instant, is_enough: impl Fn(&[u8]) -> bool) -> bool {
+        while !is_enough(&self.bytes) {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.bytes.extend(line),
+                Err(error) => return error == RecvTimeoutError::Disconnected,
+            }
         }
-        captured.lock().has_ended = true;
-        captured.changed.notify_all();
-    });
-    output
+        true
+    }
 }
 
 /// Opens a UDP socket that is connected to `peer`, with the [`DEADLINE`] as its read timeout.
@@ -629,29 +570,28 @@ pub fn retry_on_eintr<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<
 /// higher. It belongs to a block of ports that no other process of this package uses, so it stays free
 /// until it is used.
 pub fn unused_address() -> SocketAddr {
-    const SIZE: u32 = 128;
-    const BLOCKS: u32 = 93;
+    const SIZE: u16 = 128;
+    static CALLS: AtomicU16 = AtomicU16::new(0);
     // A process has the block of whose ports it has bound the first.
-    static BLOCK: OnceLock<(u32, UdpSocket)> = OnceLock::new();
-    static CALLS: AtomicU32 = AtomicU32::new(0);
-    let at = |port: u32| SocketAddr::from(([127, 0, 0, 1], port as u16));
-    // Other processes have recently used other blocks, or other ports of the block.
-    let start = std::process::id().wrapping_mul(7_417);
-    let (first, _) = BLOCK.get_or_init(|| {
-        let mut blocks = (0..BLOCKS).map(|n| 20_000 + SIZE * (start.wrapping_add(n) % BLOCKS));
-        blocks.find_map(|first| Some((first, UdpSocket::bind(at(first)).ok()?))).expect("a block")
+    static BLOCK: LazyLock<(u16, UdpSocket)> = LazyLock::new(|| {
+        let mut blocks = (0..93).map(|n| 20_000 + SIZE * ((process::id() + n) % 93) as u16);
+        let bound =
+            blocks.find_map(|port| Some((port, UdpSocket::bind(("127.0.0.1", port)).ok()?)));
+        bound.expect("a block is unused")
     });
-    let mut candidates = (0..SIZE).map(|_| {
-        let number = (start / BLOCKS).wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed));
-        at(first + 1 + number % (SIZE - 1))
+    // Other processes have recently used other ports of the block.
+    let start = (process::id() / 93) as u16;
+    let mut addresses = (1..SIZE).map(|_| {
+        let number = start.wrapping_add(CALLS.fetch_add(1, Relaxed));
+        SocketAddr::from(([127, 0, 0, 1], BLOCK.0 + 1 + number % (SIZE - 1)))
     });
-    let is_free = |at: &SocketAddr| {
+    let is_free = |address: &SocketAddr| {
         // Not by listening: a process that another thread starts inherits a listener for a moment.
-        let connected = TcpStream::connect_timeout(at, Duration::from_millis(50));
+        let connected = TcpStream::connect_timeout(address, Duration::from_millis(50));
         let _lock = SPAWN.lock();
-        connected.is_err() && UdpSocket::bind(at).is_ok()
+        connected.is_err() && UdpSocket::bind(address).is_ok()
     };
-    candidates.find(is_free).expect("a port is free")
+    addresses.find(is_free).expect("a port is free")
 }
 
 /// Returns a number with a comma between thousands.
