@@ -6,11 +6,6 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
 use std::process::Command;
 
-/// Every byte that an argument and a line can contain: all but 0 and the newline.
-fn message() -> Vec<u8> {
-    (1..=255).filter(|byte| *byte != b'\n').collect()
-}
-
 /// Runs a program to its end and returns its output, which need not be UTF-8.
 #[track_caller]
 fn bytes_of(mut command: Command, input: &[u8]) -> Vec<u8> {
@@ -25,41 +20,30 @@ fn client(name: &str, server: SocketAddr, messages: &[&[u8]]) -> Command {
     client
 }
 
-/// Starts a Python server of the competitors.
-fn python_server(file: &str, protocol: &str) -> (Process, SocketAddr) {
-    let address = unused_address();
-    let mut python = Command::new("python3");
-    python.arg(repository("tests/competitors/python").join(file)).arg(address.port().to_string());
-    let server = Process::spawn(&mut python);
-    wait_until_listening(protocol, address);
-    (server, address)
-}
-
 #[test]
 #[ignore = "needs python3"]
-fn udp_clients_work_with_python_servers() {
-    for file in ["article_udp.py", "udp.py"] {
-        let (_server, address) = python_server(file, "udp");
-        for name in UDP_CLIENTS {
-            let upper = message().to_ascii_uppercase();
-            let output = bytes_of(client(name, address, &[b"-"]), &message());
-            assert_eq!(output, [&upper[..], b"\n"].concat(), "{name}, {file}");
-            let output = bytes_of(client(name, address, &[b"hello", b"", &message()]), b"");
+fn clients_work_with_python_servers() {
+    for (file, protocol, clients) in [
+        ("article_udp.py", "udp", &UDP_CLIENTS[..]),
+        ("udp.py", "udp", &UDP_CLIENTS),
+        ("tcp.py", "tcp", &["tcp-threaded-client"]),
+    ] {
+        let address = unused_address();
+        let mut python = Command::new("python3");
+        python.arg(repository("tests/competitors/python").join(file));
+        let _server = Process::spawn(python.arg(address.port().to_string()));
+        wait_until_listening(protocol, address);
+        // Every byte that an argument and a line can contain: all but 0 and the newline.
+        let message: Vec<u8> = (1..=255).filter(|byte| *byte != b'\n').collect();
+        for name in clients {
+            let output = bytes_of(client(name, address, &[b"hello", b"", &message]), b"");
             // Replies to messages in flight may be reordered.
             let mut replies: Vec<&[u8]> = output.split(|byte| *byte == b'\n').collect();
             replies.sort_unstable();
-            assert_eq!(replies, [b"", b"", &upper[..], b"HELLO"], "{name}, {file}");
+            let expected: [&[u8]; 4] = [b"", b"", &message.to_ascii_uppercase(), b"HELLO"];
+            assert_eq!(replies, expected, "{name}, {file}");
         }
     }
-}
-
-#[test]
-#[ignore = "needs python3"]
-fn tcp_client_works_with_python_server() {
-    let (_server, address) = python_server("tcp.py", "tcp");
-    let messages: [&[u8]; 3] = [b"hello", b"", &message()];
-    let output = bytes_of(client("tcp-threaded-client", address, &messages), b"");
-    assert_eq!(output, [b"HELLO\n\n", &*message().to_ascii_uppercase(), b"\n"].concat());
 }
 
 #[test]
@@ -74,13 +58,13 @@ fn servers_work_with_python_clients() {
         let mut server = Process::start(name, &[count]);
         let mut python = Command::new("python3");
         python.arg(repository("tests/tests/suite/clients.py"));
-        let mut python = Process::spawn(python.args([kind, &server.address().to_string()]));
-        assert_eq!((python.exit_code(), server.exit_code()), (0, 0), "{name}");
+        output_of(Process::spawn(python.args([kind, &server.address().to_string()])));
+        assert_eq!(server.exit_code(), 0, "{name}");
         assert!(server.stdout().contains("\"sdfas\" from "), "{name}");
     }
 }
 
-/// Starts a socat that sends back what it receives, as `kind` says.
+/// Starts a socat that sends back what it receives.
 fn socat_server(kind: &str, protocol: &str) -> (Process, SocketAddr) {
     let address = unused_address();
     let listen = format!("{kind}:{},bind=127.0.0.1,fork", address.port());
@@ -102,15 +86,14 @@ fn other_clients(server: SocketAddr, options: [&[&str]; 2], address: &str) -> [C
 #[ignore = "needs nc.openbsd and socat"]
 fn tcp_client_works_as_netcat_and_socat() {
     let request = letters(0, 1 << 20);
-    let (ours, (_socat, address)) =
-        (Process::start("tcp-threaded-server", &["--quiet"]), socat_server("TCP-LISTEN", "tcp"));
-    for (server, expected) in
-        [(ours.address(), request.to_ascii_uppercase()), (address, request.clone())]
-    {
+    let ours = Process::start("tcp-threaded-server", &["--quiet"]);
+    let (_socat, address) = socat_server("TCP-LISTEN", "tcp");
+    let upper = request.to_ascii_uppercase();
+    for (server, expected) in [(ours.address(), &upper), (address, &request)] {
         let [nc, socat] = other_clients(server, [&["-N"], &["-t30"]], "TCP");
         for command in [client("tcp-threaded-client", server, &[b"-"]), nc, socat] {
             let name = format!("{command:?}");
-            assert!(bytes_of(command, &request) == expected, "{name}");
+            assert!(bytes_of(command, &request) == *expected, "{name}");
         }
     }
 }
@@ -122,7 +105,6 @@ fn udp_programs_work_with_netcat_and_socat() {
         let server = Process::start(name, &[]);
         // Both end a second after the end of standard input.
         for command in other_clients(server.address(), [&["-u", "-w1"], &["-t1"]], "UDP") {
-            let name = format!("{name}: {command:?}");
             assert_eq!(bytes_of(command, b"hello"), b"HELLO", "{name}");
         }
     }
