@@ -3,7 +3,6 @@
 
 use crate::command_line::default_of;
 use crate::support::*;
-use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -84,16 +83,6 @@ fn serves_with_workers_that_started() {
         // A server for connections may log as well that all workers are busy.
         assert!(server.stderr().starts_with(&line), "{}", server.stderr());
     }
-}
-
-#[test]
-#[ignore = "needs strace"]
-fn reserve_remains_if_workers_are_missing() {
-    let inject = "clone,clone3:error=EAGAIN:when=8+";
-    let options = ["--workers", "64", "--idle-timeout", "600", "--quiet"];
-    let server = start_failing(inject, SERVER, &options);
-    let _silent: Vec<TcpStream> = (0..8).map(|_| tcp(server.address())).collect();
-    request_any(SERVER, server.address());
 }
 
 #[test]

@@ -143,16 +143,20 @@ mod linux {
         }
     }
 
-    /// The quarter that is in reserve is one of the workers that had a descriptor.
+    /// The quarter that is in reserve is one of the workers that run.
     #[test]
-    fn reserve_remains_if_descriptors_are_missing() {
+    fn reserve_remains_if_resources_are_missing() {
         let _lock = use_all_cores();
-        let mut command = shell("ulimit -n 80; exec \"$0\" \"$@\"", program(SERVER));
-        let options = [":0", "--idle-timeout", "600", "--quiet"];
-        let server = Process::listening(command.args(options));
-        let _early = connect(&server, 50);
-        let _silent: Vec<TcpStream> = (0..30).map(|_| tcp(server.address())).collect();
-        request_any(SERVER, server.address());
+        // The address space has room for nine stacks.
+        let stacks = "export RUST_MIN_STACK=100000000 MALLOC_ARENA_MAX=1; ulimit -v 900000";
+        for (limit, early, silent) in [("ulimit -n 80", 50, 30), (stacks, 5, 8)] {
+            let mut command = shell(&format!("{limit}; exec \"$0\" \"$@\""), program(SERVER));
+            let options = [":0", "--idle-timeout", "600", "--quiet"];
+            let server = Process::listening(command.args(options));
+            let _early = connect(&server, early);
+            let _silent: Vec<TcpStream> = (0..silent).map(|_| tcp(server.address())).collect();
+            request_any(SERVER, server.address());
+        }
     }
 
     /// A handler needs descriptors as well, which workers that wait must leave to it.
