@@ -3,7 +3,7 @@
 use super::Problem::{Fails, NotTried};
 use super::Protocol::{Tcp, Udp};
 use super::client::{Client, Content, TICK, finish, is_timeout, lines};
-use super::{Outcome, Target};
+use super::{Outcome, Problem, Target};
 use crate::{grouped, proc, retry_on_eintr};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -169,30 +169,25 @@ pub(super) fn own_address(target: &Target) -> Outcome {
 
 /// Forges datagrams to the server, and returns how many with these ports arrived.
 fn forge(target: &Target, port: u16, copies: usize, seconds: f64) -> Outcome<usize> {
-    let own = target.client.address.port().to_string();
-    let words = [port.to_string(), own, copies.to_string(), seconds.to_string()];
+    let address = target.client.address;
+    let words = [&address.ip() as &dyn ToString, &port, &address.port(), &copies, &seconds];
+    let words = words.map(ToString::to_string);
     let payload = target.client.request(b"forged");
-    let python =
-        |command: &[&str]| python(command, include_str!("forge.py"), target, &words, &payload);
-    let count = python(&["python3"]).or_else(|| python(&["sudo", "-n", "python3"]));
+    let python = |command| python(command, include_str!("forge.py"), &words, &payload);
+    let count = python("python3").or_else(|| python("sudo -n python3"));
     // Otherwise the datagrams were not sent.
     let count = count.and_then(|count| count.trim().parse().ok());
     count.ok_or(NotTried("needs IPv4, root and python3".into()))
 }
 
-/// Runs a script, whose arguments are the host of the server, the words, and the bytes. Returns what
-/// it prints, if it succeeds.
-fn python(
-    command: &[&str],
-    script: &str,
-    target: &Target,
-    words: &[String],
-    bytes: &[u8],
-) -> Option<String> {
-    let mut python = Command::new(command[0]);
-    python.args(&command[1..]).args(["-c", script, &target.client.address.ip().to_string()]);
+/// Runs a script, whose arguments are the words and the bytes. Returns what it
+/// prints, if it succeeds.
+fn python(program: &str, script: &str, words: &[String], bytes: &[u8]) -> Option<String> {
+    let mut program = program.split(' ');
+    let mut python = Command::new(program.next()?);
+    python.args(program).args(["-c", script]).args(words).stdin(Stdio::null());
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let output = python.args(words).arg(hex).stdin(Stdio::null()).output().ok()?;
+    let output = python.arg(hex).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -299,7 +294,7 @@ pub(super) fn never_reads(target: &Target) -> Outcome {
     if target.serves_one_client {
         target.remark("no other client is served meanwhile: see silent-clients".into());
     } else {
-        target.client.probe()?;
+        target.client.with_patience(2).probe()?; // It may still be at work on what it took.
     }
     assert_not_grown(target, before, taken, "although no reply was read")
 }
@@ -376,12 +371,11 @@ pub(super) fn requests_while_suspended(target: &Target) -> Outcome {
 
 /// Resets connections over which no reply has been sent.
 fn reset(target: &Target, count: usize, delay: &str) -> Outcome {
-    let port = target.client.address.port().to_string();
-    let words = [port, count.to_string(), delay.into()];
-    let reset =
-        python(&["python3"], include_str!("reset.py"), target, &words, &target.client.half());
-    let missing = NotTried("needs python3, and a backlog of 5 connections".into());
-    reset.map(drop).ok_or(missing)
+    let address = target.client.address;
+    let words = [&address.ip() as &dyn ToString, &address.port(), &count, &delay];
+    let words = words.map(ToString::to_string);
+    let reset = python("python3", include_str!("reset.py"), &words, &target.client.half());
+    reset.map(drop).ok_or(NotTried("needs python3, and a backlog of 5 connections".into()))
 }
 
 pub(super) fn reset_while_reading(target: &Target) -> Outcome {
@@ -464,17 +458,22 @@ fn several_at_a_time(target: &Target) -> Outcome<&Client> {
 /// more client must be served.
 pub(super) fn crowd(target: &Target, first: &[u8], drip: Option<(u8, Duration)>) -> Outcome {
     let streams = hold(&target.client, target.client.options.clients, first)?;
-    let (other, (done, is_done)) = (target.client.with_patience(2), mpsc::channel());
+    let (other, (done, is_done)) = (target.client.with_patience(2), mpsc::channel::<()>());
     let request = other.request(b"One more\n");
-    let (stream, served, is_unfair) = thread::scope(|scope| {
-        let dripping = scope.spawn(|| drip.is_some_and(|drip| drips_late(&streams, drip, is_done)));
+    let (stream, served) = thread::scope(|scope| {
+        if let Some((byte, interval)) = drip {
+            let streams = &streams;
+            scope.spawn(move || {
+                while is_done.recv_timeout(interval) == Err(Timeout) {
+                    streams.iter().for_each(|mut stream| drop(stream.write(&[byte])));
+                }
+            });
+        }
         let stream = other.open();
-        let served = match &stream {
-            Ok(stream) => other.exchange_on(stream, &request),
-            Err(error) => Err(error.clone()),
-        };
+        let served = stream.as_ref().map_err(Problem::clone);
+        let served = served.and_then(|stream| other.exchange_on(stream, &request));
         drop(done);
-        (stream, served, dripping.join().is_ok_and(|is_unfair| is_unfair))
+        (stream, served)
     });
     let count = grouped(streams.len());
     leave(streams);
@@ -484,36 +483,16 @@ pub(super) fn crowd(target: &Target, first: &[u8], drip: Option<(u8, Duration)>)
     }
     stream.iter().for_each(finish);
     match served {
-        Ok(()) if is_unfair => {
-            Err(NotTried("the machine is too busy to send a byte every 50 ms".into()))
-        }
         Ok(()) => {
             target.remark(format!("{count} clients"));
             Ok(())
         }
-        Err(Fails("exits", details)) => Err(Fails("exits", details)),
-        Err(Fails(symptom, details)) => {
+        Err(Fails(symptom, details)) if symptom != "exits" => {
             let symptom = if symptom == "hangs" { symptom } else { "drops clients" };
             Err(Fails(symptom, format!("one more client beside {count}: {details}")))
         }
-        not_tried => not_tried,
+        other => other,
     }
-}
-
-/// Sends a byte over each connection now and then until the channel is closed. Returns whether that was
-/// slower than it was meant to be, and the server has closed a connection, perhaps for that reason.
-fn drips_late(streams: &[TcpStream], drip: (u8, Duration), is_done: Receiver<()>) -> bool {
-    let ((byte, interval), mut start) = (drip, Instant::now());
-    let (mut longest, mut is_refused) = (Duration::ZERO, false);
-    while is_done.recv_timeout(interval) == Err(Timeout) {
-        longest = longest.max(start.elapsed());
-        start = Instant::now();
-        for mut stream in streams {
-            let written = stream.write(&[byte]);
-            is_refused |= written.is_err_and(|error| !is_timeout(&error));
-        }
-    }
-    is_refused && longest > interval + Duration::from_millis(150)
 }
 
 /// Opens connections until there are enough or the server accepts no more, and sends something over
@@ -529,8 +508,11 @@ fn hold(client: &Client, count: usize, first: &[u8]) -> Outcome<Vec<TcpStream>> 
                 streams.push(stream);
             }
             Err(Fails(..)) => break,
-            // The kit has used up its own descriptors. One is given back for what follows.
-            Err(NotTried(_)) if streams.pop().is_some() => break,
+            // The kit has used up its own descriptors. Some are given back for what follows.
+            Err(NotTried(_)) if streams.len() > 8 => {
+                streams.truncate(streams.len() - 8);
+                break;
+            }
             Err(other) => return Err(other),
         }
         sleep(Duration::from_millis(1)); // Even a small backlog does not overflow.

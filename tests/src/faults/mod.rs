@@ -267,7 +267,6 @@ fn control(fault: &Fault) -> Option<fn(&Target) -> Outcome> {
 /// Injects a fault once, or more often if the server leaves something over.
 fn attempt(inject: Inject, target: &mut Target) -> Outcome {
     target.forget_remarks();
-    let patience = target.client.patience;
     let (inject, is_crowd) = match inject {
         This(inject) => (inject, false),
         Crowd(inject) => (inject, true),
@@ -275,32 +274,35 @@ fn attempt(inject: Inject, target: &mut Target) -> Outcome {
     };
     inject_beside(inject, is_crowd, target)?;
     // It may still be at work on a crowd, and meanwhile allow other clients less.
-    target.needs_restart =
-        is_crowd && !target.client.once && !target.may_repeat_requests().unwrap_or(false);
-    let Some(first) = target.left_over(patience) else { return Ok(()) };
-    // It may have been opened once and for all, or wait for a garbage collection. A leak grows with the
-    // number of rounds.
+    target.needs_restart = is_crowd;
+    let Some(first) = target.left_over() else { return Ok(()) };
+    // It may have been opened once and for all. A leak grows with the number of rounds.
     target.usage = target.usage_now();
     inject_beside(inject, is_crowd, target)?;
-    let Some(second) = target.left_over(patience) else { return Ok(()) };
+    let Some(second) = target.left_over() else { return Ok(()) };
     let (start, mut most) = (Instant::now(), 0);
     for round in 1.. {
         inject_beside(inject, is_crowd, target)?;
+        // Ruby, for example, lets several hundred descriptors wait for a garbage collection, which
+        // requests cause.
+        let (client, request) = (&target.client, target.client.request(b"One more\n"));
+        let exchange = || match client.protocol {
+            Udp => client.exchange(&request),
+            Tcp => client.exchange_on(&client.open()?, &request),
+        };
+        let is_served = (0..100).try_for_each(|_| exchange()).is_ok();
         let now = target.usage_now().total();
         most = most.max(now);
         if now + 10 < most {
             return Ok(());
         }
-        // Ruby, for example, lets several hundred descriptors wait for a collection.
-        if round >= 3 && (most > 700 || start.elapsed() > 2 * patience) {
+        let is_over = most > 700 || start.elapsed() > 2 * target.client.patience;
+        if !is_served || round >= 5 && is_over {
             break;
         }
     }
-    if target.collects_garbage() {
-        return Ok(());
-    }
-    let third = target.left_over(patience);
-    let Some(third) = third.filter(|third| third.is_trend_of(&second)) else { return Ok(()) };
+    let third = target.left_over();
+    let Some(third) = third.filter(|third| third.total() > second.total()) else { return Ok(()) };
     Err(Problem::Fails("leaks", format!("{first}, then {second}, then {third}")))
 }
 

@@ -500,7 +500,7 @@ impl Target {
             } else if 10 * busy < 8 * all {
                 break;
             } else if used >= self.client.patience / 2 {
-                let details = format!("uses a whole core while idle, for {elapsed:.0?}");
+                let details = format!("uses a whole core while idle, for {} s", elapsed.as_secs());
                 return Err(Fails("spins", details));
             } else if elapsed.as_secs() >= 60 {
                 return Err(NotTried("the machine is too busy to tell whether it spins".into()));
@@ -540,45 +540,21 @@ impl Target {
     }
 
     /// Waits until descriptors and processes are as few as before; returns what is left over.
-    pub(super) fn left_over(&self, limit: Duration) -> Option<Usage> {
+    pub(super) fn left_over(&self) -> Option<Usage> {
         const SLACK: usize = 4; // A runtime may open a few for itself.
         let start = Instant::now();
         while !self.is_known_to("leaks") {
-            let now = self.usage_now();
-            let left_over = Usage {
-                descriptors: now.descriptors.saturating_sub(self.usage.descriptors),
-                processes: now.processes.saturating_sub(self.usage.processes),
-                workers: Vec::new(),
-            };
+            let mut left_over = self.usage_now();
+            left_over.descriptors = left_over.descriptors.saturating_sub(self.usage.descriptors);
+            left_over.processes = left_over.processes.saturating_sub(self.usage.processes);
             if left_over.descriptors.max(left_over.processes) <= SLACK {
                 break;
-            } else if start.elapsed() > limit {
+            } else if start.elapsed() > self.client.patience {
                 return Some(left_over);
             }
             sleep(TICK);
         }
         None
-    }
-
-    /// Returns whether requests make what is left over fewer, as they do by causing garbage collections.
-    pub(super) fn collects_garbage(&self) -> bool {
-        let (client, mut most) = (&self.client, 0);
-        let request = client.request(b"One more\n");
-        for _ in 0..5 {
-            let served = (0..100).try_for_each(|_| match client.protocol {
-                Protocol::Udp => client.exchange(&request),
-                Protocol::Tcp => client.exchange_on(&client.open()?, &request),
-            });
-            if served.is_err() {
-                break; // What was left over may have used up its descriptors.
-            }
-            let now = self.usage_now().total();
-            most = most.max(now);
-            if now + 10 < most {
-                return true;
-            }
-        }
-        false
     }
 
     /// Returns how the process of the server ended, if it has.
@@ -643,11 +619,6 @@ pub(super) struct Usage {
 impl Usage {
     pub(super) fn total(&self) -> usize {
         self.descriptors + self.processes
-    }
-
-    /// Returns whether this goes on after further rounds.
-    pub(super) fn is_trend_of(&self, before: &Usage) -> bool {
-        self.descriptors > before.descriptors || self.processes > before.processes
     }
 }
 
