@@ -6,7 +6,7 @@ use std::{fs, thread};
 
 #[test]
 fn help_and_version_name_program() {
-    for name in servers().chain(clients()) {
+    for name in programs() {
         let help = output(&name, &["--help"], "");
         assert_eq!(output(&name, &["-h"], ""), help);
         let version = format!("{name} {}\n", env!("CARGO_PKG_VERSION"));
@@ -42,7 +42,7 @@ fn cargo_run_starts_server() {
 /// `common` tests more kinds of malformed arguments.
 #[test]
 fn error_names_what_is_malformed() {
-    for name in servers().chain(clients()) {
+    for name in programs() {
         let help = output(&name, &["--help"], "");
         for (option, value, error) in [
             ("--workers", "10001", "not a whole number from 1 to 10000"),
@@ -89,21 +89,16 @@ fn default_count_and_attempts_are_those_of_help() {
 #[test]
 fn default_timeout_is_that_of_help() {
     let (_server, address) = fake_udp_server();
-    thread::scope(|scope| {
-        for name in UDP_CLIENTS {
-            let seconds: f64 = default_of(name, "--timeout").parse().unwrap();
-            let client = |options: &[&str]| {
-                start_client(name, &[options, &["--attempts=1", &address]].concat())
-            };
-            scope.spawn(move || {
-                let started = Instant::now();
-                let mut longer = client(&[&format!("--timeout={}", 1.9 * seconds)]);
-                assert_eq!(client(&[]).exit_code(), 1);
-                assert!(started.elapsed() >= Duration::from_secs_f64(seconds), "{name}");
-                assert!(longer.is_running(), "{name}");
-            });
-        }
-    });
+    for name in UDP_CLIENTS {
+        let seconds: f64 = default_of(name, "--timeout").parse().unwrap();
+        let client =
+            |options: &[&str]| start_client(name, &[options, &["--attempts=1", &address]].concat());
+        let started = Instant::now();
+        let mut longer = client(&[&format!("--timeout={}", 1.9 * seconds)]);
+        assert_eq!(client(&[]).exit_code(), 1);
+        assert!(started.elapsed() >= Duration::from_secs_f64(seconds), "{name}");
+        assert!(longer.is_running(), "{name}");
+    }
 }
 
 #[test]

@@ -302,7 +302,7 @@ fn every_pair_is_listed() {
 #[test]
 fn headers_and_changelog_name_version() {
     let line = concat!("\n//! Version ", env!("CARGO_PKG_VERSION"), ". `docs/changelog.md`");
-    for program in tests::copying::programs() {
+    for program in programs() {
         let (path, source) = tests::copying::source(&program).unwrap();
         assert!(source.contains(line), "{path}: the header has no line{line}");
     }

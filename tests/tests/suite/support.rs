@@ -1,14 +1,13 @@
-//! What the modules of the suite share: the names of the harness that most of them use, and helpers beyond it.
+//! What the modules of the suite share: the harness, and helpers beyond it.
 //!
-//! [`run`], [`output`] and [`error`] run a program to its end; [`start_client`] and [`Process`] hold one while
-//! the test does something else. All of them are processes of the harness, so none outlives its
-//! deadline.
+//! [`run`], [`output`] and [`error`] run a program to its end; [`start_client`] and [`Process`] hold
+//! one while the test does something else.
 
 pub use tests::candidates::Protocol;
-pub use tests::{DEADLINE, LARGEST, PAIRS, Pair, Process, program};
-pub use tests::{closed_pipe, retry_on_eintr, tcp, udp, unused_address};
+pub use tests::{DEADLINE, LARGEST, PAIRS, Pair, Process, closed_pipe, copying::programs, program};
 #[cfg(target_os = "linux")]
 pub use tests::{proc, signal};
+pub use tests::{retry_on_eintr, tcp, udp, unused_address};
 
 use assert_cmd::assert::{Assert, OutputAssertExt};
 use std::io::{ErrorKind, Read, Write};
@@ -27,18 +26,11 @@ pub fn servers() -> impl Iterator<Item = String> {
     PAIRS.iter().map(Pair::server)
 }
 
-pub fn clients() -> impl Iterator<Item = String> {
-    PAIRS.iter().map(Pair::client)
-}
-
-/// Returns the command that runs an example.
 pub fn command(name: &str) -> Command {
     Command::new(program(name))
 }
 
-/// Runs a program to its end. What it is given to read need not be read.
-///
-/// Not by assert_cmd, which waits for that before its timeout begins.
+/// Runs a program to its end, even if it does not read its input, for which assert_cmd would wait.
 #[track_caller]
 pub fn run(command: &mut Command, input: impl AsRef<[u8]>) -> Assert {
     let mut process = Process::spawn(command);
@@ -46,20 +38,18 @@ pub fn run(command: &mut Command, input: impl AsRef<[u8]>) -> Assert {
     process.output().assert().append_context("command", process.name().to_string())
 }
 
-/// Runs an example to its end, asserts that it succeeds without an error, and returns what it printed.
+/// Asserts that an example succeeds without an error, and returns what it printed.
 #[track_caller]
 pub fn output(name: &str, arguments: &[&str], input: impl AsRef<[u8]>) -> String {
     let assert = run(command(name).args(arguments), input);
-    let output = assert.success().stderr("").get_output().stdout.clone();
-    String::from_utf8(output).unwrap()
+    String::from_utf8(assert.success().stderr("").get_output().stdout.clone()).unwrap()
 }
 
-/// Runs an example to its end, asserts that it fails and prints nothing, and returns its error line.
+/// Asserts that an example fails and prints nothing, and returns its error line.
 #[track_caller]
 pub fn error(name: &str, arguments: &[&str], input: impl AsRef<[u8]>) -> String {
     let assert = run(command(name).args(arguments), input);
-    let error = assert.code(1).stdout("").get_output().stderr.clone();
-    String::from_utf8(error).unwrap()
+    String::from_utf8(assert.code(1).stdout("").get_output().stderr.clone()).unwrap()
 }
 
 /// Runs a command that may take long, and returns its exit code and its output.
@@ -69,7 +59,6 @@ pub fn finish(command: &mut Command) -> (i32, String) {
     (process.exit_code(), process.stdout() + &process.stderr())
 }
 
-/// Starts an example that is no server.
 pub fn start_client(name: &str, arguments: &[&str]) -> Process {
     Process::spawn(command(name).args(arguments))
 }
@@ -81,8 +70,7 @@ pub fn output_of(mut client: Process) -> String {
     client.stdout()
 }
 
-/// Returns whether the system has the address ::1. What needs it is left out otherwise, as the gate
-/// says.
+/// Returns whether the system has the address ::1. The gate says if it leaves out what needs it.
 pub fn has_ipv6() -> bool {
     UdpSocket::bind("[::1]:0").is_ok()
 }
@@ -97,29 +85,12 @@ pub fn hosts() -> Vec<(&'static str, usize)> {
 
 /// Waits for a condition that no line or byte announces.
 #[track_caller]
-pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
-    poll(1, what, condition);
-}
-
-#[track_caller]
-fn poll(interval_ms: u64, what: &str, mut condition: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < DEADLINE, "timed out waiting until {what}");
-        thread::sleep(Duration::from_millis(interval_ms));
+        thread::sleep(Duration::from_millis(2));
     }
-}
-
-/// Waits for a socket with this port. Looks seldom: after many connections the list is long.
-#[cfg(target_os = "linux")]
-#[track_caller]
-fn wait_for_socket(
-    protocol: &str,
-    port: u16,
-    what: &str,
-    is_wanted: impl Fn(&proc::Socket) -> bool,
-) {
-    poll(50, what, || proc::sockets_at(protocol, port).iter().any(&is_wanted));
 }
 
 /// Serializes the tests that keep all cores busy, so that the others meet their timeouts.
@@ -165,15 +136,6 @@ pub fn request_any(server: &str, address: SocketAddr) {
     };
     let reply = String::from_utf8_lossy(&reply);
     assert!(pair.prints(request, reply.trim_end()), "{server} replied {reply:?} to {request:?}");
-}
-
-/// Waits until a server that does not print its address listens on 127.0.0.1.
-#[cfg(target_os = "linux")]
-pub fn wait_until_listening(protocol: &str, address: SocketAddr) {
-    let port = address.port();
-    wait_for_socket(protocol, port, "the server listens", |socket| {
-        (socket.port, socket.peer) == (port, 0)
-    });
 }
 
 /// Reads to the end of a connection, which is a reset if the peer did not read everything.
@@ -313,12 +275,10 @@ pub fn ends_after(name: &str, count: usize) -> String {
 
 /// Runs a program that can open 4,096 files, if the system allows it: by default, macOS allows 256.
 pub fn command_with_descriptors(program: &str) -> Command {
-    if cfg!(windows) {
-        return Command::new(program);
-    }
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "ulimit -n 4096 2>/dev/null; exec \"$0\" \"$@\"", program]);
-    shell
+    #[cfg(unix)]
+    return shell("ulimit -n 4096 2>/dev/null; exec \"$0\" \"$@\"", program);
+    #[cfg(not(unix))]
+    Command::new(program)
 }
 
 #[cfg(target_os = "linux")]
@@ -335,15 +295,24 @@ mod linux {
         signal("CONT", &[process]);
     }
 
-    /// Waits until the peer, a process of this host, has read what was written to a connection.
-    pub fn wait_until_read(stream: &TcpStream) {
-        let [own, peer] = [stream.local_addr(), stream.peer_addr()].map(|it| it.unwrap().port());
-        wait_for_socket("tcp", peer, "the peer has read", |socket| {
-            (socket.port, socket.peer, socket.unread) == (peer, own, 0)
+    /// Waits until a server that does not print its address listens on 127.0.0.1.
+    #[track_caller]
+    pub fn wait_until_listening(protocol: &str, address: SocketAddr) {
+        let is_it = |it: &proc::Socket| (it.port, it.peer) == (address.port(), 0);
+        wait_until("the server listens", || {
+            proc::sockets_at(protocol, address.port()).iter().any(is_it)
         });
     }
 
-    /// Returns a number from a process's status, such as `Threads` or `VmHWM` (peak memory in KiB).
+    /// Waits until the peer, a process of this host, has read what was written to a connection.
+    #[track_caller]
+    pub fn wait_until_read(stream: &TcpStream) {
+        let [own, peer] = [stream.local_addr(), stream.peer_addr()].map(|it| it.unwrap().port());
+        let is_it = |it: &proc::Socket| (it.port, it.peer, it.unread) == (peer, own, 0);
+        wait_until("the peer has read", || proc::sockets_at("tcp", peer).iter().any(is_it));
+    }
+
+    /// Returns a number as [`proc::status`] does.
     pub fn status(process: u32, field: &str) -> usize {
         proc::status(process, field).unwrap() as usize
     }
@@ -355,8 +324,7 @@ mod linux {
         command
     }
 
-    /// Runs a program under strace, which makes its system calls fail as `inject` says, and which
-    /// counts the calls of each thread separately.
+    /// Runs a program under strace, which makes its system calls fail as `inject` says.
     pub fn failing(inject: &str, name: &str) -> Command {
         let mut strace = strace(&["-o", "/dev/null", "-e", &format!("inject={inject}")]);
         strace.arg(program(name));
