@@ -9,7 +9,7 @@
    they send RATE requests per second in all, at times that do not depend on the replies (an open
    loop), and a request waits from the time at which it had to be sent.
 
-   It warms up, prints a line and waits for one. Then it runs for SECONDS, and prints the number of
+   It warms up and waits for a line. Then it runs for SECONDS. Both times it prints the number of
    replies, of wrong ones, of requests without a reply, and of replies that took longer than LATE
    seconds; the time and its own CPU time; the 50th, 99th and 99.9th percentile of the wait, and the
    99th of its own delay in sending; all in seconds. It exits when its standard input ends. */
@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_WINDOW = 8, DIGITS = 8 };
+enum { MAX_WINDOW = 8, DIGITS = 8, MAX_TIMES = 1 << 24 };
 
 struct client {
     int fd, filled;             /* how much of the next reply has been received */
@@ -37,17 +38,11 @@ struct client {
     char *reply;
 };
 
-struct times {
-    uint32_t *values; /* in nanoseconds */
-    size_t length, capacity;
-};
-
 struct thread {
     pthread_t id;
     int number, epoll;
-    uint32_t in_flight, wrong;
+    uint32_t in_flight;
     uint64_t last; /* when the last reply arrived */
-    struct times waits, delays;
     char *request, *expected;
 };
 
@@ -57,6 +52,11 @@ static struct sockaddr_in server = {.sin_family = AF_INET};
 static struct client *all;
 static uint64_t *due; /* in an open loop, when each client has to send its next request */
 static uint64_t start, end;
+static atomic_uint wrong;
+static struct times {
+    atomic_size_t length;
+    uint32_t values[MAX_TIMES]; /* in nanoseconds */
+} waits, delays;
 
 static void fail(const char *call) {
     perror(call);
@@ -79,13 +79,10 @@ static uint64_t read_clock(clockid_t clock) {
 #define now() read_clock(CLOCK_MONOTONIC)
 
 static void push(struct times *times, uint64_t value) {
-    if (times->length == times->capacity) {
-        times->capacity = times->capacity ? 2 * times->capacity : 1024;
-        times->values = realloc(times->values, times->capacity * sizeof *times->values);
-        if (!times->values)
-            fail("realloc");
-    }
-    times->values[times->length++] = value < UINT32_MAX ? value : UINT32_MAX;
+    size_t index = times->length++;
+    if (index >= MAX_TIMES)
+        exit(1);
+    times->values[index] = value < UINT32_MAX ? value : UINT32_MAX;
 }
 
 /* When a client has to send a request in an open loop: once in each period, at a random time. */
@@ -142,10 +139,9 @@ static void check(struct thread *thread, struct client *client, int length) {
     stamp(thread->expected, number);
     if (length != size || memcmp(client->reply, thread->expected, size) != 0 ||
         number - client->first >= client->sent - client->first)
-        thread->wrong++;
+        wrong++;
     else
-        push(&thread->waits,
-             time - (rate ? intended(client, number) : client->times[number % MAX_WINDOW]));
+        push(&waits, time - (rate ? intended(client, number) : client->times[number % MAX_WINDOW]));
     thread->in_flight--;
     thread->last = time;
     client->filled = 0;
@@ -181,6 +177,12 @@ static void *work(void *arg) {
     uint64_t time, limit = end + (udp ? 1 : 20) * UINT64_C(1000000000);
     prctl(PR_SET_TIMERSLACK, 1); /* Otherwise Linux wakes a thread up to 50 µs late. */
     thread->epoll = epoll_create1(0);
+    thread->request = allocate(size, 1);
+    thread->expected = allocate(size, 1);
+    for (int i = 0; i < size; i++) { /* letters among other bytes */
+        thread->request[i] = size < DIGITS ? 'a' + i : i % 2 ? i / 2 : 'a' + i / 2 % 26;
+        thread->expected[i] = toupper(thread->request[i]);
+    }
     for (int i = thread->number; i < active; i += cores) {
         struct client *client = &all[i];
         client->first = client->sent;
@@ -197,7 +199,7 @@ static void *work(void *arg) {
         uint64_t next = UINT64_MAX;
         for (int i = thread->number; rate && i < active; i += cores) {
             for (; due[i] <= time && due[i] < end; due[i] = intended(&all[i], all[i].sent)) {
-                push(&thread->delays, now() - due[i]);
+                push(&delays, now() - due[i]);
                 send_request(thread, &all[i]);
             }
             next = due[i] < end && due[i] < next ? due[i] : next;
@@ -225,48 +227,34 @@ static double percentile(struct times *times, double sent, double percent) {
     return index < times->length ? times->values[index] / 1e9 : sent ? 1.0 / 0.0 : 0.0;
 }
 
-/* Runs the load, and prints its figures except after the warm-up. */
-static void run(double seconds, double late_after, int prints) {
+/* Runs the load, and prints its figures. */
+static void run(double seconds, double late_after) {
     struct thread *threads = allocate(cores, sizeof *threads);
-    struct times waits = {0}, delays = {0};
-    double sent = 0, wrong = 0, late = 0, time = seconds;
+    double sent = 0, late = 0, time = seconds;
     uint64_t before = read_clock(CLOCK_PROCESS_CPUTIME_ID);
+    wrong = waits.length = delays.length = 0;
     start = now(), end = start + seconds * 1e9;
     for (int i = 0; i < cores; i++) {
         threads[i].number = i;
-        threads[i].request = allocate(size, 1);
-        threads[i].expected = allocate(size, 1);
-        for (int j = 0; j < size; j++) { /* letters among other bytes */
-            threads[i].request[j] = size < DIGITS ? 'a' + j : j % 2 ? j / 2 : 'a' + j / 2 % 26;
-            threads[i].expected[j] = toupper(threads[i].request[j]);
-        }
         if (pthread_create(&threads[i].id, NULL, work, &threads[i]) != 0)
             fail("pthread_create");
     }
     for (int i = 0; i < cores; i++) {
-        struct thread *thread = &threads[i];
-        pthread_join(thread->id, NULL);
-        wrong += thread->wrong;
-        time = thread->last > start + time * 1e9 ? (thread->last - start) / 1e9 : time;
-        for (size_t j = 0; j < thread->waits.length; j++)
-            push(&waits, thread->waits.values[j]);
-        for (size_t j = 0; j < thread->delays.length; j++)
-            push(&delays, thread->delays.values[j]);
+        pthread_join(threads[i].id, NULL);
+        if (threads[i].last > start + time * 1e9)
+            time = (threads[i].last - start) / 1e9;
     }
     double used = (read_clock(CLOCK_PROCESS_CPUTIME_ID) - before) / 1e9;
     for (int i = 0; i < active; i++)
         sent += all[i].sent - all[i].first;
     for (size_t i = 0; i < waits.length; i++)
         late += waits.values[i] > late_after * 1e9;
-    if (!prints)
-        return;
     qsort(waits.values, waits.length, sizeof *waits.values, compare);
     qsort(delays.values, delays.length, sizeof *delays.values, compare);
-    printf("%zu %.0f %.0f %.0f %.9f %.6f %.9f %.9f %.9f %.9f\n", waits.length, wrong,
+    printf("%zu %u %.0f %.0f %.9f %.6f %.9f %.9f %.9f %.9f\n", waits.length, wrong,
            sent - waits.length - wrong, late, time, used, percentile(&waits, sent, 50),
            percentile(&waits, sent, 99), percentile(&waits, sent, 99.9),
            percentile(&delays, delays.length, 99));
-    fflush(stdout);
 }
 
 int main(int argc, char **argv) {
@@ -282,6 +270,7 @@ int main(int argc, char **argv) {
     cores = sysconf(_SC_NPROCESSORS_ONLN);
     all = allocate(clients, sizeof *all);
     due = allocate(clients, sizeof *due);
+    setlinebuf(stdout);
     alarm(60);
     for (int i = 0; i < clients; i++) {
         char hello[5];
@@ -294,11 +283,11 @@ int main(int argc, char **argv) {
             fail("the first exchange");
     }
     if (seconds > 0)
-        run(seconds / 5, late_after, 0);
-    puts("ready");
-    fflush(stdout);
+        run(seconds / 5, late_after);
+    else
+        puts("not warmed up");
     getchar();
-    run(seconds, late_after, 1);
+    run(seconds, late_after);
     while (getchar() != EOF)
         ;
     return 0;

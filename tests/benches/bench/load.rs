@@ -3,9 +3,7 @@
 use crate::process::Running;
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
@@ -28,6 +26,9 @@ pub enum Work {
     Start,
 }
 
+/// The path of the clients' program.
+const PROGRAM: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/load");
+
 /// The names of the figures of one round: first those that the load prints.
 #[rustfmt::skip]
 pub const FIGURES: [&str; 15] = [
@@ -36,13 +37,22 @@ pub const FIGURES: [&str; 15] = [
 ];
 
 /// The figures in seconds and bytes; NaN where the operating system does not report them.
-#[derive(Clone, Copy)]
-pub struct Sample(pub [f64; FIGURES.len()]);
+pub struct Sample(pub Vec<f64>);
 
 impl Sample {
     pub fn get(&self, figure: &str) -> f64 {
         self.0[FIGURES.iter().position(|it| *it == figure).expect("it is the name of a figure")]
     }
+}
+
+/// Builds the clients' program.
+pub fn build() -> Result<(), Box<dyn Error>> {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/bench/load.c");
+    let built = Command::new("gcc").args(["-O2", "-pthread", "-o", PROGRAM, source]).status();
+    if built.is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    Err("the load needs Linux and gcc".into())
 }
 
 /// Starts a server and measures one round.
@@ -62,57 +72,37 @@ pub fn run(running: &Running, work: Work, time: f64) -> Result<Sample, Box<dyn E
         Work::Burst(clients) => format!("close 5 {clients} {clients} 1 0 0.9 0"),
         Work::Rest(0) => {
             running.settle();
-            let memory = running.memory().unwrap_or([f64::NAN; 3]);
-            let mut figures = [f64::NAN; FIGURES.len()];
-            figures[FIGURES.len() - 3..].copy_from_slice(&memory);
-            return Ok(Sample(figures));
+            return Ok(Sample([&[f64::NAN; 12][..], &running.memory()].concat()));
         }
         Work::Idle(clients) | Work::Rest(clients) => {
             format!("stay 64 {clients} 50 1 1000 0.1 {time}")
         }
         Work::Start => {
-            let value = |name: &str| if name == "seconds" { running.startup } else { f64::NAN };
-            return Ok(Sample(FIGURES.map(value)));
+            let seconds = |name| if name == "seconds" { running.startup } else { f64::NAN };
+            return Ok(Sample(FIGURES.map(seconds).into()));
         }
     };
-    let mut load = Command::new(program()?)
+    let mut load = Command::new(PROGRAM)
         .args([protocol, &port.to_string()])
         .args(args.split(' '))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
-    let mut stdin = load.stdin.take().ok_or("no pipe")?;
-    let mut lines = BufReader::new(load.stdout.take().ok_or("no pipe")?).lines();
+    let output = load.stdout.take().ok_or("no pipe")?;
+    let mut lines = BufReader::new(output).lines();
     lines.next().ok_or("the load has failed")??;
     let before = running.settle();
-    writeln!(stdin)?;
+    writeln!(load.stdin.as_mut().ok_or("no pipe")?)?;
     let line = lines.next().ok_or("the load has failed")??;
     let cpu = before.zip(running.settle()).map(|(before, after)| after.since(&before));
-    let mut memory = running.memory();
-    drop(stdin);
-    load.wait()?;
     if let Work::Rest(_) = work {
+        load.wait()?;
         // The server takes some time to close its side of the connections.
         thread::sleep(Duration::from_millis(500));
         running.settle();
-        memory = running.memory();
     }
-    let mut figures: Vec<f64> = line.split(' ').flat_map(str::parse).collect();
-    figures.extend(cpu.unwrap_or([f64::NAN; 2]));
-    figures.extend(memory.unwrap_or([f64::NAN; 3]));
-    Ok(Sample(figures.try_into().map_err(|_| "the load has printed something else")?))
-}
-
-/// Builds the load.
-fn program() -> Result<&'static Path, String> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let build = || {
-        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("load");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/bench/load.c");
-        let mut gcc = Command::new("gcc");
-        let built = gcc.args(["-O2", "-pthread", "-o"]).arg(&program).arg(source).status();
-        let built = built.is_ok_and(|status| status.success());
-        built.then_some(program).ok_or("the load needs Linux and gcc".into())
-    };
-    BUILT.get_or_init(build).as_deref().map_err(String::clone)
+    let memory = running.memory();
+    load.wait()?;
+    let figures = line.split(' ').flat_map(str::parse).chain(cpu.unwrap_or([f64::NAN; 2]));
+    Ok(Sample(figures.chain(memory).collect()))
 }

@@ -9,78 +9,72 @@ mod plot;
 mod process;
 mod report;
 
+use common::Args;
 use load::Work;
 use process::Running;
 use report::Record;
 use std::collections::BTreeSet;
-use std::env;
 use std::error::Error;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::Write;
 use std::process::{Command, ExitCode};
-use std::thread;
 use std::time::Duration;
+use std::{env, thread};
 use tests::candidates::{CANDIDATES, Candidate};
 use tests::grouped;
 
 const HELP: &str = "\
-Usage: cargo bench -- [OPTIONS] [TEXT...]
+Usage: bench [OPTIONS] [TEXT...]
 
-Measures our servers and the competitors on this machine.
+Measures our servers and the competitors on this machine: cargo bench -- OPTIONS
 
 Arguments:
   [TEXT...]  measure only the rows whose title contains one of these [default: all]
 
 Options:
-      --quick        run fewer and shorter rounds, in less than a minute
-      --csv FILE     write the figures of every round to FILE
-      --report FILE  measure nothing; make FILE's page and plots from FILE, a CSV file
-      --check        measure nothing; check every candidate's reply, and the load itself
-  -h, --help         print this help
+  --quick        run fewer and shorter rounds, in less than a minute
+  --csv FILE     write the figures of every round to FILE
+  --report FILE  measure nothing; make FILE's page and plots from FILE, a CSV file
+  --check        measure nothing; check every candidate's reply, and the load itself
+  --bench        measure; Cargo adds this, except in `cargo test`
+  -h, --help     print this help
+  -V, --version  print the version
 
 A relative FILE is looked up in the workspace.
 ";
 
-/// What is measured, and on which servers: the name of a candidate and its arguments.
+/// What is measured, and on which servers: the names of candidates, each with its arguments.
 struct Row {
     title: &'static str,
     work: Work,
-    servers: &'static [&'static str],
+    servers: &'static str,
 }
 
-#[rustfmt::skip]
-const UDP: &[&str] = &[
-    "udp-echo", "udp-threaded", "c-udp", "rust-udp", "go-udp", "tokio-udp", "tokio-udp 2",
-    "python-udp", "article-udp",
-];
+const UDP: &str = "udp-echo, udp-threaded, c-udp, rust-udp, go-udp, tokio-udp, tokio-udp 2, \
+    python-udp, article-udp";
 /// Without the article's server, whose buffer has 1,024 bytes.
-const UDP_LARGE: &[&str] = UDP.split_at(UDP.len() - 1).0;
+const UDP_LARGE: &str = "udp-echo, udp-threaded, c-udp, rust-udp, go-udp, tokio-udp, \
+    tokio-udp 2, python-udp";
 /// Without Python's servers, which do not reach the rate.
-const UDP_RATE: &[&str] = UDP.split_at(UDP.len() - 2).0;
-#[rustfmt::skip]
-const TCP: &[&str] = &[
-    "tcp-threaded", "c-tcp", "rust-tcp", "go-tcp", "tokio-tcp", "python-tcp 65536 1024",
-];
+const UDP_RATE: &str = "udp-echo, udp-threaded, c-udp, rust-udp, go-udp, tokio-udp, tokio-udp 2";
+const TCP: &str = "tcp-threaded, c-tcp, rust-tcp, go-tcp, tokio-tcp, python-tcp 65536 1024";
 /// With buffers of 1 KiB, as ours have until more is received.
-#[rustfmt::skip]
-const REST: &[&str] = &[
-    "tcp-threaded", "c-tcp 1024", "rust-tcp 1024", "go-tcp 1024", "tokio-tcp 1024",
-    "python-tcp 1024 1024",
-];
+const REST: &str = "tcp-threaded, c-tcp 1024, rust-tcp 1024, go-tcp 1024, tokio-tcp 1024, \
+    python-tcp 1024 1024";
 /// The same, then with larger buffers. Ours has more workers than connections: when three quarters
 /// are busy, the idle timeout is short.
-#[rustfmt::skip]
-const IDLE_1000: &[&str] = &[
-    "tcp-threaded --workers 1400", "c-tcp 1024", "rust-tcp 1024", "go-tcp 1024", "tokio-tcp 1024",
-    "python-tcp 1024 1024", "go-tcp 65536", "tokio-tcp 65536",
-];
-#[rustfmt::skip]
-const IDLE_5000: &[&str] = &[
-    "tcp-threaded --workers 7000", "c-tcp 1024", "rust-tcp 1024", "go-tcp 1024", "tokio-tcp 1024",
-    "go-tcp 65536", "tokio-tcp 65536",
-];
+const IDLE_1000: &str = "tcp-threaded --workers 1400, c-tcp 1024, rust-tcp 1024, go-tcp 1024, \
+    tokio-tcp 1024, python-tcp 1024 1024, go-tcp 65536, tokio-tcp 65536";
+const IDLE_5000: &str = "tcp-threaded --workers 7000, c-tcp 1024, rust-tcp 1024, go-tcp 1024, \
+    tokio-tcp 1024, go-tcp 65536, tokio-tcp 65536";
 
-const fn row(title: &'static str, work: Work, servers: &'static [&'static str]) -> Row {
+impl Row {
+    fn servers(&self) -> impl Iterator<Item = &'static str> {
+        self.servers.split(", ")
+    }
+}
+
+const fn row(title: &'static str, work: Work, servers: &'static str) -> Row {
     Row { title, work, servers }
 }
 
@@ -138,47 +132,36 @@ fn label(server: &str) -> String {
 }
 
 fn main() -> ExitCode {
-    let Err(error) = run() else { return ExitCode::SUCCESS };
-    eprintln!("bench: {error}");
-    ExitCode::FAILURE
+    common::main(HELP, env!("CARGO_PKG_VERSION"), |args| {
+        run(args).map_err(|error| common::Error::Failed(error.to_string()))
+    })
 }
 
-fn run() -> Result<(), Box<dyn Error>> {
-    const NO_FILE: &str = "the name of a FILE is missing";
+fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))?;
-    let (mut quick, mut texts) = (false, Vec::new());
-    let mut csv: Box<dyn Write> = Box::new(io::sink());
-    // Cargo adds `--bench`, except in `cargo test`.
-    let is_bench = env::args().any(|arg| arg == "--bench");
-    let mut args = env::args().skip(1).filter(|arg| arg != "--bench");
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--quick" => quick = true,
-            "--csv" => csv = Box::new(File::create(args.next().ok_or(NO_FILE)?)?),
-            "--report" => return report::write(&args.next().ok_or(NO_FILE)?),
-            "--check" => return check(),
-            "-h" | "--help" => {
-                print!("{HELP}");
-                return Ok(());
-            }
-            _ if arg.starts_with('-') => return Err(format!("unknown option {arg}").into()),
-            _ => texts.push(arg),
-        }
+    if let Some(file) = args.values("--report")?.last() {
+        return report::write(file);
     }
+    load::build()?;
+    if args.flag("--check") {
+        return check();
+    }
+    if !args.flag("--bench") {
+        println!("not run: only `cargo bench` builds with optimization");
+        return Ok(());
+    }
+    let (texts, _) = args.positionals()?;
     let mut rows = Vec::from_iter(&ROWS);
     rows.retain(|row| texts.is_empty() || texts.iter().any(|text| row.title.contains(text)));
     if rows.is_empty() {
         return Err("no row has such a title".into());
     }
-    if !is_bench {
-        println!("not run: only `cargo bench` builds with optimization");
-        return Ok(());
-    }
     // Thousands of connections need more file descriptors than most shells allow.
     let _ = Command::new("prlimit")
         .args(["--nofile=20000:", "--pid", &std::process::id().to_string()])
         .status();
-    measure(&rows, quick, csv)
+    let csv = File::create(args.values("--csv")?.last().unwrap_or(&"/dev/null"))?;
+    measure(&rows, args.flag("--quick"), csv)
 }
 
 /// Starts every candidate once, and measures servers whose waits are known.
@@ -193,10 +176,8 @@ fn check() -> Result<(), Box<dyn Error>> {
     let server = Running::start("tcp-threaded")?;
     let stalled = thread::scope(|scope| {
         scope.spawn(|| {
-            for (signal, ms) in [("-STOP", 100), ("-CONT", 900)].repeat(4) {
-                let sent =
-                    Command::new("kill").arg(signal).arg(server.child.id().to_string()).status();
-                assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
+            for (signal, ms) in [("STOP", 100), ("CONT", 900)].repeat(4) {
+                tests::signal(signal, &[server.child.id()]);
                 thread::sleep(Duration::from_millis(ms));
             }
         });
@@ -211,23 +192,23 @@ fn check() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn measure(rows: &[&Row], quick: bool, mut csv: Box<dyn Write>) -> Result<(), Box<dyn Error>> {
+fn measure(rows: &[&Row], quick: bool, mut csv: File) -> Result<(), Box<dyn Error>> {
     let (rounds, time) = if quick { (2, 0.05) } else { (7, 0.4) };
-    let machine = format!("{rounds} rounds of {time} s; {}", machine());
+    let machine = format!("{rounds} rounds of {time} s; {}", machine()?);
     println!("{machine}");
-    for server in rows.iter().flat_map(|row| row.servers).collect::<BTreeSet<_>>() {
+    writeln!(csv, "# {machine}\nwork,server,round,{}", load::FIGURES.join(","))?;
+    for server in rows.iter().flat_map(|row| row.servers()).collect::<BTreeSet<_>>() {
         if let Err(error) = command(server, 0) {
             println!("not measured: {server} ({error})");
         }
     }
-    writeln!(csv, "# {machine}\nwork,server,round,{}", load::FIGURES.join(","))?;
     let mut records = Vec::new();
     for (number, row) in (1..).zip(rows) {
         eprintln!("[{number}/{}] {}", rows.len(), row.title);
         // These take seconds.
         let is_long = matches!(row.work, Work::Idle(_) | Work::Rest(_) | Work::Burst(_));
         for round in 1..=if is_long { rounds / 2 } else { rounds } {
-            for server in row.servers.iter().filter(|server| command(server, 0).is_ok()) {
+            for server in row.servers().filter(|server| command(server, 0).is_ok()) {
                 match load::measure(server, row.work, time) {
                     Ok(sample) => {
                         let (work, server) = (row.title.into(), server.to_string());
@@ -246,28 +227,14 @@ fn measure(rows: &[&Row], quick: bool, mut csv: Box<dyn Write>) -> Result<(), Bo
 }
 
 /// Describes the machine and the versions that are measured.
-fn machine() -> String {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let version = |(program, arg)| {
-        let output = Command::new(program).arg(arg).output().map(|output| output.stdout);
-        let text = String::from_utf8(output.unwrap_or_default()).unwrap_or_default();
-        let mut words = text.split_whitespace();
-        let version = words.find(|word| word.contains('.') && !word.ends_with(')'));
-        format!("{program} {}", version.unwrap_or("missing").trim_start_matches("go"))
-    };
-    let versions =
-        [("rustc", "-V"), ("gcc", "--version"), ("go", "version"), ("python3", "-V")].map(version);
-    let lock = include_str!("../../competitors/tokio/Cargo.lock");
-    let tokio = lock.split_once("name = \"tokio\"\nversion = \"").map_or("", |(_, rest)| rest);
-    let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name\t: "));
-    format!(
-        "{} cores ({}), {} {}; {}, tokio {}",
-        thread::available_parallelism().map_or(1, |cores| cores.get()),
-        model.unwrap_or("unknown model"),
-        env::consts::OS,
-        read("/proc/sys/kernel/osrelease").trim(),
-        versions.join(", "),
-        tokio.split('"').next().unwrap_or_default(),
-    )
+fn machine() -> Result<String, Box<dyn Error>> {
+    const SCRIPT: &str = r#"
+        version() { "$@" 2>&1 | grep -o '[0-9]\+\.[0-9.]\+' | head -n 1 | grep . || echo missing; }
+        model=$(sed -n 's/^model name\t: //p' /proc/cpuinfo | head -n 1)
+        echo "$(nproc) cores (${model:-unknown model}), linux $(uname -r);" \
+            "rustc $(version rustc -V), gcc $(version gcc -dumpfullversion)," \
+            "go $(version go version), python3 $(version python3 -V)," \
+            "tokio $(version grep -A 1 '"tokio"' tests/competitors/tokio/Cargo.lock)""#;
+    let output = Command::new("sh").args(["-c", SCRIPT]).output()?;
+    Ok(String::from_utf8(output.stdout)?.trim_end().into())
 }

@@ -1,6 +1,5 @@
 //! A running server, and what Linux reports about its process.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -25,22 +24,22 @@ pub struct Running {
 /// The CPU time that a process has used, counted in two ways, since neither suffices.
 #[derive(PartialEq)]
 pub struct Cpu {
-    /// The threads, and for how many nanoseconds each has run, and has waited for a core. Those that
-    /// have exited are missing.
-    threads: BTreeMap<u32, (u64, u64)>,
-    /// Of all threads, in ticks of 10 ms.
-    ticks: u64,
+    /// The threads that have not exited.
+    threads: Vec<u32>,
+    /// For how many seconds these have run, and have waited for a core.
+    living: [f64; 2],
+    /// For how many seconds all threads have run, in steps of 10 ms.
+    all: f64,
 }
 
 impl Cpu {
     /// Returns the seconds used, and waited for a core, since an earlier [`Running::settle`].
     pub fn since(&self, before: &Cpu) -> [f64; 2] {
-        let sum = |cpu: &Cpu, of: fn(&(u64, u64)) -> u64| cpu.threads.values().map(of).sum::<u64>();
-        let since = |of| (sum(self, of) as f64 - sum(before, of) as f64) / 1e9;
-        let (living, all) = (since(|it| it.0), (self.ticks - before.ticks) as f64 / 100.0);
+        let [ran, waited] = [0, 1].map(|i| self.living[i] - before.living[i]);
+        let all = self.all - before.all;
         // Threads that came and went are known only by what they used.
-        let same = self.threads.keys().eq(before.threads.keys()) && all - living < 0.02;
-        [if same { living } else { all }, since(|it| it.1)]
+        let same = self.threads == before.threads && all - ran < 0.02;
+        [if same { ran } else { all }, waited]
     }
 }
 
@@ -67,18 +66,15 @@ impl Running {
 
     /// Sends a request, and checks the reply.
     fn exchange(&self) -> io::Result<()> {
-        let timeout = Some(Duration::from_secs(3));
         let mut reply = [0; 6];
         let length = match self.protocol {
             Protocol::Udp => {
                 let socket = tests::udp(self.address);
-                socket.set_read_timeout(timeout)?;
                 socket.send(b"hello")?;
                 socket.recv(&mut reply)?
             }
             Protocol::Tcp => {
-                let mut stream = TcpStream::connect(self.address)?;
-                stream.set_read_timeout(timeout)?;
+                let mut stream = tests::configured(TcpStream::connect(self.address)?);
                 stream.write_all(b"hello")?;
                 stream.read(&mut reply)?
             }
@@ -88,32 +84,34 @@ impl Running {
 
     /// Returns the CPU time used so far. `None` if this is not Linux, or the process has exited.
     fn cpu(&self) -> Option<Cpu> {
-        let threads = proc::threads(self.child.id()).into_iter();
-        let threads = threads.filter_map(|thread| Some((thread, proc::schedstat(thread)?)));
-        let ticks = proc::number(self.child.id(), 14)? + proc::number(self.child.id(), 15)?;
-        Some(Cpu { threads: threads.collect(), ticks })
+        let (id, mut living) = (self.child.id(), [0, 0]);
+        let threads = proc::threads(id);
+        for (ran, waited) in threads.iter().filter_map(|thread| proc::schedstat(*thread)) {
+            living = [living[0] + ran, living[1] + waited];
+        }
+        let ticks = proc::number(id, 14)? + proc::number(id, 15)?;
+        let living = living.map(|nanoseconds| nanoseconds as f64 / 1e9);
+        Some(Cpu { threads, living, all: ticks as f64 / 100.0 })
     }
 
-    /// Waits until the process is idle, and returns the CPU time used so far.
+    /// Waits until the process is idle, for at most 2 s, and returns the CPU time used so far.
     pub fn settle(&self) -> Option<Cpu> {
-        let mut now = self.cpu();
-        // At most 2 s.
-        for _ in 0..400 {
-            let before = now;
+        let start = Instant::now();
+        loop {
+            let before = self.cpu();
             thread::sleep(Duration::from_millis(5));
-            now = self.cpu();
-            if now == before {
-                break;
+            let now = self.cpu();
+            if now == before || start.elapsed() > Duration::from_secs(2) {
+                return now;
             }
         }
-        now
     }
 
     /// Returns the bytes of resident memory, of page tables, and of the threads' kernel stacks.
-    pub fn memory(&self) -> Option<[f64; 3]> {
-        let status = |field| proc::status(self.child.id(), field).map(|value| value as f64);
-        let kernel_stacks = status("Threads")? * KERNEL_STACK;
-        Some([status("VmRSS")? * 1024.0, status("VmPTE")? * 1024.0, kernel_stacks])
+    pub fn memory(&self) -> [f64; 3] {
+        [("VmRSS", 1024.0), ("VmPTE", 1024.0), ("Threads", KERNEL_STACK)].map(|(field, unit)| {
+            proc::status(self.child.id(), field).map_or(f64::NAN, |value| value as f64 * unit)
+        })
     }
 }
 

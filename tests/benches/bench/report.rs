@@ -1,6 +1,6 @@
 //! The figures as a CSV file, as tables and, for docs/benchmarks.md, as plots.
 
-use crate::load::{Sample, Work};
+use crate::load::{FIGURES, Sample, Work};
 use crate::plot::{Figure, plot};
 use crate::{BUSY, IDLE, ROWS, Row, SHORT, candidate, label};
 use std::error::Error;
@@ -76,32 +76,33 @@ fn columns(work: Work) -> &'static [(&'static str, Metric)] {
     }
 }
 
-/// Returns a server's figure of a row, if it was measured: the median, the bounds of the middle half
-/// of the rounds, and its text.
+/// Returns the least of the rounds' values, their quartiles, and the greatest.
+fn quartiles(samples: &[&Sample], value: impl Fn(&Sample) -> f64) -> Option<[f64; 5]> {
+    let mut values: Vec<f64> = samples.iter().map(|sample| value(sample)).collect();
+    values.retain(|value| !value.is_nan());
+    values.sort_unstable_by(f64::total_cmp);
+    let (last, quarter) = (values.len().checked_sub(1)?, values.len() / 4);
+    let median = (values[last / 2] + values[last.div_ceil(2)]) / 2.0;
+    Some([values[0], values[quarter], median, values[last - quarter], values[last]])
+}
+
+/// Returns a server's figure of a row, if it was measured.
 fn figure(records: &[Record], row: &Row, server: &str, metric: Metric) -> Option<Figure> {
     let records = records.iter().filter(|it| it.work == row.title && it.server == server);
-    let value_of = |value: &dyn Fn(&Sample) -> f64| {
-        let mut values: Vec<f64> = records.clone().map(|it| value(&it.sample)).collect();
-        values.retain(|value| !value.is_nan());
-        values.sort_unstable_by(f64::total_cmp);
-        let last = values.len().checked_sub(1)?;
-        let (quarter, median) =
-            ((last + 1) / 4, (values[last / 2] + values[last.div_ceil(2)]) / 2.0);
-        Some([median, values[quarter], values[last - quarter], values[0], values[last]])
-    };
-    let [median, low, high, min, max] = value_of(&|sample| metric.value(sample))?;
-    let text = metric.format(median);
+    let samples: Vec<&Sample> = records.map(|it| &it.sample).collect();
+    let [min, low, median, high, max] = quartiles(&samples, |sample| metric.value(sample))?;
     let spread = (high - low) / 2.0 / median * 100.0;
-    let lost: f64 = records.clone().map(|it| it.sample.get("lost") + it.sample.get("wrong")).sum();
+    let lost: f64 = samples.iter().map(|it| it.get("lost") + it.get("wrong")).sum();
     let busy = |it: &Sample| (it.get("server CPU") + it.get("server waited")) / it.get("seconds");
-    let text = match metric {
-        Late if max == 0.0 => text,
-        Late => format!("{text} ({} to {})", metric.format(min), metric.format(max)),
-        Rate if lost > 0.0 => format!("{text}, {lost} lost"),
-        Rate if value_of(&busy)?[0] < 0.8 => format!("{text} ±{spread:.0}% *"),
-        _ if high == f64::INFINITY => text,
-        _ => format!("{text} ±{spread:.0}%"),
-    };
+    let text = metric.format(median)
+        + &match metric {
+            Late if max == 0.0 => String::new(),
+            Late => format!(" ({} to {})", metric.format(min), metric.format(max)),
+            Rate if lost > 0.0 => format!(", {lost} lost"),
+            Rate if quartiles(&samples, busy)?[2] < 0.8 => format!(" ±{spread:.0}% *"),
+            _ if high == f64::INFINITY => String::new(),
+            _ => format!(" ±{spread:.0}%"),
+        };
     let (label, ours) = (label(server), candidate(server).is_ours());
     Some(Figure { label, ours, median, low, high, text })
 }
@@ -111,44 +112,45 @@ pub fn tables(records: &[Record]) -> String {
     let (mut text, mut above) = (String::new(), "");
     for row in &ROWS {
         let columns = columns(row.work);
-        let line = |server: &str, cells: Vec<String>| {
-            let cells: String = cells.iter().map(|cell| format!(" {cell:>15} |")).collect();
-            format!("| {server:30} |{cells}\n")
-        };
-        let lines = row.servers.iter().filter_map(|server| {
+        let cells = |server| {
             let figure = |column: &(_, Metric)| figure(records, row, server, column.1);
             let figures = columns.iter().map(figure).collect::<Option<Vec<_>>>()?;
-            Some(line(&label(server), figures.into_iter().map(|it| it.text).collect()))
-        });
-        let lines: String = lines.collect();
+            Some(line(&label(server), figures.iter().map(|figure| &*figure.text)))
+        };
+        let lines: String = row.servers().filter_map(cells).collect();
         if lines.is_empty() {
             continue;
         }
         if columns[0].0 != above {
             above = columns[0].0;
-            let heads = columns.iter().map(|column| column.0.to_string()).collect();
-            text +=
-                &format!("\n{}{}", line("", heads), line("---", vec!["--:".into(); columns.len()]));
+            text += "\n";
+            text += &line("", columns.iter().map(|column| column.0));
+            text += &line("---", columns.iter().map(|_| "--:"));
         }
-        text += &line(&format!("**{}**", row.title), vec![String::new(); columns.len()]);
+        text += &line(&format!("**{}**", row.title), columns.iter().map(|_| ""));
         text += &lines;
     }
     text
 }
 
+fn line<'a>(head: &str, cells: impl Iterator<Item = &'a str>) -> String {
+    let cells: String = cells.map(|cell| format!(" {cell:>15} |")).collect();
+    format!("| {head:30} |{cells}\n")
+}
+
 impl Record {
     /// Returns a line of a CSV file.
     pub fn to_csv(&self, round: u32) -> String {
-        let figures: String = self.sample.0.map(|figure| format!(",{figure}")).concat();
+        let figures: String = self.sample.0.iter().map(|figure| format!(",{figure}")).collect();
         format!("\"{}\",{},{round}{figures}", self.work, self.server)
     }
 
     fn from_csv(line: &str) -> Option<Record> {
         let (work, rest) = line.strip_prefix('"')?.split_once("\",")?;
         let (server, rest) = rest.split_once(',')?;
-        let figures: Vec<f64> = rest.split(',').skip(1).flat_map(str::parse).collect();
-        let sample = Sample(figures.try_into().ok()?);
-        Some(Record { work: work.into(), server: server.into(), sample })
+        let sample = Sample(rest.split(',').skip(1).flat_map(str::parse).collect());
+        let is_complete = sample.0.len() == FIGURES.len();
+        is_complete.then(|| Record { work: work.into(), server: server.into(), sample })
     }
 }
 
@@ -169,10 +171,9 @@ pub fn write(csv: &str) -> Result<(), Box<dyn Error>> {
     let (machine, tables) = (machine.replace("; ", ";\n"), tables(&records));
     fs::write(page, format!("{before}{BEGIN}{machine}.\n{tables}{END}{after}"))?;
     let panel = |title: &'static str, row: &Row, metrics: &[Metric]| {
-        let figures = |server: &&str| {
-            metrics.iter().map(|metric| figure(&records, row, server, *metric)).collect()
-        };
-        (title, row.servers.iter().filter_map(figures).collect())
+        let figures =
+            |server| metrics.iter().map(|metric| figure(&records, row, server, *metric)).collect();
+        (title, row.servers().filter_map(figures).collect())
     };
     // The panels of every row that has this column.
     let panels = |column, metrics: &[Metric]| {
