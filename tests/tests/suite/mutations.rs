@@ -3,20 +3,21 @@
 use crate::pages::anchor;
 use crate::support::*;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
-use std::{env, fs};
+use std::{env, fmt, fs};
+
+const TABLE: &str = "tests/mutations.txt";
 
 /// An edit of a program.
 struct Mutation {
     /// Headings of docs/pitfalls.md, or other subjects.
-    pitfalls: String,
-    file: String,
+    pitfalls: &'static str,
+    file: &'static str,
     /// The texts to replace, and the texts in their place.
-    edits: Vec<(String, String)>,
-    tests: Vec<String>,
+    edits: Vec<[String; 2]>,
+    tests: Vec<&'static str>,
     /// Its first line in the table.
     line: usize,
 }
@@ -24,14 +25,11 @@ struct Mutation {
 impl Mutation {
     /// Returns the content of the file after the edit, or why it does not fit.
     fn apply(&self, folder: &Path) -> Result<String, String> {
-        let mut source = fs::read_to_string(folder.join(&self.file)).unwrap();
-        for (old, new) in &self.edits {
-            let count = source.matches(old).count();
-            if count != 1 {
-                let Mutation { file, line, .. } = self;
-                return Err(format!("{TABLE}:{line}: {file} contains {count} times:\n{old}"));
-            }
-            source = source.replace(old, new);
+        let Mutation { file, line, .. } = self;
+        let mut source = fs::read_to_string(folder.join(file)).unwrap();
+        for [old, new] in &self.edits {
+            source = tests::copying::replace(&source, old, new)
+                .map_err(|error| format!("{TABLE}:{line}: {file}: {error}"))?;
         }
         Ok(source)
     }
@@ -39,79 +37,70 @@ impl Mutation {
 
 impl fmt::Display for Mutation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (old, new) = &self.edits[0];
-        let [old, new] = [old, new].map(|text| text.lines().next().unwrap_or("").trim());
-        write!(f, "{}: {}: {old} ==> {new}", self.pitfalls, self.file)
+        let [old, new] = self.edits[0].each_ref().map(|text| text.lines().next().unwrap_or(""));
+        write!(f, "{}: {}: {} ==> {}", self.pitfalls, self.file, old.trim(), new.trim())
     }
 }
 
-const TABLE: &str = "tests/mutations.txt";
-
-/// The content of the table.
-#[derive(Default)]
-struct Table {
-    mutations: Vec<Mutation>,
-    /// The tests of each subject, with their lines.
-    tests: BTreeMap<String, Vec<(String, usize)>>,
-}
+/// The tests of each subject, with their lines in the table.
+type Tests = BTreeMap<&'static str, Vec<(&'static str, usize)>>;
 
 /// Reads the table, whose head explains the signs.
-fn table() -> Table {
-    let text = fs::read_to_string(repository(TABLE)).unwrap();
-    let (mut table, mut pitfalls, mut files) = (Table::default(), "", "");
-    // The first of the mutations of this block, and the sign of the line before.
-    let (mut first, mut before) = (0, "");
-    for (line, text) in (1..).zip(text.lines()) {
-        let (sign, text) = text.split_once(' ').unwrap_or((text, ""));
+fn table() -> (Vec<Mutation>, Tests) {
+    let (mut mutations, mut tests) = (Vec::<Mutation>::new(), Tests::new());
+    let (mut pitfalls, mut files) = ("", "");
+    let lines = (1..).zip(include_str!("../../mutations.txt").lines()).map(|(number, line)| {
+        let (sign, text) = line.split_once(' ').unwrap_or((line, ""));
+        (number, sign, text)
+    });
+    let lines: Vec<(usize, &str, &str)> = lines.collect();
+    let is_edit = |sign: &str| sign == "-" || sign == "+";
+    for block in lines.chunk_by(|above, below| is_edit(above.1) && is_edit(below.1)) {
+        let (line, sign, text) = block[0];
         match sign {
             "" | "#" => {}
             "==" => (pitfalls, files) = (text, ""),
             "@" => files = text,
-            "-" if !["-", "+"].contains(&before) => {
-                first = table.mutations.len();
-                table.mutations.extend(files.split(' ').map(|file| Mutation {
-                    pitfalls: pitfalls.into(),
-                    file: file.into(),
-                    edits: vec![(text.into(), String::new())],
+            "-" => {
+                let with = |lines: &[(usize, &str, &str)], sign: &str| {
+                    let lines = lines.iter().filter(|line| line.1 == sign).map(|line| line.2);
+                    lines.collect::<Vec<&str>>().join("\n")
+                };
+                // A - after a + begins another replacement.
+                let replacements = block.chunk_by(|above, below| above.1 == "-" || below.1 == "+");
+                let edits = replacements.map(|lines| ["-", "+"].map(|sign| with(lines, sign)));
+                let edits: Vec<[String; 2]> = edits.collect();
+                mutations.extend(files.split(' ').map(|file| Mutation {
+                    pitfalls,
+                    file,
+                    edits: edits.clone(),
                     tests: vec![],
                     line,
                 }));
             }
-            "-" | "+" => {
-                for Mutation { edits, .. } in &mut table.mutations[first..] {
-                    match (before, sign, edits.last_mut()) {
-                        ("-", "-", Some((old, _))) => *old += &format!("\n{text}"),
-                        ("-", "+", Some((_, new))) => *new = text.into(),
-                        ("+", "+", Some((_, new))) => *new += &format!("\n{text}"),
-                        _ => edits.push((text.into(), String::new())),
-                    }
-                }
-            }
             "?" => {
-                let tests = || text.split_whitespace().map(String::from);
                 for subject in pitfalls.split("; ") {
-                    let of_subject = table.tests.entry(subject.into()).or_default();
-                    of_subject.extend(tests().map(|test| (test, line)));
+                    let named = text.split(' ').map(|test| (test, line));
+                    tests.entry(subject).or_default().extend(named);
                 }
-                let untested = table.mutations.iter_mut().filter(|edit| edit.tests.is_empty());
-                untested.for_each(|mutation| mutation.tests = tests().collect());
+                for mutation in mutations.iter_mut().filter(|mutation| mutation.tests.is_empty()) {
+                    mutation.tests = text.split(' ').collect();
+                }
             }
             _ => panic!("{TABLE}:{line}: {sign} {text}"),
         }
-        before = sign;
     }
-    table
+    (mutations, tests)
 }
 
-/// Returns the tests of the suite by the subject that they prove or show.
-pub fn tests_by_pitfall() -> BTreeMap<String, BTreeSet<String>> {
-    let names = |tests: Vec<(String, usize)>| tests.into_iter().map(|(test, _)| test).collect();
-    table().tests.into_iter().map(|(subject, tests)| (subject, names(tests))).collect()
+/// Returns the tests of the suite by the subject that they prove or show, with their lines.
+pub fn tests_by_pitfall() -> Tests {
+    table().1
 }
 
 #[test]
 fn table_fits_programs_and_tests() {
-    let Table { mutations, tests } = table();
+    let (mutations, tests) = table();
     let root = repository("");
     let mut errors: Vec<String> =
         mutations.iter().filter_map(|mutation| mutation.apply(&root).err()).collect();
@@ -128,45 +117,31 @@ fn table_fits_programs_and_tests() {
 }
 
 #[test]
-fn every_pitfall_has_test() {
-    let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
-    let table = tests_by_pitfall();
-    let headings = page.split("\n### ").skip(1).filter_map(|entry| entry.lines().next());
-    let untested: Vec<&str> = headings.filter(|heading| !table.contains_key(*heading)).collect();
-    assert_eq!(untested, [""; 0], "{TABLE} has no test of these entries");
-}
-
-#[test]
 #[ignore = "needs an hour, root, strace, unshare and python3"]
 fn every_mutation_fails_its_tests() {
     let folder = copy_of_repository();
     let selected = env::var("MUTATIONS").unwrap_or_default();
-    let is_selected = |mutation: &Mutation| {
-        format!("{mutation} {}", mutation.tests.join(" ")).contains(&selected)
-    };
-    let table: Vec<Mutation> = table().mutations.into_iter().filter(is_selected).collect();
-    let tests: BTreeSet<&String> = table.iter().flat_map(|mutation| &mutation.tests).collect();
-    let (failed, output) = run_tests(&folder, &Vec::from_iter(tests), None);
-    assert!(failed.is_empty(), "without a mutation: {output}");
+    let (mut mutations, _) = table();
+    mutations.retain(|edit| format!("{edit} {}", edit.tests.join(" ")).contains(&selected));
+    let tests: BTreeSet<&str> = mutations.iter().flat_map(|edit| edit.tests.clone()).collect();
+    let failed = failed_tests(&folder, &Vec::from_iter(tests), None);
+    assert_eq!(failed, [""; 0], "without a mutation");
     let mut survived = Vec::new();
-    for mutation in &table {
-        let path = folder.join(&mutation.file);
+    for mutation in &mutations {
+        let path = folder.join(mutation.file);
         let original = fs::read_to_string(&path).unwrap();
         fs::write(&path, mutation.apply(&folder).unwrap()).unwrap();
         let start = Instant::now();
         let mut build = cargo(&folder);
-        let build = build.args(["build", "--quiet", "--workspace", "--bins"]);
-        let (exit_code, output) = finish(build);
+        let (exit_code, output) = finish(build.args(["build", "--quiet", "--workspace", "--bins"]));
         assert_eq!(exit_code, 0, "{mutation}: {output}");
-        let built = start.elapsed();
         let faults: Vec<String> = mutation.pitfalls.split("; ").map(anchor).collect();
-        let tests = Vec::from_iter(&mutation.tests);
-        let (failed, _) = run_tests(&folder, &tests, Some(faults.join(" ")));
-        println!("{mutation} ({built:.0?} of {:.0?} to build)", start.elapsed());
-        for test in tests {
-            let failed = failed.contains(&test);
-            println!("    {test}: {}", if failed { "fails" } else { "PASSES" });
-            if !failed {
+        let failed = failed_tests(&folder, &mutation.tests, Some(faults.join(" ")));
+        println!("{mutation} ({:.0?})", start.elapsed());
+        for test in &mutation.tests {
+            let has_failed = failed.contains(test);
+            println!("    {test}: {}", if has_failed { "fails" } else { "PASSES" });
+            if !has_failed {
                 survived.push(format!("{mutation}: {test}"));
             }
         }
@@ -180,53 +155,50 @@ fn every_mutation_fails_its_tests() {
 fn copy_of_repository() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutations");
     let mut git = Command::new("git");
-    git.current_dir(repository("")).arg("ls-files");
-    git.args(["--cached", "--others", "--exclude-standard"]);
+    git.current_dir(repository("")).args([
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]);
     for file in output_of(Process::spawn(&mut git)).lines() {
         // A file may have been deleted.
-        if let Ok(content) = fs::read(repository(file)) {
-            let path = folder.join(file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            if fs::read(&path).ok().as_ref() != Some(&content) {
-                fs::write(path, content).unwrap();
-            }
+        if let Ok(content) = fs::read_to_string(repository(file)) {
+            write_file(&folder.join(file), &content);
         }
     }
     folder
 }
 
-/// Runs tests, and returns those that fail, and the output. Panics if one of them is not run. Those
-/// of the fault kit inject only these `faults`.
-fn run_tests<'a>(
-    folder: &Path,
-    tests: &[&'a String],
-    faults: Option<String>,
-) -> (Vec<&'a String>, String) {
+/// Returns those of the tests that fail, and panics if one of them is not run. Those of the fault kit
+/// inject only these `faults`.
+fn failed_tests<'a>(folder: &Path, tests: &[&'a str], faults: Option<String>) -> Vec<&'a str> {
     let mut cargo = cargo(folder);
     cargo.args(["test", "--package", "tests", "--test", "suite", "--", "--include-ignored"]);
     cargo.arg("--exact").args(tests).envs(faults.map(|faults| ("FAULTS", faults)));
     let (_, output) = finish(&mut cargo);
-    let has = |test: &String, result| output.contains(&format!("\ntest {test} ... {result}\n"));
-    for test in tests {
+    let has = |test: &str, result| output.contains(&format!("\ntest {test} ... {result}\n"));
+    let has_failed = |test: &&str| {
         assert!(has(test, "ok") || has(test, "FAILED"), "{test} was not run: {output}");
-    }
-    (tests.iter().copied().filter(|test| has(test, "FAILED")).collect(), output)
+        has(test, "FAILED")
+    };
+    tests.iter().copied().filter(has_failed).collect()
 }
 
 /// Kills what a test that failed has left behind, such as a server that spins.
 fn kill_programs_in(folder: &Path) {
+    let mut ids = Vec::new();
     for process in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
         let program = fs::read_link(process.path().join("exe")).unwrap_or_default();
         if program.starts_with(folder) {
-            let kill = format!("kill -KILL {}", process.file_name().to_string_lossy());
-            // An error means that it has exited by itself.
-            Process::spawn(Command::new("sh").args(["-c", &kill])).exit_code();
+            ids.extend(process.file_name().to_string_lossy().parse::<u32>());
         }
     }
+    tests::signal("KILL", &ids);
 }
 
 fn cargo(folder: &Path) -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+    let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(folder).env_remove("BIN_DIR").env_remove("RUST_TEST_THREADS");
     cargo.env("CARGO_TARGET_DIR", folder.join("target"));
     cargo.env("MUTANTS", "1"); // Most of these tests fail at their deadline, which is then shorter.
