@@ -3,22 +3,22 @@
 use crate::support::*;
 use std::process::Command;
 use std::{env, thread};
-use tests::candidates::CANDIDATES;
+use tests::candidates::{CANDIDATES, Candidate};
 use tests::faults::{Fault, faults};
 use tests::survival::{cell, committed};
 
-/// Asserts that the verdicts on the servers that reply are those of the survival table. A fault that it has
-/// no cell for must be survived.
+/// Asserts that the verdicts on the servers that reply are those of the survival table.
 ///
 /// An edit of tests/mutations.txt needs only the faults in the environment variable `FAULTS`.
-fn assert_verdicts(selected: fn(&Fault) -> bool) {
+fn assert_verdicts(is_selected: fn(&Fault) -> bool) {
     let named = env::var("FAULTS").ok();
-    let is_named =
-        |name: &str| named.as_ref().is_none_or(|named| named.split(' ').any(|other| other == name));
+    let is_named = |fault: &Fault| {
+        named.as_ref().is_none_or(|named| named.split(' ').any(|it| it == fault.name))
+    };
     thread::scope(|scope| {
         for pair in PAIRS.iter().filter(|pair| pair.replies()) {
             let faults = faults(pair.protocol());
-            let names = faults.filter(|fault| selected(fault) && is_named(fault.name));
+            let names = faults.filter(|fault| is_selected(fault) && is_named(fault));
             let names: Vec<&str> = names.map(|fault| fault.name).collect();
             // Several kits at the same time, since a kit mostly waits. Neighbors take long.
             let kits = names.len().div_ceil(4);
@@ -34,28 +34,36 @@ fn assert_verdicts(selected: fn(&Fault) -> bool) {
 fn inject(pair: &Pair, names: &[&str]) {
     let mut kit = Command::new(env!("CARGO_BIN_EXE_fault-kit"));
     kit.arg(pair.protocol().name()).args(names.iter().flat_map(|name| ["--only", name]));
-    let mut ours = CANDIDATES.iter().filter(|candidate| candidate.is_ours());
-    // A pair that has no column must survive what the others of its protocol do.
-    let own = ours.clone().find(|candidate| candidate.name == pair.name);
-    let column = own.or_else(|| ours.find(|candidate| candidate.protocol == pair.protocol()));
+    let ours = || CANDIDATES.iter().filter(|it| it.is_ours() && it.protocol == pair.protocol());
+    let own = ours().find(|candidate| candidate.name == pair.name);
+    // A pair that has no column must survive what another one of its protocol does.
+    let column = own.or_else(|| ours().next());
     if own.is_none() {
         let end = if pair.protocol() == Protocol::Tcp { "\\n" } else { "" };
         kit.arg("--request").arg(pair.messages[0].to_string() + end);
     }
     kit.arg("--").arg(program(&pair.server())).arg("127.0.0.1:{port}");
-    let ((_, output), table) = (finish(&mut kit), committed());
+    let (_, output) = finish(&mut kit);
     for name in names {
-        let cell = column.and_then(|column| cell(&table, column, name));
-        let expected = match cell.map(|cell| cell.trim_matches('*')) {
-            None | Some("survives") => "survives".to_string(),
-            Some(symptom) => format!("FAILS: {symptom}"),
-        };
-        let mut lines = output.lines();
-        let verdict = lines.find(|line| line.split(' ').next() == Some(name)).unwrap_or("");
-        // Behind the name and the duration.
-        let is_expected = verdict.contains(&format!("  {expected}"));
-        assert!(is_expected, "{}, {name}: expected {expected:?}: {output}", pair.name);
+        assert_verdict(&output, pair.name, column, name);
     }
+}
+
+/// Asserts that the output of the kit has the verdict of the committed table. A fault for which it has
+/// no cell must be survived.
+pub fn assert_verdict(output: &str, server: &str, column: Option<&Candidate>, fault: &str) {
+    let table = committed();
+    let cell = column.and_then(|column| cell(&table, column, fault)).unwrap_or("survives");
+    let expected = match cell.trim_matches('*') {
+        "survives" => "survives".into(),
+        "–" => "not tried: ".into(),
+        symptom => format!("FAILS: {symptom}: "),
+    };
+    let mut lines = output.lines();
+    let line = lines.find(|line| line.split(' ').next() == Some(fault)).unwrap_or_default();
+    // After the name and the duration.
+    let is_expected = line.contains(&format!("  {expected}"));
+    assert!(is_expected, "{server}, {fault}: expected {expected:?}: {output}");
 }
 
 /// Returns whether a fault needs more than Rust and this system.
@@ -80,11 +88,9 @@ fn burst_of_connections_is_served() {
 }
 
 mod needs_root {
-    use super::*;
-
     #[test]
     #[ignore = "needs root and python3"]
     fn verdicts_on_ours_are_those_of_table() {
-        assert_verdicts(needs_more);
+        super::assert_verdicts(super::needs_more);
     }
 }
