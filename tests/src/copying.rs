@@ -3,10 +3,13 @@
 //! The pages are the source: a copy consists of the part of a program before `const HELP`, and of
 //! blocks of the [`PAGES`]. A line such as `<!-- copy: run udp-echo-server -->` before a block names its
 //! kind, and the programs or recipes to which it belongs.
+//!
+//! # Panics
+//!
+//! A call panics if a file of the checkout cannot be read.
 
 use crate::PAIRS;
 use std::fs;
-use std::io::{self, ErrorKind::InvalidInput};
 use std::path::{Path, PathBuf};
 
 /// The pages whose blocks are copied.
@@ -15,9 +18,6 @@ pub const PAGES: [&str; 4] =
 
 /// The line of a server that imports the log macros.
 const IMPORT: &str = "use common::{error, info, warn};\n";
-
-/// The comment above the handler of a server.
-const HANDLER: &str = "    /// The function to replace.\n";
 
 /// The program that recipes change.
 const RECIPES_FOR: &str = "tcp-threaded-server";
@@ -32,21 +32,18 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is in a folder").into()
 }
 
-fn read(path: &str) -> io::Result<String> {
-    let error = |error| io::Error::other(format!("cannot read {path} of the checkout: {error}"));
-    fs::read_to_string(root().join(path)).map_err(error)
+/// Reads a file of the checkout.
+pub fn read(path: &str) -> String {
+    let text = fs::read_to_string(root().join(path));
+    text.unwrap_or_else(|error| panic!("cannot read {path} of the checkout: {error}"))
 }
 
 /// Returns the path of a program in the checkout, and its source.
-///
-/// # Errors
-///
-/// The file cannot be read.
-pub fn source(program: &str) -> io::Result<(String, String)> {
-    let (pair, side) = program.rsplit_once('-').unwrap_or((program, ""));
+pub fn source(program: &str) -> (String, String) {
+    let (pair, side) = program.rsplit_once('-').expect("a program is a server or a client");
     let path = format!("{pair}/src/{side}.rs");
-    let source = read(&path)?;
-    Ok((path, source))
+    let source = read(&path);
+    (path, source)
 }
 
 /// Replaces a text that occurs once.
@@ -54,19 +51,20 @@ pub fn source(program: &str) -> io::Result<(String, String)> {
 /// # Errors
 ///
 /// The text does not occur, or more than once.
-pub fn replace(source: &str, from: &str, to: &str) -> io::Result<String> {
+pub fn replace(source: &str, from: &str, to: &str) -> Result<String, String> {
     match source.matches(from).count() {
         1 => Ok(source.replacen(from, to, 1)),
-        count => Err(io::Error::other(format!("{from:?} occurs {count} times, not once"))),
+        count => Err(format!("{from:?} occurs {count} times, not once")),
     }
 }
 
 /// Replaces the text that begins with one text and ends with another.
-fn replace_from(source: &str, start: &str, end: &str, to: &str) -> io::Result<String> {
-    let error = || io::Error::other(format!("no {start:?} is followed by {end:?}"));
-    let (_, rest) = source.split_once(start).ok_or_else(error)?;
-    let (old, _) = rest.split_once(end).ok_or_else(error)?;
-    replace(source, &[start, old, end].concat(), to)
+fn replace_from(source: &str, start: &str, end: &str, to: &str) -> Result<String, String> {
+    let parts = source.split_once(start).and_then(|(before, rest)| {
+        let (_, after) = rest.split_once(end)?;
+        Some([before, to, after].concat())
+    });
+    parts.ok_or_else(|| format!("no {start:?} is followed by {end:?}"))
 }
 
 /// Replaces the handler of a server.
@@ -74,8 +72,8 @@ fn replace_from(source: &str, start: &str, end: &str, to: &str) -> io::Result<St
 /// # Errors
 ///
 /// The source has none, or it has been replaced.
-pub fn replace_handler(source: &str, handler: &str) -> io::Result<String> {
-    replace_from(source, HANDLER, "\n    }\n", handler)
+pub fn replace_handler(source: &str, handler: &str) -> Result<String, String> {
+    replace_from(source, "    /// The function to replace.\n", "\n    }\n", handler)
 }
 
 /// A block of the pages.
@@ -87,8 +85,7 @@ struct Block {
     code: String,
 }
 
-fn blocks() -> io::Result<Vec<Block>> {
-    let pages: String = PAGES.iter().map(|page| read(page)).collect::<io::Result<_>>()?;
+fn blocks() -> Vec<Block> {
     let parse = |rest: &str| {
         let (marker, rest) = rest.split_once(" -->\n")?;
         let mut words = marker.split(' ').map(String::from);
@@ -98,96 +95,82 @@ fn blocks() -> io::Result<Vec<Block>> {
         };
         Some(Block { kind: words.next()?, names: words.collect(), code: code.into() })
     };
-    Ok(pages.split("<!-- copy: ").skip(1).filter_map(parse).collect())
+    PAGES.map(read).concat().split("<!-- copy: ").skip(1).filter_map(parse).collect()
 }
 
 /// Returns the names of the recipes, in the order of the pages.
-///
-/// # Errors
-///
-/// A page cannot be read.
-pub fn recipes() -> io::Result<Vec<String>> {
-    let blocks = blocks()?.into_iter();
-    let blocks = blocks.filter(|block| matches!(&*block.kind, "run" | "handler" | "guard"));
-    let names = blocks.flat_map(|block| block.names);
-    Ok(names.filter(|name| programs().all(|program| program != *name)).collect())
+pub fn recipes() -> Vec<String> {
+    let mut blocks = blocks();
+    blocks.retain(|block| matches!(&*block.kind, "run" | "handler" | "guard"));
+    let names = blocks.into_iter().flat_map(|block| block.names);
+    names.filter(|name| programs().all(|program| program != *name)).collect()
 }
 
-/// The code of the pages that a copy consists of.
+/// The code of the pages, and the recipes that select from it.
 struct Parts<'a> {
     blocks: Vec<Block>,
-    program: &'a str,
     recipes: &'a [&'a str],
 }
 
 impl Parts<'_> {
-    /// Returns the code of a kind that belongs to a name.
-    fn find(&self, kind: &str, name: &str) -> io::Result<&str> {
-        let is_wanted =
-            |block: &&Block| block.kind == kind && block.names.iter().any(|n| n == name);
-        let block = self.blocks.iter().find(is_wanted);
-        let error = || io::Error::other(format!("the pages have no {kind} of {name}"));
-        block.map(|block| &*block.code).ok_or_else(error)
-    }
-
-    /// Returns the codes of a kind that belong to the recipes, each once.
-    fn of_recipes(&self, kind: &str) -> Vec<&str> {
-        let is_wanted = |name: &String| self.recipes.contains(&name.as_str());
+    /// Returns the codes of a kind that belong to any of the names.
+    fn all(&self, kind: &str, names: &[&str]) -> Vec<&str> {
+        let is_wanted = |name: &String| names.contains(&name.as_str());
         let blocks = self.blocks.iter().filter(|block| block.kind == kind);
         blocks.filter(|block| block.names.iter().any(is_wanted)).map(|block| &*block.code).collect()
     }
 
     /// Returns the code of a kind that belongs to a recipe, of which at most one may have any.
-    fn of_recipe(&self, kind: &str) -> io::Result<Option<&str>> {
-        let error = format!("more than one of {} has a {kind}", self.recipes.join(", "));
-        match self.of_recipes(kind)[..] {
+    fn one(&self, kind: &str) -> Result<Option<&str>, String> {
+        match self.all(kind, self.recipes)[..] {
             [] => Ok(None),
             [code] => Ok(Some(code)),
-            _ => Err(io::Error::new(InvalidInput, error)),
+            _ => Err(format!("more than one of {} has a {kind}", self.recipes.join(", "))),
         }
     }
 
+    /// Returns the code of a kind that belongs to a recipe or else to a name, or an empty text.
+    fn part(&self, kind: &str, name: &str) -> Result<&str, String> {
+        let default = self.all(kind, &[name]).first().copied();
+        Ok(self.one(kind)?.or(default).unwrap_or_default())
+    }
+
     /// Applies the recipes to the part of the server that is copied.
-    fn apply(&self, mut head: String) -> io::Result<String> {
-        for field in self.of_recipes("field") {
+    fn apply(&self, mut head: String) -> Result<String, String> {
+        for field in self.all("field", self.recipes) {
             let (name, _) = field.split_once(':').unwrap_or_default();
             head = replace(&head, "struct Server {\n", &format!("struct Server {{\n{field}"))?;
             let value = format!("Ok(Server {{\n        {name}: Default::default(),\n");
             head = replace(&head, "Ok(Server {\n", &value)?;
         }
-        if let Some(handler) = self.of_recipe("handler")? {
+        if let Some(handler) = self.one("handler")? {
             head = replace_handler(&head, handler)?;
         }
-        if let Some(guard) = self.of_recipe("guard")? {
+        if let Some(guard) = self.one("guard")? {
             head = replace(&head, "    fn handle(", "    fn respond(")?;
             let (above, _) = head.split_once("    fn respond(").unwrap_or_default();
             let comment = above.rfind("\n\n").map_or(0, |end| end + 2);
             head.insert_str(comment, &format!("{guard}\n"));
         }
-        Ok(self.of_recipes("items").iter().fold(head, |head, items| head + "\n" + items))
+        Ok(self.all("items", self.recipes).iter().fold(head, |head, items| head + "\n" + items))
     }
 
-    fn run(&self) -> io::Result<String> {
-        let run = self.of_recipe("run")?;
-        match self.of_recipe("stop")? {
+    fn run(&self, program: &str) -> Result<String, String> {
+        const STOP: &str = "        stopper.stop();\n";
+        match self.one("stop")? {
             // This recipe adds to another one.
-            Some(code) => {
-                let run = run.map_or_else(|| self.find("run", "stop"), Ok)?;
-                let stop = "        stopper.stop();\n";
-                replace(run, stop, &format!("{stop}{code}"))
-            }
-            None => Ok(run.map_or_else(|| self.find("run", self.program), Ok)?.into()),
+            Some(code) => replace(self.part("run", "stop")?, STOP, &format!("{STOP}{code}")),
+            None => Ok(self.part("run", program)?.into()),
         }
     }
 
-    fn test(&self) -> io::Result<String> {
-        if self.program.ends_with("client") {
-            return Ok(String::new());
-        }
-        let test = format!("\n{}", self.find("test", self.program)?);
-        match self.of_recipe("test")? {
-            Some(function) => replace_from(&test, "    #[test]\n", "\n    }\n", function),
-            None => Ok(test),
+    /// Returns the module of tests, which only servers have.
+    fn test(&self, program: &str) -> Result<String, String> {
+        let tests = self.all("test", &[program]).first().map(|tests| format!("\n{tests}"));
+        let tests = tests.unwrap_or_default();
+        match self.one("test")? {
+            Some(test) => replace_from(&tests, "    #[test]\n", "\n    }\n", test),
+            None => Ok(tests),
         }
     }
 }
@@ -214,32 +197,28 @@ impl Copy {
     ///
     /// # Errors
     ///
-    /// The names do not fit together ([`InvalidInput`]), or a file of the checkout cannot be read.
-    pub fn new(names: &[&str], logger: Option<&'static str>) -> io::Result<Copy> {
-        let invalid = |error: String| Err(io::Error::new(InvalidInput, error));
+    /// The names do not fit together, or a text that is replaced is missing.
+    pub fn new(names: &[&str], logger: Option<&'static str>) -> Result<Copy, String> {
         let (program, recipes) = match names {
             [first, recipes @ ..] if programs().any(|name| name == *first) => (*first, recipes),
             recipes => (RECIPES_FOR, recipes),
         };
-        let known = self::recipes()?;
-        let is_known = |name: &&&str| known.iter().any(|known| known == *name);
-        if let Some(unknown) = recipes.iter().find(|name| !is_known(name)) {
-            return invalid(format!("{unknown:?} is neither a program nor a recipe"));
+        let known = self::recipes();
+        if let Some(unknown) = recipes.iter().find(|name| known.iter().all(|it| it != *name)) {
+            return Err(format!("{unknown:?} is neither a program nor a recipe"));
         } else if !recipes.is_empty() && program != RECIPES_FOR {
-            return invalid(format!("{} changes {RECIPES_FOR}, not {program}", recipes.join(", ")));
+            return Err(format!("{} changes {RECIPES_FOR}, not {program}", recipes.join(", ")));
         }
         let (_, side) = program.rsplit_once('-').unwrap_or_default();
-        let parts = Parts { blocks: blocks()?, program, recipes };
-        let of_recipe = parts.of_recipe("kit")?;
-        let kit_options = of_recipe.or_else(|| parts.find("kit", program).ok()).unwrap_or_default();
+        let parts = Parts { blocks: blocks(), recipes };
         Ok(Copy {
             program: program.into(),
-            kit_options: kit_options.into(),
+            kit_options: parts.part("kit", program)?.into(),
+            head: parts.apply(head(program, logger, parts.part("macros", "std")?))?,
             logger,
-            head: parts.apply(head(program, logger, parts.find("macros", "std")?)?)?,
-            main: format!("\n{}", parts.find("main", side)?),
-            run: format!("\n{}", parts.run()?),
-            test: parts.test()?,
+            main: format!("\n{}", parts.part("main", side)?),
+            run: format!("\n{}", parts.run(program)?),
+            test: parts.test(program)?,
         })
     }
 
@@ -250,20 +229,15 @@ impl Copy {
     }
 
     /// Returns the source of a module with a function `run`, in which tests can use the server.
-    ///
-    /// # Errors
-    ///
-    /// A server lacks a text that is replaced, such as `struct Server`.
-    pub fn module(&self) -> io::Result<String> {
+    pub fn module(&self) -> String {
         let mut source = [&*self.head, &self.run, &self.test].concat();
         if self.program.ends_with("server") {
-            source = replace(&source, "\nstruct Server {", "\npub struct Server {")?;
-            for function in ["new", "serve", "stop"].map(|name| format!("\n    fn {name}(")) {
-                // Not every server has `stop`.
-                source = source.replacen(&function, &function.replace("fn", "pub fn"), 1);
+            for item in ["struct Server {", "    fn new(", "    fn serve(", "    fn stop("] {
+                let public = item.replace("struct", "pub struct").replace("fn", "pub fn");
+                source = source.replacen(&format!("\n{item}"), &format!("\n{public}"), 1);
             }
         }
-        Ok(source)
+        source
     }
 
     /// Returns the manifest of a package that consists of the copy.
@@ -279,8 +253,8 @@ impl Copy {
 }
 
 /// Returns the part of a program that is copied, with these macros or those of a crate.
-fn head(program: &str, logger: Option<&str>, macros: &str) -> io::Result<String> {
-    let (path, source) = source(program)?;
+fn head(program: &str, logger: Option<&str>, macros: &str) -> String {
+    let (path, source) = source(program);
     let (copied, _) = source.split_once("const HELP").unwrap_or((&source, ""));
     let (header, code) = copied.split_once("\n\n").unwrap_or(("", copied));
     let is_kept = |part: &&str| !part.starts_with("//! ```") && !part.starts_with("//! In Python");
@@ -288,13 +262,10 @@ fn head(program: &str, logger: Option<&str>, macros: &str) -> io::Result<String>
     // What was an option is a field.
     let header = header.replace("`--", "`");
     let header = header.replace("//! Version", &format!("//! Copied from `{path}`, version"));
-    let code = code.trim_end();
-    Ok(match (code.split_once(IMPORT), logger) {
-        (None, _) => format!("{header}\n\n{code}\n"),
-        (Some((_, code)), Some(logger)) => {
-            format!("{header}\n\nuse {logger}::{{error, info, warn}};\n{code}\n")
-        }
-        // Macros are defined before they are used.
-        (Some((_, code)), None) => format!("{header}\n\n{macros}\n{code}\n"),
-    })
+    // Macros are defined before they are used.
+    let macros = match logger {
+        Some(logger) => format!("use {logger}::{{error, info, warn}};\n"),
+        None => format!("{macros}\n"),
+    };
+    format!("{header}\n\n{}\n", code.trim_end().replacen(IMPORT, &macros, 1))
 }

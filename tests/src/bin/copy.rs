@@ -5,8 +5,9 @@
 //! cargo run --bin copy -- chat ../my-chat
 //! ```
 
+use common::Error;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind::InvalidInput, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use tests::PAIRS;
 use tests::copying::{self, Copy};
@@ -36,44 +37,43 @@ Exit code: 0 if the program was copied, 1 if not, 2 for a wrong command line.
 
 fn main() -> std::process::ExitCode {
     let pairs: Vec<&str> = PAIRS.iter().map(|pair| pair.name).collect();
-    let recipes = copying::recipes().unwrap_or_default().join(", ");
+    let recipes = copying::recipes().join(", ");
     let help = HELP.replace("{pairs}", &pairs.join(", ")).replace("{recipes}", &recipes);
     common::main(help.leak(), env!("CARGO_PKG_VERSION"), |args| {
         let (names, _) = args.positionals()?;
-        let text = copy(&names, args.flag("--log")).map_err(|error| match error.kind() {
-            InvalidInput => common::Error::Usage(error.to_string()),
-            _ => common::Error::Failed(error.to_string()),
-        })?;
-        Ok(common::print(text.as_bytes())?)
+        Ok(common::print(copy(&names, args.flag("--log"))?.as_bytes())?)
     })
 }
 
-fn usage(error: String) -> io::Error {
-    io::Error::new(InvalidInput, error)
-}
-
 /// Copies a program and returns what to do next.
-fn copy(names: &[&str], log: bool) -> io::Result<String> {
+fn copy(names: &[&str], log: bool) -> Result<String, Error> {
     let (names, folder) = match names {
         [names @ .., folder] if !names.is_empty() => (names, Path::new(folder)),
-        _ => return Err(usage("expected a NAME and a FOLDER".into())),
+        _ => return Err(Error::Usage("expected a NAME and a FOLDER".into())),
     };
-    let path = folder.join("Cargo.toml");
+    let (path, shown) = (folder.join("Cargo.toml"), folder.display());
     let manifest = if path.exists() { fs::read_to_string(&path)? } else { String::new() };
     let logger = match log {
         _ if depends_on(&manifest, "tracing") => Some("tracing"),
         _ if log || depends_on(&manifest, "log") => Some("log"),
         _ => None,
     };
-    let copy = Copy::new(names, logger)?;
+    let copy = Copy::new(names, logger).map_err(Error::Usage)?;
+    let around = manifests_around(folder);
+    let workspace = around.iter().find(|(_, text)| has_table(text, "[workspace]"));
+    let workspace = workspace.map(|(root, _)| root.as_path());
+    let is_package = |text| has_table(text, "[package]") && !has_table(text, "[workspace]");
     if folder.is_file() {
-        Err(usage(format!("{} is not a folder", folder.display())))
+        Err(Error::Usage(format!("{shown} is not a folder")))
     } else if has_table(&manifest, "[package]") {
-        add_module(&copy, folder, &manifest)
+        add_module(&copy, folder, &manifest, workspace.unwrap_or(folder))
     } else if path.exists() {
-        Err(usage(format!("{} has no [package]: name a member", path.display())))
+        Err(Error::Usage(format!("{} has no [package]: name a member", path.display())))
+    } else if let Some((package, _)) = around.first().filter(|(_, text)| is_package(text)) {
+        let package = package.display();
+        Err(Error::Usage(format!("{shown} is inside of the package {package}: name that")))
     } else {
-        new_package(&copy, folder)
+        new_package(&copy, folder, workspace)
     }
 }
 
@@ -105,66 +105,53 @@ fn manifests_around(folder: &Path) -> Vec<(PathBuf, String)> {
     existing.unwrap_or_default().ancestors().filter_map(manifest).collect()
 }
 
-/// Returns the root of the workspace around a folder, if there is one.
-fn workspace(folder: &Path) -> Option<PathBuf> {
-    let mut around = manifests_around(folder).into_iter();
-    around.find(|(_, text)| has_table(text, "[workspace]")).map(|(root, _)| root)
-}
-
 /// Returns the name of a folder if a package may have it. Cargo reports the names that it reserves.
-fn package_name(folder: &Path) -> io::Result<String> {
+fn package_name(folder: &Path) -> Result<String, Error> {
     // `.` and `..` exist and have a name of their own.
-    let resolved = if folder.file_name().is_none() { folder.canonicalize().ok() } else { None };
-    let name = resolved.as_deref().unwrap_or(folder).file_name().unwrap_or_default();
-    let name = name.to_string_lossy();
+    let resolved = folder.canonicalize().unwrap_or(folder.into());
+    let name = resolved.file_name().unwrap_or_default().to_string_lossy();
     let is_valid = name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
     let rule = "a package name begins with a letter and has only letters, digits, - and _";
-    if is_valid { Ok(name.into()) } else { Err(usage(format!("the folder {name:?}: {rule}"))) }
+    if is_valid {
+        Ok(name.into())
+    } else {
+        Err(Error::Usage(format!("the folder {name:?}: {rule}")))
+    }
 }
 
-fn new_package(copy: &Copy, folder: &Path) -> io::Result<String> {
-    let is_package = |text| has_table(text, "[package]") && !has_table(text, "[workspace]");
-    let around = manifests_around(folder);
-    if let Some((package, _)) = around.first().filter(|(_, text)| is_package(text)) {
-        let (shown, package) = (folder.display(), package.display());
-        return Err(usage(format!("{shown} is inside of the package {package}: name that")));
-    }
+fn new_package(copy: &Copy, folder: &Path, workspace: Option<&Path>) -> Result<String, Error> {
     let name = &package_name(folder)?;
     let (mut manifest, main) = (copy.manifest(name), copy.main());
     let this = copying::root().canonicalize()?;
-    let workspace = workspace(folder);
-    if workspace.as_ref() == Some(&this) {
+    if workspace == Some(&this) {
         manifest += "\n# Not a member of the workspace around it.\n[workspace]\n";
     }
-    let log = match main.contains("env_logger::") {
-        true => "\nIt logs only errors unless the environment variable RUST_LOG is `info`.\n",
-        false => "",
+    let mut text = create(folder, &[("Cargo.toml", &manifest), ("src/main.rs", &main)])?;
+    text += &format!("\nNext, in {}:\n", folder.display());
+    text += if copy.program.ends_with("client") {
+        "  cargo run -- 127.0.0.1:8888 hello\n"
+    } else {
+        "  cargo run    # on 127.0.0.1:8888, or on the address after `--`\n  \
+         cargo test   # runs the server in the process of the test\n"
     };
-    let created = create(folder, &[("Cargo.toml", manifest), ("src/main.rs", main)])?;
-    let run = match copy.program.ends_with("client") {
-        true => "  cargo run -- 127.0.0.1:8888 hello\n",
-        false => {
-            "  cargo run    # on 127.0.0.1:8888, or on the address after `--`\n  \
-             cargo test   # runs the server in the process of the test\n"
-        }
-    };
-    let root = workspace.filter(|root| *root != this).unwrap_or(folder.into());
-    let kit = kit(copy, "", &root, &format!("{name} \"127.0.0.1:{{port}}\""));
-    Ok(format!("{created}\nNext, in {}:\n{run}{log}{ADVICE}{kit}", folder.display()))
+    if main.contains("env_logger::") {
+        text += "\nIt logs only errors unless the environment variable RUST_LOG is `info`.\n";
+    }
+    let root = workspace.filter(|root| *root != this).unwrap_or(folder);
+    Ok(text + ADVICE + &kit(copy, "", root, &format!("{name} \"127.0.0.1:{{port}}\"")))
 }
 
-fn add_module(copy: &Copy, folder: &Path, manifest: &str) -> io::Result<String> {
+fn add_module(copy: &Copy, folder: &Path, manifest: &str, root: &Path) -> Result<String, Error> {
     let (_, side) = copy.program.rsplit_once('-').unwrap_or_default();
-    let (file, source) = (format!("src/{side}.rs"), copy.module()?);
-    let mut text = create(folder, &[(&file, source.clone())])?;
-    let names =
-        manifest.lines().filter_map(|line| line.strip_prefix("name = \"")?.split('"').next());
-    let package = names.take(1).collect::<String>();
+    let (file, source) = (format!("src/{side}.rs"), copy.module());
+    let mut text = create(folder, &[(&file, &source)])?;
+    let package =
+        manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.split('"').next());
+    let package = package.unwrap_or_default();
     let [has_main, has_lib] = ["src/main.rs", "src/lib.rs"].map(|root| folder.join(root).exists());
     let path = if has_main && has_lib { package.replace('-', "_") + "::" } else { String::new() };
-    let (root, public) = if has_main && !has_lib { ("main.rs", "") } else { ("lib.rs", "pub ") };
-    let root = folder.join("src").join(root);
+    let (main, public) = if has_main && !has_lib { ("main.rs", "") } else { ("lib.rs", "pub ") };
     let (messages, returns, tests) = match side {
         "client" => (", vec![b\"hello\".to_vec()]", "", ""),
         _ => (
@@ -179,7 +166,7 @@ fn add_module(copy: &Copy, folder: &Path, manifest: &str) -> io::Result<String> 
          {path}{side}::run(\"127.0.0.1:8888\"{messages})?;{returns}\n\
          The address may be an option of your own.{tests}\n",
         folder.display(),
-        root.display()
+        folder.join("src").join(main).display()
     );
     for (name, note) in [
         ("tracing", "its logger must not panic: docs/copying.md#the-macros"),
@@ -192,8 +179,7 @@ fn add_module(copy: &Copy, folder: &Path, manifest: &str) -> io::Result<String> 
             text += &format!("\nThe module uses the crate {name}: {note}\n");
         }
     }
-    let root = workspace(folder).unwrap_or(folder.into());
-    Ok(text + ADVICE + &kit(copy, "--port 8888 ", &root, &format!("{package} ARGUMENTS")))
+    Ok(text + ADVICE + &kit(copy, "--port 8888 ", root, &format!("{package} ARGUMENTS")))
 }
 
 /// Where to read on.
@@ -219,7 +205,7 @@ fn kit(copy: &Copy, port: &str, root: &Path, command: &str) -> String {
 }
 
 /// Creates files in a folder, unless one of them exists, and returns a line for each.
-fn create(folder: &Path, files: &[(&str, String)]) -> io::Result<String> {
+fn create(folder: &Path, files: &[(&str, &str)]) -> Result<String, Error> {
     let paths = || files.iter().map(|(file, _)| folder.join(file));
     // A module may also be a folder.
     let existing = paths().flat_map(|path| [path.with_extension("").join("mod.rs"), path]);
@@ -227,16 +213,13 @@ fn create(folder: &Path, files: &[(&str, String)]) -> io::Result<String> {
     let existing = existing.collect::<Vec<String>>().join(", ");
     if !existing.is_empty() {
         let error = format!("in the way: {existing} (delete or rename it to copy again)");
-        return Err(io::Error::other(error));
+        return Err(Error::Failed(error));
     }
     let mut lines = String::new();
     for (path, (_, content)) in paths().zip(files) {
-        path.parent()
-            .map_or(Ok(()), fs::create_dir_all)
+        fs::create_dir_all(path.parent().unwrap_or(folder))
             .and_then(|()| File::create_new(&path)?.write_all(content.as_bytes()))
-            .map_err(|error| {
-                io::Error::other(format!("cannot create {}: {error}", path.display()))
-            })?;
+            .map_err(|e| Error::failed(format_args!("cannot create {}", path.display()), &e))?;
         lines += &format!("created {}\n", path.display());
     }
     Ok(lines)

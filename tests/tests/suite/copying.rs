@@ -3,13 +3,11 @@
 use crate::pages::block;
 use crate::support::*;
 use predicates::prelude::{PredicateBooleanExt, predicate::str::contains};
-use std::any::Any;
-use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 use std::{env, fs};
-use tests::copying::{Copy, PAGES, programs, replace, source};
+use tests::copying::{Copy, PAGES, read, recipes, replace, source};
 
 /// A crate with the names and the syntax of `log`.
 const LOG: &str = r#"
@@ -21,57 +19,51 @@ macro_rules! warn { ($($arg:tt)+) => { eprintln!($($arg)+) } }
 macro_rules! error { ($($arg:tt)+) => { eprintln!($($arg)+) } }
 "#;
 
+/// Takes the place of the crate `ctrlc`: each line of standard input stands for a signal.
+const CTRLC: &str = "
+pub fn set_handler(mut handler: impl FnMut() + Send + 'static) -> Result<(), std::io::Error> {
+    std::thread::spawn(move || std::io::stdin().lines().for_each(|_| handler()));
+    Ok(())
+}
+";
+
+/// Runs the module that the program is named after.
+const MAIN: &str = "
+use std::process::{ExitCode, Termination};
+
+fn main() -> ExitCode {
+    let path = std::env::current_exe().unwrap_or_default();
+    match path.file_stem().and_then(|name| name.to_str()).unwrap_or_default() {
+        ARMS
+        _ => ExitCode::FAILURE,
+    }
+}
+";
+
 /// Returns a copy of a program, or of the TCP server with recipes.
 pub fn copy(names: &[&str]) -> Copy {
     Copy::new(names, None).unwrap_or_else(|error| panic!("{names:?}: {error}"))
 }
 
-/// Returns the folder of the nested workspace's binaries, or why they cannot be built.
-fn bin_dir() -> &'static Result<PathBuf, String> {
-    static BIN_DIR: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    // A source panics if an edit does not apply.
-    let panicked = |panic: Box<dyn Any + Send>| Err(*panic.downcast().unwrap_or_default());
-    BIN_DIR.get_or_init(|| catch_unwind(build).unwrap_or_else(panicked))
-}
-
-/// Returns the path of a binary of the nested workspace, which the first call builds.
-pub fn copied(name: &str) -> PathBuf {
-    let directory = bin_dir().as_ref().ok();
-    let directory = directory.expect("the copies do not build: see copying::copies_build");
-    directory.join(name).with_extension(env::consts::EXE_EXTENSION)
-}
+/// The errors of the nested workspace, which the first test that needs it builds.
+static ERRORS: LazyLock<Option<String>> = LazyLock::new(build);
 
 /// Names the pages and recipes of code that does not compile.
 #[test]
 fn copies_build() {
-    if let Err(errors) = bin_dir() {
+    if let Some(errors) = &*ERRORS {
         panic!("{errors}");
     }
 }
 
-/// Explains the errors of the compiler by the lines of pages and programs that were copied.
-fn origins(errors: &str) -> String {
-    let mut origins = String::new();
-    for (file, rest) in
-        errors.lines().filter_map(|line| line.trim().strip_prefix("--> ")?.split_once(':'))
-    {
-        let number = rest.split(':').next().and_then(|number| number.parse::<usize>().ok());
-        let copy = fs::read_to_string(nested().join(file)).unwrap_or_default();
-        let wrong = copy.lines().nth(number.unwrap_or(1) - 1).unwrap_or_default().trim();
-        origins += &format!("{file}: {wrong}\n");
-        let programs = programs().map(|program| source(&program).unwrap());
-        let pages = PAGES.map(|page| (page.into(), fs::read_to_string(repository(page)).unwrap()));
-        for (path, text) in pages.into_iter().chain(programs) {
-            let mut marker = "";
-            for (index, line) in text.lines().enumerate() {
-                marker = line.strip_prefix("<!-- ").unwrap_or(marker);
-                if line.trim() == wrong {
-                    origins += &format!("  from {path}:{}: {marker}\n", index + 1);
-                }
-            }
-        }
-    }
-    origins
+/// Returns the path of a binary of the nested workspace.
+pub fn copied(name: &str) -> PathBuf {
+    assert!(ERRORS.is_none(), "the copies do not build: see copying::copies_build");
+    binary(name)
+}
+
+fn binary(name: &str) -> PathBuf {
+    nested().join("target/debug").join(name).with_extension(env::consts::EXE_EXTENSION)
 }
 
 fn nested() -> PathBuf {
@@ -79,47 +71,40 @@ fn nested() -> PathBuf {
 }
 
 /// Builds the nested workspace with warnings denied. Cargo compiles only files that have changed.
-fn build() -> Result<PathBuf, String> {
-    let workspace = nested();
-    write_file(
-        &workspace.join("Cargo.toml"),
-        "[workspace]\nresolver = \"3\"\nmembers = [\"members/*\"]\n\n[profile.dev]\ndebug = false\n\n\
+fn build() -> Option<String> {
+    let write = |file: &str, text: &str| write_file(&nested().join(file), text);
+    write(
+        "Cargo.toml",
+        "[workspace]\nresolver = \"3\"\nmembers = [\"logging\", \"variants\"]\n\n\
+         [profile.dev]\ndebug = false\n\n\
          [patch.crates-io]\nctrlc = { path = \"ctrlc\" }\nenv_logger = { path = \"env_logger\" }\n\
          log = { path = \"log\" }\n",
     );
-    let write =
-        |name: &str, file: &str, text: &str| write_file(&workspace.join(name).join(file), text);
-    let manifest = |name: &str, version: &str, edition: &str, dependencies: &str| {
-        format!(
-            "[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"{edition}\"\n\n\
-             [dependencies]\n{dependencies}\n"
-        )
-    };
     for (name, version, source) in [
         ("log", "0.4.99", LOG),
         ("env_logger", "0.11.99", "pub fn init() { println!(\"initialized\"); }\n"),
-        ("ctrlc", "3.99.0", crate::recipes::CTRLC),
+        ("ctrlc", "3.99.0", CTRLC),
     ] {
-        let features = "\n[features]\ntermination = []\n";
-        write(name, "Cargo.toml", &(manifest(name, version, "2024", "") + features));
-        write(name, "src/lib.rs", source);
+        let package = format!("[package]\nname = \"{name}\"\nversion = \"{version}\"\n");
+        let manifest = package + "edition = \"2024\"\n\n[features]\ntermination = []\n";
+        write(&format!("{name}/Cargo.toml"), &manifest);
+        write(&format!("{name}/src/lib.rs"), source);
     }
-    let logging = Copy::new(&["tcp-threaded-server"], Some("log")).unwrap();
-    write("members/logging", "Cargo.toml", &logging.manifest("logging"));
-    write("members/logging", "src/main.rs", &logging.main());
-    // All programs as modules of one package of the older edition.
+    // All programs as modules beside a copied program, in a package of the older edition.
+    let log = |program: &str| Copy::new(&[program], Some("log")).unwrap();
+    let server = log("tcp-threaded-server");
+    write("logging/Cargo.toml", &server.manifest("logging").replace("2024", "2021"));
+    write("logging/src/main.rs", &server.main());
     let mut modules = String::new();
     for program in programs() {
         let name = program.replace('-', "_");
-        let module = Copy::new(&[&program], Some("log")).and_then(|copy| copy.module()).unwrap();
-        write("members/modules", &format!("src/{name}.rs"), &module);
+        write(&format!("logging/src/{name}.rs"), &log(&program).module());
         modules += &format!("pub mod {name};\n");
     }
-    write("members/modules", "src/lib.rs", &modules);
+    write("logging/src/lib.rs", &modules);
     let test = block("copying: test in tests");
-    let test = replace(&test, "my_app::server", "modules::tcp_threaded_server").unwrap();
-    write("members/modules", "tests/server.rs", &test);
-    write("members/modules", "Cargo.toml", &manifest("modules", "0.1.0", "2021", "log = \"0.4\""));
+    let test = replace(&test, "my_app::server", "logging::tcp_threaded_server").unwrap();
+    write("logging/tests/server.rs", &test);
     // All others as modules of one program, which links in a fifth of the time.
     let mut variants = [crate::handlers::sources(), crate::recipes::sources()].concat();
     variants.extend(programs().map(|program| (program.clone(), copy(&[&program]).main())));
@@ -127,42 +112,51 @@ fn build() -> Result<PathBuf, String> {
     for (name, source) in &variants {
         let module = name.replace('-', "_");
         let source = source.replace("\nfn main()", "\npub fn main()");
-        write("members/variants", &format!("src/{module}.rs"), &source);
+        write(&format!("variants/src/{module}.rs"), &source);
         modules += &format!("mod {module};\n");
-        arms += &format!("        \"{name}\" => {module}::main().report(),\n");
+        arms += &format!("\"{name}\" => {module}::main().report(),\n");
     }
-    let main = [&modules, MAIN_BEGIN, &arms, MAIN_END].concat();
-    write("members/variants", "src/main.rs", &main);
+    write("variants/src/main.rs", &(modules + &MAIN.replace("ARMS", &arms)));
     // In single quotes, because a path may contain backslashes.
-    let common = format!("common = {{ path = '{}' }}", repository("common").display());
-    let dependencies = format!("{common}\nctrlc = \"3\"");
-    write("members/variants", "Cargo.toml", &manifest("variants", "0.1.0", "2024", &dependencies));
-    let (code, output) = finish(cargo(&workspace).args(["build", "--quiet", "--workspace"]));
+    let dependencies = format!("common = {{ path = '{}' }}", repository("common").display());
+    let dependencies = format!("[dependencies]\nctrlc = \"3\"\n{dependencies}\n");
+    let package = "[package]\nname = \"variants\"\nedition = \"2024\"\n\n";
+    write("variants/Cargo.toml", &[package, &dependencies].concat());
+    let (code, output) = finish(cargo(&nested()).args(["build", "--quiet", "--workspace"]));
     if code != 0 {
-        return Err(origins(&output) + &output);
+        return Some(origins(&output) + &output);
     }
-    let directory = workspace.join("target/debug");
-    let path = |name: &str| directory.join(name).with_extension(env::consts::EXE_EXTENSION);
     for (name, _) in &variants {
-        let _ = fs::remove_file(path(name));
-        fs::hard_link(path("variants"), path(name)).unwrap();
+        let _ = fs::remove_file(binary(name));
+        fs::hard_link(binary("variants"), binary(name)).unwrap();
     }
-    Ok(directory)
+    None
 }
 
-/// Runs the module that the program is named after.
-const MAIN_BEGIN: &str = "
-use std::process::{ExitCode, Termination};
-
-fn main() -> ExitCode {
-    let path = std::env::current_exe().unwrap_or_default();
-    let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-    match name {
-";
-const MAIN_END: &str = "        _ => ExitCode::FAILURE,
+/// Explains the errors of the compiler by the lines of pages and programs that were copied.
+fn origins(errors: &str) -> String {
+    let programs = programs().map(|program| source(&program));
+    let pages = PAGES.map(|page| (page.to_string(), read(page)));
+    let sources: Vec<(String, String)> = programs.chain(pages).collect();
+    let mut origins = String::new();
+    for place in errors.lines().filter_map(|line| line.trim().strip_prefix("--> ")) {
+        let [file, number] = [0, 1].map(|part| place.split(':').nth(part).unwrap_or_default());
+        let copy = fs::read_to_string(nested().join(file)).unwrap_or_default();
+        let line = copy.lines().nth(number.parse::<usize>().unwrap_or(1) - 1);
+        let wrong = line.unwrap_or_default().trim();
+        origins += &format!("{file}: {wrong}\n");
+        for (path, text) in &sources {
+            let mut marker = "";
+            for (number, line) in (1..).zip(text.lines()) {
+                marker = line.strip_prefix("<!-- ").unwrap_or(marker);
+                if line.trim() == wrong {
+                    origins += &format!("  from {path}:{number}: {marker}\n");
+                }
+            }
+        }
     }
+    origins
 }
-";
 
 /// Returns the Cargo that runs this test for another workspace, with warnings denied.
 fn cargo(workspace: &Path) -> Command {
@@ -202,13 +196,13 @@ fn copied_pairs_exchange_messages() {
 
 #[test]
 fn copies_pass_their_own_tests() {
-    copied("");
+    assert!(ERRORS.is_none());
     let (code, output) = finish(cargo(&nested()).args(["test", "--workspace"]));
     assert_eq!(code, 0, "{output}");
     // One of each server as a module, and of each server and recipe, with or without an edit.
     let passed = output.lines().filter_map(|line| line.strip_prefix("test result: ok. "));
     let passed = passed.filter_map(|line| line.split(' ').next()?.parse::<usize>().ok());
-    let least = servers().count() * 2 + tests::copying::recipes().unwrap().len();
+    let least = servers().count() * 2 + recipes().len();
     assert!(passed.sum::<usize>() > least, "{output}");
 }
 
@@ -278,7 +272,7 @@ fn command_adds_module_to_package() {
         let call = contains(format!("\n  {side}::run(\"127.0.0.1:8888\""));
         copy(&[&program, "."]).success().stdout(contains(format!("\n  mod {side};\n")).and(call));
         let written = fs::read_to_string(folder.0.join(format!("src/{side}.rs"))).unwrap();
-        assert_eq!(written, Copy::new(&[&program], Some("tracing")).unwrap().module().unwrap());
+        assert_eq!(written, Copy::new(&[&program], Some("tracing")).unwrap().module());
         assert_eq!(written.contains("\nuse tracing::{error, info, warn};\n"), side == "server");
     }
     // Ports and options that the kit needs for a recipe.

@@ -67,7 +67,7 @@ const FAULTY_STREAM: &str = r#"
 /// Returns the names and sources of all these servers.
 pub fn sources() -> Vec<(String, String)> {
     let source = |[name, origin, code]: [&str; 3]| {
-        let (_, source) = tests::copying::source(origin).unwrap();
+        let (_, source) = tests::copying::source(origin);
         let (before, handle) = source.split_once("    fn handle(").expect("it has a handler");
         let (signature, body) = handle.split_once(" {\n").expect("the handler has a body");
         // Code that returns leaves the rest unused.

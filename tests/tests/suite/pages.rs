@@ -262,7 +262,7 @@ fn every_pair_is_listed() {
 fn headers_and_changelog_name_version() {
     let line = concat!("\n//! Version ", env!("CARGO_PKG_VERSION"), ". `docs/changelog.md`");
     for program in programs() {
-        let (path, source) = tests::copying::source(&program).unwrap();
+        let (path, source) = tests::copying::source(&program);
         assert!(source.contains(line), "{path}: the header has no line{line}");
     }
     let changelog = page("docs/changelog.md");

@@ -7,24 +7,14 @@ use crate::copying::{copy, start_copy};
 use crate::pages::block;
 use crate::pitfalls::nesting;
 use crate::support::*;
-use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 #[cfg(target_os = "linux")]
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant};
-use std::{fs, thread};
-use tests::copying::{recipes, replace, replace_handler};
-
-/// Takes the place of the crate `ctrlc`: each line of standard input stands for a signal.
-pub const CTRLC: &str = "
-pub fn set_handler(mut handler: impl FnMut() + Send + 'static) -> Result<(), std::io::Error> {
-    std::thread::spawn(move || std::io::stdin().lines().for_each(|_| handler()));
-    Ok(())
-}
-";
+use std::time::Duration;
+use tests::copying::{read, recipes, replace, replace_handler};
 
 /// Calls the function of a recipe.
 const CONNECT: &str = r#"
@@ -45,19 +35,17 @@ fn main() -> io::Result<()> {
 
 /// Returns the code of pitfalls.md that causes them, which compiles: no compiler prevents it.
 fn causes() -> String {
-    let page = fs::read_to_string(repository("docs/pitfalls.md")).unwrap();
+    let page = read("docs/pitfalls.md");
     // The module `pitfalls` compiles the code of the others.
     let others = crate::pitfalls::headings();
     let entries =
         page.split("\n### ").filter(|entry| !others.contains(entry.lines().next().unwrap()));
     let entries: Vec<Vec<&str>> = entries.map(|entry| entry.split("\n```").collect()).collect();
     // Text and code take turns. A link to a line precedes code that prevents a pitfall.
-    let pairs = entries.iter().flat_map(|blocks| blocks.chunks(2));
-    let causes = pairs.filter_map(|pair| match pair {
-        [text, code] if !text.contains(".rs#L") => code.strip_prefix("rust\n"),
-        _ => None,
-    });
-    let functions = causes.enumerate().map(|(n, code)| {
+    let pairs = entries.iter().flat_map(|blocks| blocks.chunks_exact(2));
+    let causes = pairs.filter(|pair| !pair[0].contains(".rs#L"));
+    let causes = causes.filter_map(|pair| pair[1].strip_prefix("rust\n")).enumerate();
+    let functions = causes.map(|(n, code)| {
         format!(
             "fn cause_{n}(context: Context) -> io::Result<()> {{\n{CONTEXT}{code}\nOk(())\n}}\n"
         )
@@ -82,94 +70,91 @@ const CONTEXT: &str = "let (socket, listener, mut stream, stopping) = context;
 let (mut buffer, request, mut response) = ([0; 1024], [0; 1024], Vec::<u8>::new());
 ";
 
-/// The default of the TCP server.
-const WORKERS: &str = "workers: if cfg!(target_vendor = \"apple\") { 240 } else { 1010 }";
-
+/// Texts, and others in their place.
 type Edits<'a> = &'a [(&'a str, &'a str)];
-
-/// What the tests change: the name of the variant, those of the copy, and texts with others in their
-/// place. The ports of the pages may be in use.
-const VARIANTS: &[(&str, &[&str], Edits)] = &[
-    (
-        "echo",
-        &["tcp-threaded-server"],
-        &[
-            ("            request.make_ascii_uppercase();\n", ""),
-            ("b\"hello\"), b\"HELLO\"", "b\"hello\"), b\"hello\""),
-        ],
-    ),
-    ("chat-limit", &["chat", "limit"], &[]),
-    ("lines-stop", &["lines", "stop"], &[]),
-    ("deadline", &["deadline"], &[("from_secs(5)", "from_secs(2)"), (WORKERS, "workers: 4")]),
-    ("hostile", &["hostile"], &[(WORKERS, "workers: 8")]),
-    (
-        "stop-soon",
-        &["stop"],
-        &[
-            ("limit = Duration::from_secs(10)", "limit = Duration::from_secs(1)"),
-            // The program runs for longer than the limit after `run` has returned.
-            (".into()))\n}", ".into()))?;\n    Ok(thread::sleep(Duration::from_secs(2)))\n}"),
-        ],
-    ),
-];
 
 /// Returns the names and the sources of all these programs.
 pub fn sources() -> Vec<(String, String)> {
-    let change = |name: &str, source: &str, edits: Edits| {
-        let edit = |source: String, (from, to): &(&str, &str)| {
-            replace(&source, from, to).unwrap_or_else(|error| panic!("{name}: {error}"))
-        };
-        (name.to_string(), edits.iter().fold(source.into(), edit))
-    };
-    let mut sources: Vec<(String, String)> = VARIANTS
-        .iter()
-        .map(|(name, names, edits)| change(name, &copy(names).main(), edits))
-        .collect();
-    for recipe in recipes().unwrap() {
-        if sources.iter().all(|(name, _)| *name != recipe) {
-            sources.push((recipe.clone(), copy(&[&recipe]).main()));
-        }
-    }
-    let [tcp, udp] = ["tcp-threaded-server", "udp-echo-server"].map(|program| copy(&[program]));
+    let [tcp, udp, threaded] = ["tcp-threaded-server", "udp-echo-server", "udp-threaded-server"]
+        .map(|program| copy(&[program]));
+    let workers = "workers: if cfg!(target_vendor = \"apple\") { 240 } else { 1010 }";
     let macros = block("copy: macros std");
     let (error, _) = macros.split_once("macro_rules! warn").unwrap();
     let quiet = [error, &block("copy: macros quiet")].concat();
-    let stop_udp = copy(&["udp-threaded-server"]).head + &block("copy: main server");
-    let stop_udp = stop_udp + &block("copy: run stop");
-    let multicast = udp.head.clone() + &block("recipe: multicast");
-    let two_addresses = tcp.head.clone() + &block("recipe: two addresses");
-    for (name, source, edits) in [
+    // The ports of the pages may be in use.
+    let variants: &[(&str, String, Edits)] = &[
+        (
+            "echo",
+            tcp.main(),
+            &[
+                ("            request.make_ascii_uppercase();\n", ""),
+                ("b\"hello\"), b\"HELLO\"", "b\"hello\"), b\"hello\""),
+            ],
+        ),
+        ("quiet", tcp.main(), &[(&macros, &quiet)]),
         (
             "reversing",
-            &*replace_handler(&udp.main(), &block("copying: handler")).unwrap(),
-            &[("&b\"HELLO\"[..]", "&b\"olleh\"[..]")][..],
+            replace_handler(&udp.main(), &block("copying: handler")).unwrap(),
+            &[("&b\"HELLO\"[..]", "&b\"olleh\"[..]")],
         ),
-        ("quiet", &tcp.main(), &[(&*macros, &*quiet)]),
+        ("chat-limit", copy(&["chat", "limit"]).main(), &[]),
+        ("lines-stop", copy(&["lines", "stop"]).main(), &[]),
+        (
+            "deadline",
+            copy(&["deadline"]).main(),
+            &[("from_secs(5)", "from_secs(2)"), (workers, "workers: 4")],
+        ),
+        ("hostile", copy(&["hostile"]).main(), &[(workers, "workers: 8")]),
+        (
+            "stop-soon",
+            copy(&["stop"]).main(),
+            &[
+                ("limit = Duration::from_secs(10)", "limit = Duration::from_secs(1)"),
+                // The program runs for longer than the limit after `run` has returned.
+                (".into()))\n}", ".into()))?;\n    Ok(thread::sleep(Duration::from_secs(2)))\n}"),
+            ],
+        ),
         (
             "stop-udp",
-            &stop_udp,
+            [&threaded.head, &*block("copy: main server"), &block("copy: run stop")].concat(),
             &[
                 ("TcpListener::bind", "UdpSocket::bind"),
                 ("server.listener.local_addr()?", "server.address"),
                 ("stopping, {} connections open\", stopper.busy.load(SeqCst)", "stopping\""),
             ],
         ),
-        ("connect", &(CONNECT.to_string() + &block("recipe: connect")), &[]),
+        ("connect", CONNECT.to_string() + &block("recipe: connect"), &[]),
         (
             "broadcast",
-            &block("recipe: broadcast"),
+            block("recipe: broadcast"),
             &[("\"255.255.255.255:8888\"", "std::env::args().nth(1).unwrap()")],
         ),
-        // On the interface of the test.
-        ("multicast", &multicast, &[(":8888\"", ":0\""), ("[0, 0, 0, 0]", "[127, 0, 0, 1]")]),
-        ("two-addresses", &two_addresses, &[(".1:8888\"", ".1:0\""), ("::1]:8888\"", "::1]:0\"")]),
-        ("causes", &causes(), &[]),
-        ("nesting", &nesting("pitfall: nesting", "parse(text.as_bytes())"), &[]),
-        ("nesting-limited", &nesting("pitfall: limited nesting", "parse(text.as_bytes(), 0)"), &[]),
-    ] {
-        sources.push(change(name, source, edits));
-    }
-    sources
+        (
+            "multicast",
+            udp.head.clone() + &block("recipe: multicast"),
+            // On the interface of the test.
+            &[(":8888\"", ":0\""), ("[0, 0, 0, 0]", "[127, 0, 0, 1]")],
+        ),
+        (
+            "two-addresses",
+            tcp.head.clone() + &block("recipe: two addresses"),
+            &[(".1:8888\"", ".1:0\""), ("::1]:8888\"", "::1]:0\"")],
+        ),
+        ("causes", causes(), &[]),
+        ("nesting", nesting("pitfall: nesting", "parse(text.as_bytes())"), &[]),
+        ("nesting-limited", nesting("pitfall: limited nesting", "parse(text.as_bytes(), 0)"), &[]),
+    ];
+    let mut sources = BTreeMap::from_iter(recipes().into_iter().map(|recipe| {
+        let source = copy(&[&recipe]).main();
+        (recipe, source)
+    }));
+    sources.extend(variants.iter().map(|(name, source, edits)| {
+        let edit = |source: String, (from, to): &(&str, &str)| {
+            replace(&source, from, to).unwrap_or_else(|error| panic!("{name}: {error}"))
+        };
+        (name.to_string(), edits.iter().fold(source.clone(), edit))
+    }));
+    sources.into_iter().collect()
 }
 
 /// Sends lines, each after the response to the one before, which is a line.
@@ -183,61 +168,61 @@ fn converse(mut stream: &TcpStream, lines: &[(&str, &str)]) {
 }
 
 #[test]
-fn lines_are_greeted_however_they_arrive() {
-    let server = start_copy("lines");
-    let mut stream = tcp(server.address());
-    stream.write_all(b"a").unwrap();
-    converse(&stream, &[("nn\nben", "hello, ann\nhello, ben")]);
-    stream.write_all(b"c").unwrap();
+fn respond_or_report_invalid_requests() {
     let error = "the line is too long or incomplete";
-    let line = |client: &TcpStream| format!("{}: {error}", client.local_addr().unwrap());
-    let incomplete = line(&stream);
-    drop(stream);
-    assert_eq!(server.wait_for_error(error), Some(incomplete));
-    assert_eq!(response(server.address(), b""), b"");
-    // A line has up to 64 KiB, newline included.
-    let mut longest = vec![b'x'; 64 * 1024];
-    longest[64 * 1024 - 1] = b'\n';
-    assert_eq!(response(server.address(), &longest), [b"hello, ", &longest[..]].concat());
-    let stream = tcp(server.address());
-    (&stream).write_all(&[b'x'; 64 * 1024]).unwrap();
-    assert_eq!(read_to_end(&stream), b"");
-    assert!(server.wait_for_error(&line(&stream)).is_some());
-}
-
-#[test]
-fn prefixed_messages_are_separated_by_length() {
-    let server = start_copy("length-prefix");
-    let messages = b"\0\0\0\x05hello\0\0\0\0\0\0\0\x01x";
-    assert_eq!(response(server.address(), messages), messages.to_ascii_uppercase());
-    let largest = [&(1024_u32 * 1024).to_be_bytes()[..], &vec![b'x'; 1024 * 1024]].concat();
-    assert_eq!(exchange(&tcp(server.address()), &largest), largest.to_ascii_uppercase());
-    let stream = tcp(server.address());
-    (&stream).write_all(&(1024_u32 * 1024 + 1).to_be_bytes()).unwrap();
-    assert_eq!(read_to_end(&stream), b"");
-    assert!(server.wait_for_error("the message is too long").is_some());
-    assert_eq!(response(server.address(), b"\0\0\0\x05hell"), b"");
-    assert!(server.wait_for_error("failed to fill whole buffer").is_some());
-    assert_eq!(response(server.address(), b"\0\0"), b"");
-    assert!(server.wait_for_error("the prefix is incomplete").is_some());
+    // The limits include the newline, but not the prefix.
+    let longest = "x".repeat(64 * 1024 - 1) + "\n";
+    let largest = "\0\x10\0\0".to_string() + &"x".repeat(1024 * 1024);
+    // The number of values is limited; one that exists can be changed.
+    let sets: String = (0..10_001).map(|n| format!("set {n} x\n")).collect();
+    let mut servers = BTreeMap::new();
+    for (recipe, request, expected) in [
+        ("lines", "ann\nben\n", Ok("hello, ann\nhello, ben\n")),
+        ("lines", "ann", Err(error)),
+        ("lines", &longest, Ok(&*format!("hello, {longest}"))),
+        ("lines", &format!("x{longest}"), Err(error)),
+        ("deadline", "hello", Err(error)),
+        ("chat", &longest, Err("the line is too long")),
+        // The end of a line that is too long is not taken for a line.
+        ("numbers", &format!("x{}stop\n", longest.trim_end()), Err("the line is too long")),
+        ("state", "", Ok("1\n")),
+        ("state", "", Ok("2\n")),
+        ("length-prefix", "\0\0\0\x02hi\0\0\0\0", Ok("\0\0\0\x02HI\0\0\0\0")),
+        ("length-prefix", &largest, Ok(&largest.to_uppercase())),
+        ("length-prefix", "\0\x10\0\x01", Err("the message is too long")),
+        ("length-prefix", "\0\0\0\x02h", Err("failed to fill whole buffer")),
+        ("length-prefix", "\0\0", Err("the prefix is incomplete")),
+        ("key-value", "get a\nset a 1\nget a\n", Ok("missing\nok\n= 1\n")),
+        ("key-value", "delete a\ndelete a\n", Ok("ok\nmissing\n")),
+        ("key-value", "get\n", Ok("error: expected get KEY, set KEY VALUE or delete KEY\n")),
+        ("key-value", &sets, Ok(&("ok\n".repeat(10_000) + "full\n"))),
+        ("key-value", "set 1 y\nget 1\n", Ok("ok\n= y\n")),
+    ] {
+        let server = servers.entry(recipe).or_insert_with(|| start_copy(recipe));
+        let mut stream = tcp(server.address());
+        // The first byte arrives alone. The server may reset the connection before the last.
+        let (first, rest) = request.as_bytes().split_at(request.len().min(1));
+        let _ = stream.write_all(first).and_then(|()| stream.write_all(rest));
+        let _ = stream.shutdown(Shutdown::Write);
+        let response = String::from_utf8(read_to_end(&stream)).unwrap();
+        assert!(response == expected.unwrap_or_default(), "{recipe}: {expected:?}: {response:?}");
+        if let Err(error) = expected {
+            let line = format!("{}: {error}", stream.local_addr().unwrap());
+            assert_eq!(server.wait_for_error(&line), Some(line), "{recipe}");
+        }
+    }
 }
 
 #[test]
 fn deadline_ends_request_of_one_byte_at_a_time() {
     let server = start_copy("deadline");
-    assert_eq!(response(server.address(), b"in time\n"), b"IN TIME\n");
-    let stream = tcp(server.address());
-    let start = Instant::now();
+    let slow = tcp(server.address());
     let line = |client: &TcpStream| format!("{}: timed out", client.local_addr().unwrap());
-    let is_over = || server.stderr().contains(&line(&stream));
     // The server may reset the connection.
-    while !is_over() && (&stream).write_all(b"x").is_ok() {
-        assert!(start.elapsed() < DEADLINE);
-        thread::sleep(Duration::from_millis(10));
-    }
-    assert!(server.wait_for_error(&line(&stream)).is_some());
-    assert_eq!(response(server.address(), b"incomplete"), b"");
-    assert!(server.wait_for_error("the line is too long or incomplete").is_some());
+    wait_until("the deadline is over", || {
+        (&slow).write_all(b"x").is_err() || server.stderr().contains(&line(&slow))
+    });
+    assert!(server.wait_for_error(&line(&slow)).is_some());
     // The shorter read timeout of the last worker remains.
     let connect = |_| {
         let silent = tcp(server.address());
@@ -248,26 +233,6 @@ fn deadline_ends_request_of_one_byte_at_a_time() {
     assert!(server.wait_for_error(&line(&silent[3])).is_some());
     assert!(!server.stderr().contains(&line(&silent[0])));
     assert!(server.wait_for_error(&line(&silent[0])).is_some());
-}
-
-#[test]
-fn values_are_stored_by_key() {
-    let server = start_copy("key-value");
-    let commands = [
-        ("get a", "missing"),
-        ("set a 1", "ok"),
-        ("set a 2", "ok"),
-        ("get a", "= 2"),
-        ("get", "error: expected get KEY, set KEY VALUE or delete KEY"),
-        ("delete a", "ok"),
-        ("delete a", "missing"),
-    ];
-    converse(&tcp(server.address()), &commands);
-    // The number of values is limited; one that exists can be changed. Buffers hold the responses.
-    let sets: String = (0..10_001).map(|n| format!("set {n} x\n")).collect();
-    let expected = "ok\n".repeat(10_000) + "full\n";
-    assert!(response(server.address(), sets.as_bytes()) == expected.as_bytes());
-    converse(&tcp(server.address()), &[("set 1 y", "ok"), ("get 1", "= y")]);
 }
 
 #[test]
@@ -301,50 +266,35 @@ fn slow_member_does_not_block_others() {
 
 /// Sends messages from one member to another, until that has joined, and returns both.
 fn chat(address: SocketAddr) -> [TcpStream; 2] {
-    let [mut sender, mut receiver] = [tcp(address), tcp(address)];
-    receiver.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    let name = sender.local_addr().unwrap();
-    let [hello, ready] = ["hello", "ready"].map(|text| format!("{name}: {text}\n").into_bytes());
-    let mut message = vec![0; hello.len()];
+    let [mut sender, receiver] = [tcp(address), tcp(address)];
+    receiver.set_nonblocking(true).unwrap();
     wait_until("the receiver is a member", || {
         sender.write_all(b"hello\n").unwrap();
-        receiver.read(&mut message[..1]).is_ok_and(|length| length == 1)
+        receiver.peek(&mut [0]).is_ok()
     });
-    receiver.set_read_timeout(Some(DEADLINE)).unwrap();
-    receiver.read_exact(&mut message[1..]).unwrap();
-    assert_eq!(message, hello);
-    // More of them may be in flight.
+    receiver.set_nonblocking(false).unwrap();
+    // More than one may be in flight.
     sender.write_all(b"ready\n").unwrap();
-    while message != ready {
-        receiver.read_exact(&mut message).unwrap();
-    }
+    let name = sender.local_addr().unwrap();
+    let mut lines = BufReader::new(&receiver).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), format!("{name}: hello"));
+    assert!(lines.any(|line| line == format!("{name}: ready")));
     [sender, receiver]
-}
-
-#[test]
-fn chat_reports_line_that_is_too_long() {
-    let server = start_copy("chat");
-    tcp(server.address()).write_all(&[b'x'; 4 * 1024]).unwrap();
-    assert!(server.wait_for_error("the line is too long").is_some());
 }
 
 #[test]
 fn signal_ends_chat_with_idle_members() {
     let mut server = start_copy("chat");
     let members = chat(server.address());
-    let left = tcp(server.address());
-    let names = [&members[0], &members[1], &left].map(|member| member.local_addr().unwrap());
-    for name in names {
-        server.wait_for(&format!("{name} joined")).unwrap();
-    }
-    drop(left);
-    server.wait_for(&format!("{} left", names[2])).unwrap();
     server.write(b"signal\n");
     // After the limit of the recipe, the code is 1.
     assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
-    for (mut member, name) in members.iter().zip(names) {
+    for mut member in &members {
         assert!(member.read_to_end(&mut Vec::new()).is_ok());
-        assert!(server.stdout().contains(&format!("{name} left")), "{}", server.stdout());
+        for event in ["joined", "left"] {
+            let line = format!("{} {event}", member.local_addr().unwrap());
+            assert!(server.stdout().contains(&line), "{line}: {}", server.stdout());
+        }
     }
     assert!(server.wait_for("stopping, ").unwrap().ends_with(" connections open"));
 }
@@ -359,10 +309,7 @@ fn client_has_limited_number_of_connections() {
     let ninth = tcp(server.address());
     assert_eq!(read_to_end(&ninth), b"");
     assert!(server.wait_for_error("too many connections of this client").is_some());
-    let closed = open.pop().unwrap();
-    let line = format!("{} closed after 5 bytes", closed.local_addr().unwrap());
-    drop(closed);
-    server.wait_for(&line).unwrap();
+    open.pop();
     wait_until("there is room for another connection", || {
         let mut stream = tcp(server.address());
         stream.write_all(b"hello").is_ok() && stream.read(&mut [0]).is_ok_and(|length| length == 1)
@@ -372,22 +319,15 @@ fn client_has_limited_number_of_connections() {
 #[test]
 fn oldest_late_connection_makes_room() {
     let server = start_copy("hostile");
-    let stop = AtomicBool::new(false);
     let hostile: Vec<TcpStream> = (0..24).map(|_| tcp(server.address())).collect();
-    let served = thread::scope(|scope| {
+    let mut honest = tcp(server.address());
+    honest.write_all(b"hello").unwrap();
+    honest.set_nonblocking(true).unwrap();
+    wait_until("the honest client is served", || {
         // Each sends a byte more often than any timeout.
-        scope.spawn(|| {
-            while !stop.load(Relaxed) {
-                hostile.iter().for_each(|mut stream| drop(stream.write(b"x")));
-                thread::sleep(Duration::from_millis(20));
-            }
-        });
-        let mut honest = tcp(server.address());
-        let served = honest.write_all(b"hello").and_then(|()| honest.read(&mut [0]));
-        stop.store(true, Relaxed);
-        served
+        hostile.iter().for_each(|mut stream| drop(stream.write(b"x")));
+        honest.read(&mut [0]).is_ok_and(|length| length == 1)
     });
-    assert_eq!(served.unwrap(), 1);
 }
 
 /// On Linux, a full backlog drops further connections.
@@ -406,14 +346,6 @@ fn connect_leaves_time_for_next_address() {
     let mut client = Command::new(copied("connect"));
     let assert = run(client.arg(full.1.to_string()), "").code(1);
     assert!(String::from_utf8_lossy(&assert.get_output().stderr).contains("TimedOut"));
-}
-
-#[test]
-fn workers_share_state() {
-    let server = start_copy("state");
-    for visit in 1..=3 {
-        assert_eq!(response(server.address(), b""), format!("{visit}\n").as_bytes());
-    }
 }
 
 #[test]
@@ -502,10 +434,6 @@ fn number_lines(address: SocketAddr) {
 #[test]
 fn port_numbers_lines_and_stops() {
     let mut server = start_copy("numbers");
-    // The end of a line that is too long is not taken for a line.
-    let long = [&[b'x'; 64 * 1024][..], b"stop\n"].concat();
-    tcp(server.address()).write_all(&long).unwrap();
-    assert!(server.wait_for_error("the line is too long").is_some());
     number_lines(server.address());
     assert_eq!(server.exit_code(), 0);
 }
@@ -529,30 +457,4 @@ fn python_servers_do_what_their_ports_do() {
     assert_eq!(exchange(&tcp(address), b"hello"), b"hello");
     let (_chat, address) = start_python("python: chat");
     chat(address);
-}
-
-/// Prints the public names of `socketserver`: its own, those of its classes, and attributes.
-const PUBLIC_NAMES: &str = "
-import inspect, re, socketserver
-for name in socketserver.__all__:
-    public = getattr(socketserver, name)
-    print(name, *vars(public), *re.findall(r'self\\.(\\w+)', inspect.getsource(public)))
-";
-
-#[test]
-#[ignore = "needs python3"]
-fn page_covers_public_names_of_socketserver() {
-    let mut python = Process::spawn(Command::new("python3").args(["-c", PUBLIC_NAMES]));
-    assert_eq!((python.exit_code(), python.stderr()), (0, String::new()));
-    let names = python.stdout();
-    let names: BTreeSet<&str> = names.split_whitespace().filter(|n| !n.starts_with('_')).collect();
-    assert!(names.len() > 50, "{names:?}");
-    let page = fs::read_to_string(repository("docs/from-python.md")).unwrap();
-    let (_, tables) = page.split_once("\n## Direct equivalents").unwrap();
-    // The first column.
-    let rows = tables.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
-    let covered = rows.collect::<Vec<&str>>().join(" ");
-    for name in names {
-        assert!(covered.contains(&format!("`{name}`")), "{name} is in no table");
-    }
 }

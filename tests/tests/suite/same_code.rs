@@ -7,7 +7,7 @@ use tests::copying::source;
 
 /// Returns a function of a program, with the comments above it, and without indentation.
 fn function(program: &str, name: &str) -> Option<String> {
-    let (_, source) = source(program).unwrap();
+    let (_, source) = source(program);
     let lines: Vec<&str> = source.lines().collect();
     let start = lines.iter().position(|it| it.trim_start().starts_with(&format!("fn {name}(")))?;
     let (indentation, _) = lines[start].split_once("fn ")?;
