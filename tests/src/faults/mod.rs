@@ -282,23 +282,22 @@ fn attempt(inject: Inject, target: &mut Target) -> Outcome {
     let Some(second) = target.left_over() else { return Ok(()) };
     let (start, mut most) = (Instant::now(), 0);
     for round in 1.. {
-        inject_beside(inject, is_crowd, target)?;
         // Ruby, for example, lets several hundred descriptors wait for a garbage collection, which
         // requests cause.
         let (client, request) = (&target.client, target.client.request(b"One more\n"));
-        let exchange = || match client.protocol {
+        let exchange = |_| match client.protocol {
             Udp => client.exchange(&request),
             Tcp => client.exchange_on(&client.open()?, &request),
         };
-        let is_served = (0..100).try_for_each(|_| exchange()).is_ok();
+        let is_over = most > 700 || start.elapsed() > 3 * client.patience;
+        if (0..100).try_for_each(exchange).is_err() || round > 5 && is_over {
+            break;
+        }
+        inject_beside(inject, is_crowd, target)?;
         let now = target.usage_now().total();
         most = most.max(now);
-        if now + 10 < most {
+        if now + 4 < most {
             return Ok(());
-        }
-        let is_over = most > 700 || start.elapsed() > 2 * target.client.patience;
-        if !is_served || round >= 5 && is_over {
-            break;
         }
     }
     let third = target.left_over();
