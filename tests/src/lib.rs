@@ -237,7 +237,8 @@ impl Process {
     }
 
     fn new(command: &mut Command, guard: Option<Child>, captures: bool) -> io::Result<Process> {
-        let (name, mut child) = (shorten(&format!("{command:?}")), spawn(command)?);
+        let name = format!("{command:?}").chars().take(4_000).collect();
+        let mut child = spawn(command)?;
         let stdin = child.stdin.take().map(|mut pipe| {
             let (sender, chunks) = mpsc::channel::<Vec<u8>>();
             thread::spawn(move || chunks.iter().try_for_each(|chunk| pipe.write_all(&chunk)));
@@ -326,23 +327,15 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Returns how the process has exited, if it has. Its last lines may still be in the pipe, and a
-    /// descendant may hold that open.
-    pub fn try_wait(&mut self) -> Option<ExitStatus> {
-        let status = self.child.try_wait().ok().flatten();
-        if status.is_some() {
-            lock(&self.stderr).wait_for_end(Instant::now() + Duration::from_millis(200));
-        }
-        status
-    }
-
     /// Returns how a server of this port has ended, if it has. It has not if it went on in the
     /// background.
     pub fn exit(&mut self, protocol: &str, port: u16) -> Option<String> {
         if let Some(id) = self.daemon {
             return proc::state(id).is_none().then(|| "the daemon is gone".into());
         }
-        let status = self.try_wait()?;
+        let status = self.child.try_wait().ok().flatten()?;
+        // The last lines may still be in the pipe, and a descendant may hold that open.
+        lock(&self.stderr).wait_for_end(Instant::now() + Duration::from_millis(200));
         self.daemon = if status.success() { proc::listener(protocol, port) } else { None };
         let Some(id) = self.daemon else { return Some(format!("{status}: {}", self.cause())) };
         if let Some(pipe) = self.guard.as_mut().and_then(|guard| guard.stdin.as_mut()) {
@@ -430,8 +423,10 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let (stdout, stderr) = (shorten(&self.stdout()), shorten(&self.stderr()));
-            eprintln!("--- {}\n{stdout}{stderr}---", self.name);
+            let output = self.stdout() + &self.stderr();
+            // The cause is in the last lines.
+            let start = output.char_indices().nth_back(4_000).map_or(0, |(index, _)| index);
+            eprintln!("--- {}\n{}---", self.name, &output[start..]);
         }
     }
 }
@@ -452,17 +447,6 @@ fn guard(command: &mut Command) -> Option<Child> {
 #[cfg(not(unix))]
 fn guard(_: &mut Command) -> Option<Child> {
     None
-}
-
-/// Keeps the first and the last 2,000 characters of a long text.
-fn shorten(text: &str) -> String {
-    let ends = text.char_indices().nth(2_000).zip(text.char_indices().nth_back(1_999));
-    match ends {
-        Some(((first, _), (last, _))) if first < last => {
-            format!("{}… {} bytes omitted …{}", &text[..first], last - first, &text[last..])
-        }
-        _ => text.into(),
-    }
 }
 
 /// The output of a process, which a thread reads line by line.

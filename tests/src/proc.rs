@@ -101,12 +101,7 @@ pub struct Socket {
     inode: String,
 }
 
-/// Returns all sockets of a protocol, `tcp` or `udp`.
-pub fn sockets(protocol: &str) -> Vec<Socket> {
-    sockets_with(protocol, "")
-}
-
-/// Returns the sockets of a protocol of which one of both ends has this port.
+/// Returns the sockets of a protocol, `tcp` or `udp`, of which one of both ends has this port.
 pub fn sockets_at(protocol: &str, port: u16) -> Vec<Socket> {
     sockets_with(protocol, &format!(":{port:04X} "))
 }
@@ -116,55 +111,51 @@ pub fn sockets_at(protocol: &str, port: u16) -> Vec<Socket> {
 pub fn sockets_since(start: Instant, protocol: &'static str, port: u16) -> Arc<Vec<Socket>> {
     type Listing = (Instant, (&'static str, u16), Arc<Vec<Socket>>);
     static LISTED: Mutex<Option<Listing>> = Mutex::new(None);
-    let (mut listed, place) =
-        (LISTED.lock().unwrap_or_else(PoisonError::into_inner), (protocol, port));
-    let now = Instant::now();
-    let is_new = |listing: &Listing| listing.0 >= start && listing.1 == place;
-    let listing = listed.take().filter(is_new);
+    let mut listed = LISTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let (now, place) = (Instant::now(), (protocol, port));
+    let listing = listed.take_if(|listing| listing.0 >= start && listing.1 == place);
     let listing = listing.unwrap_or_else(|| (now, place, Arc::new(sockets_at(protocol, port))));
     Arc::clone(&listed.insert(listing).2)
 }
 
-/// Parses those lines that contain a text: there may be very many.
+/// Parses the lines that contain a text: there may be very many others.
 fn sockets_with(protocol: &str, text: &str) -> Vec<Socket> {
+    let hex = |digits: &str| usize::from_str_radix(digits, 16).ok();
+    let port = |address: &str| Some(hex(address.rsplit_once(':')?.1)? as u16);
     let socket = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let hex = |word: &str| {
-            u64::from_str_radix(word.rsplit_once(':')?.1, 16).ok().map(|number| number as usize)
-        };
-        let [port, peer] = [hex(words.get(1)?)? as u16, hex(words.get(2)?)? as u16];
         let (unsent, unread) = words.get(4)?.split_once(':')?;
-        let [unsent, unread] = [unsent, unread].map(|text| usize::from_str_radix(text, 16).ok());
-        let is_established = words.get(3)? != &"03"; // TCP_SYN_RECV
-        let inode = words.get(9)?.to_string();
-        Some(Socket { port, peer, is_established, unsent: unsent?, unread: unread?, inode })
+        Some(Socket {
+            port: port(words[1])?,
+            peer: port(words[2])?,
+            is_established: words[3] != "03", // TCP_SYN_RECV
+            unsent: hex(unsent)?,
+            unread: hex(unread)?,
+            inode: words.get(9)?.to_string(),
+        })
     };
     let tables = ["", "6"].map(|version| read(&format!("net/{protocol}{version}")));
-    tables
-        .iter()
-        .flatten()
-        .flat_map(|table| {
-            table.lines().skip(1).filter(|line| line.contains(text)).filter_map(socket)
-        })
-        .collect()
-}
-
-/// Returns those of the sockets that a process listens on.
-fn own(id: u32, sockets: &[Socket]) -> impl Iterator<Item = &Socket> {
-    let links = entries(&format!("{id}/fd")).filter_map(|path| fs::read_link(path).ok());
-    let links: Vec<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
-    let is_own = move |it: &&Socket| links.contains(&format!("socket:[{}]", it.inode));
-    sockets.iter().filter(|socket| socket.peer == 0).filter(is_own)
+    let lines = tables.iter().flatten().flat_map(|table| table.lines().skip(1));
+    lines.filter(|line| line.contains(text)).filter_map(socket).collect()
 }
 
 /// Returns the ports on which a process listens.
 pub fn listens_on(id: u32, protocol: &str) -> Vec<u16> {
-    own(id, &sockets(protocol)).map(|socket| socket.port).collect()
+    own_ports(id, &sockets_with(protocol, ""))
 }
 
 /// Returns the first process that listens on a port.
 pub fn listener(protocol: &str, port: u16) -> Option<u32> {
-    let mut sockets = sockets_at(protocol, port);
-    sockets.retain(|socket| socket.port == port && socket.peer == 0);
-    ids("").find(|id| own(*id, &sockets).next().is_some())
+    let sockets = sockets_at(protocol, port);
+    ids("").find(|id| own_ports(*id, &sockets).contains(&port))
+}
+
+/// Returns the ports of the sockets without a peer that a process has opened.
+fn own_ports(id: u32, sockets: &[Socket]) -> Vec<u16> {
+    let links = entries(&format!("{id}/fd")).filter_map(|path| fs::read_link(path).ok());
+    let links: Vec<PathBuf> = links.collect();
+    let is_own = |socket: &&Socket| {
+        socket.peer == 0 && links.contains(&format!("socket:[{}]", socket.inode).into())
+    };
+    sockets.iter().filter(is_own).map(|socket| socket.port).collect()
 }

@@ -64,52 +64,32 @@ fn servers_work_with_python_clients() {
     }
 }
 
-/// Starts a socat that sends back what it receives.
-fn socat_server(kind: &str, protocol: &str) -> (Process, SocketAddr) {
-    let address = unused_address();
-    let listen = format!("{kind}:{},bind=127.0.0.1,fork", address.port());
-    let server = Process::spawn(Command::new("socat").args([&*listen, "EXEC:cat"]));
-    wait_until_listening(protocol, address);
-    (server, address)
-}
-
-/// Returns netcat and socat as clients.
-fn other_clients(server: SocketAddr, options: [&[&str]; 2], address: &str) -> [Command; 2] {
-    let [mut nc, mut socat] = ["nc.openbsd", "socat"].map(Command::new);
-    nc.args(options[0]).args([server.ip().to_string(), server.port().to_string()]);
-    socat.args(options[1]).args(["-", &format!("{address}:{server}")]);
-    [nc, socat]
-}
-
-/// `-N` sends the end of standard input, as the client does.
 #[test]
 #[ignore = "needs nc.openbsd and socat"]
-fn tcp_client_works_as_netcat_and_socat() {
-    let request = letters(0, 1 << 20);
-    let ours = Process::start("tcp-threaded-server", &["--quiet"]);
-    let (_socat, address) = socat_server("TCP-LISTEN", "tcp");
-    let upper = request.to_ascii_uppercase();
-    for (server, expected) in [(ours.address(), &upper), (address, &request)] {
-        let [nc, socat] = other_clients(server, [&["-N"], &["-t30"]], "TCP");
-        for command in [client("tcp-threaded-client", server, &[b"-"]), nc, socat] {
-            let name = format!("{command:?}");
-            assert!(bytes_of(command, &request) == *expected, "{name}");
-        }
-    }
-}
-
-#[test]
-#[ignore = "needs nc.openbsd and socat"]
-fn udp_programs_work_with_netcat_and_socat() {
-    for name in UDP_SERVERS {
-        let server = Process::start(name, &[]);
+fn programs_work_with_netcat_and_socat() {
+    let long = letters(0, 1 << 20);
+    for (name, listen, request, [nc, socat]) in [
+        // `-N` sends the end of standard input, as the client does.
+        ("tcp-threaded", "TCP-LISTEN", &long[..], ["-N", "-t30"]),
         // Both end a second after the end of standard input.
-        for command in other_clients(server.address(), [&["-u", "-w1"], &["-t1"]], "UDP") {
-            assert_eq!(bytes_of(command, b"hello"), b"HELLO", "{name}");
+        ("udp-echo", "UDP-RECVFROM", b"hello", ["-uw1", "-t1"]),
+        ("udp-threaded", "UDP-RECVFROM", b"hello", ["-uw1", "-t1"]),
+    ] {
+        let server = Process::start(&format!("{name}-server"), &["--quiet"]);
+        let address = server.address();
+        let mut netcat = Command::new("nc.openbsd");
+        netcat.args([nc, "127.0.0.1", &address.port().to_string()]);
+        let mut other = Command::new("socat");
+        other.args([socat, "-", &format!("{}:{address}", &listen[..3])]);
+        for (other, command) in [("netcat", netcat), ("socat", other)] {
+            let upper = request.to_ascii_uppercase();
+            assert!(bytes_of(command, request) == upper, "{other}, {name}-server");
         }
-    }
-    let (_socat, address) = socat_server("UDP-RECVFROM", "udp");
-    for name in UDP_CLIENTS {
-        assert_eq!(bytes_of(client(name, address, &[b"hello"]), b""), b"hello\n", "{name}");
+        let echo = unused_address();
+        let listen = format!("{listen}:{},bind=127.0.0.1,fork", echo.port());
+        let _server = Process::spawn(Command::new("socat").args([&listen, "EXEC:cat"]));
+        wait_until_listening(&name[..3], echo);
+        let output = bytes_of(client(&format!("{name}-client"), echo, &[b"-"]), request);
+        assert!(output.trim_ascii_end() == request, "{name}-client, socat");
     }
 }

@@ -99,25 +99,18 @@ pub fn use_all_cores() -> MutexGuard<'static, ()> {
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sends a datagram and returns the reply.
 #[track_caller]
 pub fn request(socket: &UdpSocket, payload: &[u8]) -> Vec<u8> {
-    let mut reply = vec![0; 65_535];
-    let sent = socket.send(payload);
-    match sent.and_then(|_| retry_on_eintr(|| socket.recv(&mut reply))) {
-        Ok(length) => reply[..length].to_vec(),
-        Err(error) => panic!("no reply to {} bytes from {socket:?}: {error}", payload.len()),
-    }
+    socket.send(payload).unwrap();
+    receive(socket).0
 }
 
-/// Sends bytes over a connection and returns the response, which is as long as they are.
+/// Returns the response, which is as long as the request.
 #[track_caller]
 pub fn exchange(mut stream: &TcpStream, payload: &[u8]) -> Vec<u8> {
     let mut response = vec![0; payload.len()];
-    let received = stream.write_all(payload).and_then(|()| stream.read_exact(&mut response));
-    if let Err(error) = received {
-        panic!("no response to {} bytes from {stream:?}: {error}", payload.len());
-    }
+    stream.write_all(payload).unwrap();
+    stream.read_exact(&mut response).unwrap();
     response
 }
 
@@ -176,7 +169,6 @@ pub fn start_tcp_client(options: &[&str], messages: &[&str]) -> (Process, TcpStr
     (client, accept(&listener))
 }
 
-/// Waits for a connection.
 #[track_caller]
 pub fn accept(listener: &TcpListener) -> TcpStream {
     listener.set_nonblocking(true).unwrap();
@@ -190,7 +182,6 @@ pub fn accept(listener: &TcpListener) -> TcpStream {
     tests::configured(stream)
 }
 
-/// A UDP socket by which the test acts as a server.
 pub fn fake_udp_server() -> (UdpSocket, String) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -198,10 +189,9 @@ pub fn fake_udp_server() -> (UdpSocket, String) {
     (socket, address)
 }
 
-/// Receives a request and its sender's address.
 #[track_caller]
 pub fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
-    let mut payload = vec![0; LARGEST];
+    let mut payload = vec![0; 65_535];
     loop {
         match socket.recv_from(&mut payload) {
             Ok((length, client)) => return (payload[..length].to_vec(), client),
@@ -213,7 +203,6 @@ pub fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     }
 }
 
-/// Returns how many datagrams have arrived.
 pub fn count_waiting(socket: &UdpSocket) -> usize {
     socket.set_nonblocking(true).unwrap();
     (0..).take_while(|_| socket.recv(&mut [0; 1024]).is_ok()).count()
@@ -248,7 +237,6 @@ impl Drop for Folder {
     }
 }
 
-/// Returns the path of a file of the repository.
 pub fn repository(path: &str) -> PathBuf {
     tests::copying::root().join(path)
 }
@@ -261,7 +249,6 @@ pub fn shell(script: &str, program: impl Into<PathBuf>) -> Command {
     shell
 }
 
-/// Runs a program with a redirection of the shell's.
 #[cfg(unix)]
 pub fn redirected(redirection: &str, name: &str) -> Command {
     shell(&format!("exec \"$0\" \"$@\" {redirection}"), program(name))
@@ -288,7 +275,6 @@ pub use linux::*;
 mod linux {
     use super::*;
 
-    /// Suspends a process, and resumes it once it is suspended.
     pub fn suspend_and_resume(process: u32) {
         signal("STOP", &[process]);
         wait_until("the process is suspended", || proc::state(process) == Some('T'));
@@ -340,7 +326,6 @@ mod linux {
         command
     }
 
-    /// Starts a server whose system calls fail as `inject` says.
     pub fn start_failing(inject: &str, name: &str, options: &[&str]) -> Process {
         Process::listening(failing(inject, name).arg(":0").args(options))
     }
