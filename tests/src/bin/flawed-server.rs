@@ -8,7 +8,6 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -17,18 +16,18 @@ use std::{env, fs, process, thread};
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn main() {
-    let words: Vec<String> = env::args().collect();
-    let defect: &str = words.get(3).cloned().unwrap_or_default().leak();
+    let [_, protocol, port, rest @ ..] = &*env::args().collect::<Vec<_>>().leak() else { return };
+    let defect = rest.first().map_or("", String::as_str);
     #[cfg(unix)]
-    if words[1] == "child" {
+    if protocol == "child" {
         return children::serve(defect);
     }
-    let address = format!("127.0.0.1:{}", words[2]);
+    let address = format!("127.0.0.1:{port}");
     thread::spawn(|| {
         let _ = io::stdin().read(&mut [0]);
         process::exit(1);
     });
-    match words[1].as_str() {
+    match protocol.as_str() {
         "udp" => serve_datagrams(&UdpSocket::bind(address).unwrap(), defect),
         _ => serve_connections(&TcpListener::bind(address).unwrap(), defect),
     }
@@ -44,8 +43,9 @@ fn serve_datagrams(socket: &UdpSocket, defect: &str) {
             let _ = sender.send_to(&reply, client);
         }
     });
+    let other = UdpSocket::bind("127.0.0.1:0").unwrap();
     let (text, lines) = mpsc::sync_channel::<String>(1_000);
-    thread::spawn(move || lines.iter().for_each(|line| println!("{line}")));
+    thread::spawn(move || lines.iter().for_each(|line| println!("{line:100}")));
     let (mut buffer, mut last) = (vec![0; 65_535], Vec::new());
     for number in 0.. {
         let (length, client) = match socket.recv_from(&mut buffer) {
@@ -62,30 +62,22 @@ fn serve_datagrams(socket: &UdpSocket, defect: &str) {
             "prints once" if number == 40 => println!("ready"),
             "prints" => println!("{length:0100}"),
             "logs" => drop(writeln!(io::stdout(), "{length}")),
-            "logs text" => {
-                let line = format!("{:100}", String::from_utf8_lossy(&buffer[..length]));
-                let _ = text.try_send(line);
-            }
+            "logs text" => drop(text.try_send(String::from_utf8_lossy(&buffer[..length]).into())),
             "amplifies" => reply.resize(600, b'.'),
             "prints errors" => eprintln!("{length}"),
             "accepts pings only" if reply != b"PING" => continue,
             "never replies" => continue,
             "leaks" => std::mem::forget(socket.try_clone().unwrap()),
             "mixes clients" if length >= 100 => std::mem::swap(&mut last, &mut reply),
-            "replies from another port" => {
-                let other = UdpSocket::bind("127.0.0.1:0").unwrap();
-                other.send_to(&reply, client).unwrap();
-                continue;
-            }
-            "queues" => {
-                queue.send((reply, client)).unwrap();
-                continue;
-            }
             "replies to itself" => {}
             _ if client == socket.local_addr().unwrap() => continue,
             _ => {}
         }
-        let sent = socket.send_to(&reply, client);
+        let sent = match defect {
+            "replies from another port" => other.send_to(&reply, client),
+            "queues" => queue.send((reply, client)).map(|()| 0).map_err(io::Error::other),
+            _ => socket.send_to(&reply, client),
+        };
         assert!(sent.is_ok() || defect != "exits on error", "{sent:?}");
     }
 }
@@ -96,27 +88,22 @@ fn serve_connections(listener: &TcpListener, defect: &'static str) {
         return children::supervise(listener, defect);
     }
     if defect.starts_with("has 32 workers") {
-        return thread::scope(|scope| {
-            for _ in 0..32 {
-                scope
-                    .spawn(|| listener.incoming().for_each(|it| drop(handle(it.unwrap(), defect))));
-            }
-        });
+        let work = || listener.incoming().for_each(|it| drop(handle(it.unwrap(), defect)));
+        return thread::scope(|scope| (0..32).for_each(|_| drop(scope.spawn(work))));
     }
     for number in 0.. {
         match listener.accept() {
             Ok(_) if defect == "refuses" && (60..160).contains(&number) => {}
             Ok(_) if defect == "wears out" && number > 80 => panic!("{number} clients"),
             Ok(_) if defect == "exits soon" && number > 1 => panic!("{number} clients"),
-            Ok((stream, _)) if defect == "needs a peer" => {
-                stream.peer_addr().unwrap();
-                thread::spawn(move || handle(stream, ""));
-            }
-            #[cfg(unix)]
-            Ok((stream, _)) if defect == "starts processes" => children::start(stream.into(), ""),
             Ok((stream, _)) => match defect {
                 "exits on read error" | "exits on write error" | "needs UTF-8" => {
                     handle(stream, defect).unwrap();
+                }
+                "needs a peer" if stream.peer_addr().is_err() => panic!("NotConnected"),
+                #[cfg(unix)]
+                "starts processes" => {
+                    thread::spawn(|| children::spawn(stream.into(), "").wait());
                 }
                 "serves in turn" => drop(handle(stream, defect)),
                 _ => drop(thread::spawn(move || handle(stream, defect))),
@@ -128,12 +115,14 @@ fn serve_connections(listener: &TcpListener, defect: &'static str) {
     }
 }
 
+/// Counts requests, or events that end all connections.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+static IS_HARMED: AtomicBool = AtomicBool::new(false);
+
 fn handle(mut stream: TcpStream, defect: &str) -> io::Result<()> {
     static UNFINISHED: Mutex<()> = Mutex::new(());
-    static EPOCH: AtomicUsize = AtomicUsize::new(0);
-    static HARMED: AtomicBool = AtomicBool::new(false);
     static GARBAGE: Mutex<Vec<TcpStream>> = Mutex::new(Vec::new());
-    let epoch = EPOCH.load(SeqCst);
+    let count = COUNT.load(SeqCst);
     match defect {
         "times out" | "exits when resumed" => stream.set_read_timeout(Some(LIMIT))?,
         "collects garbage" => {
@@ -143,12 +132,9 @@ fn handle(mut stream: TcpStream, defect: &str) -> io::Result<()> {
                 garbage.clear();
             }
         }
-        "has 32 workers" | "has 32 workers for 26 bytes" => {
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?
-        }
+        _ if defect.starts_with("has 32 workers") => stream.set_read_timeout(Some(LIMIT / 12))?,
         "greets" => stream.write_all(b"220 welcome\r\n")?,
         "only greets" => return stream.write_all(b"220 welcome\r\n"),
-        "leaks" => std::mem::forget(stream.try_clone()?),
         _ => {}
     }
     let (queue, replies) = mpsc::channel::<Vec<u8>>();
@@ -159,56 +145,18 @@ fn handle(mut stream: TcpStream, defect: &str) -> io::Result<()> {
     let (mut buffer, mut line, mut total, mut lock) = ([0; 1024], Vec::new(), 0, None);
     loop {
         let length = match stream.read(&mut buffer) {
-            Ok(0) if defect == "spins at end" => continue,
-            Ok(0) if defect == "exits at end" => process::exit(3),
-            Ok(0) if defect == "stays at end" => loop {
-                thread::park();
-            },
-            Ok(0) if defect == "leaks threads" => {
-                drop(stream);
-                loop {
-                    thread::park();
-                }
-            }
-            Ok(0) if defect == "burns threads at end" => burn(),
-            Ok(0) if defect == "needs a byte" && total == 0 => process::exit(4),
-            Ok(0) if defect == "closes all" && total == 0 => {
-                EPOCH.fetch_add(1, SeqCst);
-                return Ok(());
-            }
-            Err(error) if defect == "exits on read error" => return Err(error),
-            Err(error) if defect == "exits when resumed" => match error.kind() {
-                ErrorKind::Interrupted => process::exit(5),
-                _ => return Ok(()),
-            },
-            Err(_) if defect == "replies with errors after a reset" => {
-                HARMED.store(true, SeqCst);
-                return Ok(());
-            }
-            Err(_) if defect == "leaks after a reset" => {
-                std::mem::forget(stream);
-                return Ok(());
-            }
-            Err(_) if defect.starts_with("exits once ") => {
-                let file = Path::new(&defect["exits once ".len()..]);
-                if !file.exists() {
-                    fs::write(file, "").unwrap();
-                    process::exit(6);
-                }
-                return Ok(());
-            }
-            Ok(0) | Err(_) => return Ok(()),
-            Ok(length) => length,
+            Ok(length @ 1..) => length,
+            end => return finish(stream, defect, total, end),
         };
-        if defect == "closes all" && EPOCH.load(SeqCst) != epoch {
+        if defect == "closes all" && COUNT.load(SeqCst) != count {
             return Ok(());
         }
         total += length;
         let mut reply = buffer[..length].to_ascii_uppercase();
         if defect == "replies once after invalid UTF-8" && buffer[..length].contains(&0xff) {
-            HARMED.store(true, SeqCst);
+            IS_HARMED.store(true, SeqCst);
         }
-        let harmed = HARMED.load(SeqCst);
+        let harmed = IS_HARMED.load(SeqCst);
         match defect {
             "sends CR" => reply = String::from_utf8_lossy(&reply).replace('\n', "\r\n").into(),
             "acknowledges" => reply = format!("{length} bytes\n").into(),
@@ -218,7 +166,7 @@ fn handle(mut stream: TcpStream, defect: &str) -> io::Result<()> {
             "never replies" => continue,
             "replies to one request" if total > length => continue,
             "replies with errors after a reset" if harmed => reply = b"error 500\n".into(),
-            "counts" => reply = format!("request {}\n", EPOCH.fetch_add(1, SeqCst)).into(),
+            "counts" => reply = format!("request {}\n", COUNT.fetch_add(1, SeqCst)).into(),
             "has 32 workers for 26 bytes" if total < 26 => continue,
             "stores lines" => {
                 line.extend(&reply);
@@ -242,8 +190,7 @@ fn handle(mut stream: TcpStream, defect: &str) -> io::Result<()> {
         }
         match stream.write_all(&reply) {
             Err(error) if defect == "exits on write error" => return Err(error),
-            _ if defect == "reads once" => return Ok(()),
-            _ if defect == "has 32 workers for 26 bytes" => return Ok(()),
+            _ if ["reads once", "has 32 workers for 26 bytes"].contains(&defect) => return Ok(()),
             _ if defect == "replies once after invalid UTF-8" && harmed => return Ok(()),
             _ if defect == "ends late" => {
                 thread::sleep(Duration::from_millis(300));
@@ -254,16 +201,41 @@ fn handle(mut stream: TcpStream, defect: &str) -> io::Result<()> {
     }
 }
 
-/// Uses more than a core, in threads of which none lives long.
-fn burn() -> ! {
-    loop {
-        let spin = || {
+/// Handles the end of a connection, after which `total` bytes have been received, or its error.
+fn finish(
+    mut stream: TcpStream,
+    defect: &str,
+    total: usize,
+    end: io::Result<usize>,
+) -> io::Result<()> {
+    let is_new = |file| fs::File::create_new(file).is_ok();
+    match (defect, end) {
+        ("spins at end", Ok(_)) => while stream.read(&mut [0]).is_ok() {},
+        ("exits at end", Ok(_)) => process::exit(3),
+        ("needs a byte", Ok(_)) if total == 0 => process::exit(4),
+        ("closes all", Ok(_)) if total == 0 => drop(COUNT.fetch_add(1, SeqCst)),
+        ("stays at end", Ok(_)) | ("leaks after a reset", Err(_)) => std::mem::forget(stream),
+        ("leaks threads", Ok(_)) => {
+            drop(stream);
+            thread::sleep(Duration::MAX);
+        }
+        // More than a core, in threads of which none lives long.
+        ("burns threads at end", Ok(_)) => loop {
             let start = Instant::now();
-            while start.elapsed() < Duration::from_millis(20) {}
-        };
-        let threads = [thread::spawn(spin), thread::spawn(spin)];
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+            let spin = move || while start.elapsed() < Duration::from_millis(20) {};
+            for thread in [thread::spawn(spin), thread::spawn(spin)] {
+                thread.join().unwrap();
+            }
+        },
+        ("exits on read error", Err(error)) => return Err(error),
+        ("exits when resumed", Err(error)) if error.kind() == ErrorKind::Interrupted => {
+            process::exit(5)
+        }
+        ("replies with errors after a reset", Err(_)) => IS_HARMED.store(true, SeqCst),
+        (_, Err(_)) if defect.strip_prefix("exits once ").is_some_and(is_new) => process::exit(6),
+        _ => {}
     }
+    Ok(())
 }
 
 /// A server of several processes, whose standard input is the socket that they serve.
@@ -273,12 +245,7 @@ mod children {
     use std::os::fd::{AsFd, OwnedFd};
     use std::process::{Child, Command};
 
-    pub fn start(socket: OwnedFd, defect: &str) {
-        let mut child = spawn(socket, defect);
-        thread::spawn(move || child.wait());
-    }
-
-    fn spawn(socket: OwnedFd, defect: &str) -> Child {
+    pub fn spawn(socket: OwnedFd, defect: &str) -> Child {
         let mut child = Command::new(env::current_exe().unwrap());
         child.args(["child", "", defect]).stdin(socket).spawn().unwrap()
     }
@@ -288,10 +255,8 @@ mod children {
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let mut child = spawn(listener.try_clone().unwrap().into(), defect);
-                    while child.wait().is_ok() && defect == "exits on read error" {
-                        child = spawn(listener.try_clone().unwrap().into(), defect);
-                    }
+                    let run = || spawn(listener.try_clone().unwrap().into(), defect).wait();
+                    while run().is_ok() && defect == "exits on read error" {}
                 });
             }
         });
