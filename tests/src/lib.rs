@@ -28,7 +28,7 @@ use std::env;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::process::{self, Child, ChildStderr, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::process::{self, Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -115,9 +115,7 @@ impl Pair {
     }
 }
 
-/// The largest payload that a program can send in one datagram over IPv4 with default settings.
-///
-/// macOS limits it to `net.inet.udp.maxdgram`.
+/// The largest payload of a datagram over IPv4, which macOS limits to `net.inet.udp.maxdgram`.
 pub const LARGEST: usize = if cfg!(target_vendor = "apple") { 9_216 } else { 65_507 };
 
 /// Returns the path of an example's binary.
@@ -157,9 +155,7 @@ fn build() -> Option<PathBuf> {
     cargo.status().expect("Cargo can be run").success().then_some(directory)
 }
 
-/// Held while a process starts, and while a socket is open that no process must inherit.
-///
-/// Until a new process executes its program, it holds the sockets of this process open.
+/// Held while a socket is open that no process must inherit, as it does until it executes its program.
 static SPAWN: Mutex<()> = Mutex::new(());
 
 fn spawn(command: &mut Command) -> io::Result<Child> {
@@ -178,8 +174,6 @@ pub fn closed_pipe() -> Stdio {
 }
 
 /// Sends a signal by the built-in of the shell; not every system has a program for it.
-///
-/// A failure shows in what the processes do.
 pub fn signal(name: &str, processes: &[u32]) {
     let ids: Vec<String> = processes.iter().map(u32::to_string).collect();
     let mut shell = Command::new("sh");
@@ -192,7 +186,8 @@ pub fn signal(name: &str, processes: &[u32]) {
 /// Dropping it kills the child. If the test has failed by then, the captured output is printed.
 #[derive(Debug)]
 pub struct Process {
-    name: String,
+    /// The command that started it, shortened.
+    pub name: String,
     child: Child,
     /// `None` once standard input is closed.
     stdin: Option<Sender<Vec<u8>>>,
@@ -278,11 +273,6 @@ impl Process {
         address.unwrap_or_else(|| panic!("the first line is {line:?}"))
     }
 
-    /// Returns the command that started the process, shortened.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Returns the process's id.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -335,7 +325,7 @@ impl Process {
         }
         let status = self.child.try_wait().ok().flatten()?;
         // The last lines may still be in the pipe, and a descendant may hold that open.
-        lock(&self.stderr).wait_for_end(Instant::now() + Duration::from_millis(200));
+        lock(&self.stderr).wait(Instant::now() + Duration::from_millis(200), |_| false);
         self.daemon = if status.success() { proc::listener(protocol, port) } else { None };
         let Some(id) = self.daemon else { return Some(format!("{status}: {}", self.cause())) };
         if let Some(pipe) = self.guard.as_mut().and_then(|guard| guard.stdin.as_mut()) {
@@ -373,24 +363,13 @@ impl Process {
         self.exit_code();
     }
 
-    /// Closes standard input, and waits until the process has exited and its output is captured.
-    ///
-    /// Returns the exit code, or -1 after a signal.
+    /// Returns the exit code, or -1 after a signal, as soon as [`output`](Process::output) returns.
     pub fn exit_code(&mut self) -> i32 {
-        self.exit_status().code().unwrap_or(-1)
+        self.output().status.code().unwrap_or(-1)
     }
 
-    /// Like [`exit_code`](Process::exit_code), but returns what [`Command::output`] returns.
+    /// Closes standard input, and waits until the process has exited and its output is captured.
     pub fn output(&mut self) -> Output {
-        let status = self.exit_status();
-        Output {
-            status,
-            stdout: lock(&self.stdout).bytes.clone(),
-            stderr: lock(&self.stderr).bytes.clone(),
-        }
-    }
-
-    fn exit_status(&mut self) -> ExitStatus {
         self.close_stdin();
         let deadline = self.deadline();
         let status = loop {
@@ -400,9 +379,13 @@ impl Process {
             assert!(Instant::now() < deadline, "{} does not exit", self.name);
             thread::sleep(Duration::from_millis(2));
         };
-        let ended = [&self.stdout, &self.stderr].map(|output| lock(output).wait_for_end(deadline));
-        assert!(ended == [true; 2], "{} has exited, but its output has not ended", self.name);
-        status
+        let [stdout, stderr] = [&self.stdout, &self.stderr].map(|output| {
+            let mut output = lock(output);
+            let has_ended = output.wait(deadline, |_| false);
+            assert!(has_ended, "{} has exited, but its output has not ended", self.name);
+            output.bytes.clone()
+        });
+        Output { status, stdout, stderr }
     }
 
     fn deadline(&self) -> Instant {
@@ -491,11 +474,6 @@ impl Captured {
         find(&self.bytes)
     }
 
-    /// Returns whether the output ends before the deadline.
-    fn wait_for_end(&mut self, deadline: Instant) -> bool {
-        self.wait(deadline, |_| false)
-    }
-
     /// Returns whether the output is enough, or ends, before the deadline.
     fn wait(&mut self, deadline: Instant, is_enough: impl Fn(&[u8]) -> bool) -> bool {
         while !is_enough(&self.bytes) {
@@ -533,8 +511,7 @@ pub fn configured(stream: TcpStream) -> TcpStream {
 
 /// Repeats a call that is interrupted because this process was suspended, as by a debugger.
 ///
-/// On Linux this happens to calls with a timeout, such as `read`, `peek` and `recv`. Those that
-/// loop, such as `read_exact` and `write_all`, resume by themselves.
+/// On Linux this happens to calls with a timeout, but not to loops such as `read_exact`.
 ///
 /// # Errors
 ///
@@ -548,11 +525,10 @@ pub fn retry_on_eintr<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<
     }
 }
 
-/// Returns a loopback address on which no program listens.
+/// Returns a loopback address on which no program listens, and that stays free until it is used.
 ///
 /// Its port is below those that operating systems assign on their own, which start at 32,768 or
-/// higher. It belongs to a block of ports that no other process of this package uses, so it stays free
-/// until it is used.
+/// higher. It belongs to a block of ports that no other process of this package uses.
 pub fn unused_address() -> SocketAddr {
     const SIZE: u16 = 128;
     static CALLS: AtomicU16 = AtomicU16::new(0);

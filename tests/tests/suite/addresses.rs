@@ -1,7 +1,6 @@
 //! Addresses: names, IPv6, ports in use.
 
 use crate::support::*;
-use std::thread;
 
 #[test]
 fn pairs_talk_over_names_and_addresses() {
@@ -32,34 +31,24 @@ fn pairs_talk_over_names_and_addresses() {
 }
 
 #[test]
-fn server_names_address_that_it_cannot_bind() {
-    for name in servers() {
-        let server = Process::start(&name, &[]);
+fn error_names_address_that_cannot_be_used() {
+    for pair in PAIRS {
+        let server = Process::start(&pair.server(), &[]);
         let used = server.address().to_string();
-        // RFC 5737: for documentation only.
-        for (address, hint) in [(&*used, "; is another server running?\n"), ("192.0.2.1:0", "\n")] {
+        for (name, failed, address, end) in [
+            // RFC 6761: no name ends in this.
+            (pair.client(), "cannot resolve", "nosuch.invalid:80", "\n"),
+            (pair.server(), "cannot resolve", "nosuch.invalid:80", "\n"),
+            // RFC 5737: for documentation only.
+            (pair.server(), "cannot bind", "192.0.2.1:0", "\n"),
+            (pair.server(), "cannot bind", &used, "; is another server running?\n"),
+        ] {
             let error = error(&name, &[address], "");
-            assert!(error.starts_with(&format!("{name}: cannot bind {address}: ")), "{error}");
-            assert!(error.ends_with(hint), "{error}");
+            let start = format!("{name}: {failed} {address}: ");
+            assert!(error.starts_with(&start) && error.ends_with(end), "{error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
         }
     }
-}
-
-#[test]
-fn error_names_host_that_does_not_exist() {
-    thread::scope(|scope| {
-        for name in programs() {
-            scope.spawn(move || {
-                // RFC 6761: no name ends in this.
-                let error = error(&name, &["nosuch.invalid:80"], "");
-                assert!(error.starts_with(&format!("{name}: ")), "{error}");
-                assert!(
-                    error.contains("nosuch.invalid:80: ") && error.lines().count() == 1,
-                    "{error}"
-                );
-            });
-        }
-    });
 }
 
 #[cfg(target_os = "linux")]

@@ -35,7 +35,7 @@ pub fn command(name: &str) -> Command {
 pub fn run(command: &mut Command, input: impl AsRef<[u8]>) -> Assert {
     let mut process = Process::spawn(command);
     process.write(input.as_ref());
-    process.output().assert().append_context("command", process.name().to_string())
+    process.output().assert().append_context("command", process.name.clone())
 }
 
 /// Asserts that an example succeeds without an error, and returns what it printed.
