@@ -79,9 +79,7 @@ fn requests_in_progress_are_finished() {
     assert!(server.is_running());
     drop(gates);
     for socket in &waiting {
-        let mut reply = [0; 64];
-        let length = retry_on_eintr(|| socket.recv(&mut reply)).expect("a reply after the stop");
-        assert_eq!(&reply[..length], wait.to_uppercase().as_bytes());
+        assert_eq!(receive(socket).0, wait.to_uppercase().as_bytes());
     }
     assert_stops(&mut server);
     assert_eq!(server.stdout().lines().count(), 4);

@@ -106,6 +106,16 @@ mod linux {
         assert_eq!(workers(&server), 1);
         let clients = connect(&server, 90);
         assert_eq!(workers(&server), 90 + 32);
+        // Their reads and writes do not mix.
+        let requests = |number| letters(997 * number, 16 << 10);
+        for (number, mut stream) in clients.iter().enumerate() {
+            stream.write_all(&requests(number)).unwrap();
+        }
+        for (number, mut stream) in clients.iter().enumerate() {
+            let mut response = vec![0; 16 << 10];
+            stream.read_exact(&mut response).unwrap();
+            assert!(response == requests(number).to_ascii_uppercase(), "client {number}");
+        }
         drop(clients);
         // Each ends after a connection.
         (0..90).for_each(|_| drop(connect(&server, 1)));
@@ -122,27 +132,6 @@ mod linux {
         drop(clients);
     }
 
-    #[test]
-    fn connections_at_same_time_get_their_own_bytes() {
-        const CHUNK: usize = 16 << 10;
-        let _lock = use_all_cores();
-        let server = Process::start("tcp-threaded-server", &["--quiet"]);
-        let request = letters(0, 1 << 20);
-        let response = request.to_ascii_uppercase();
-        let streams: Vec<TcpStream> = (0..100).map(|_| tcp(server.address())).collect();
-        // All of them have a worker after the first byte.
-        for length in [1, CHUNK, CHUNK] {
-            for (number, mut stream) in streams.iter().enumerate() {
-                stream.write_all(&request[number * 997..][..length]).unwrap();
-            }
-            for (number, mut stream) in streams.iter().enumerate() {
-                let mut received = vec![0; length];
-                stream.read_exact(&mut received).unwrap();
-                assert!(received == response[number * 997..][..length], "client {number}");
-            }
-        }
-    }
-
     /// The quarter that is in reserve is one of the workers that run.
     #[test]
     fn reserve_remains_if_resources_are_missing() {
@@ -151,11 +140,13 @@ mod linux {
         let stacks = "export RUST_MIN_STACK=100000000 MALLOC_ARENA_MAX=1; ulimit -v 900000";
         for (limit, early, silent) in [("ulimit -n 80", 50, 30), (stacks, 5, 8)] {
             let mut command = shell(&format!("{limit}; exec \"$0\" \"$@\""), program(SERVER));
-            let options = [":0", "--idle-timeout", "600", "--quiet"];
-            let server = Process::listening(command.args(options));
-            let _early = connect(&server, early);
-            let _silent: Vec<TcpStream> = (0..silent).map(|_| tcp(server.address())).collect();
+            let options = [":0", "--idle-timeout=600", "--quiet", "--until-eof"];
+            let mut server = Process::listening(command.args(options));
+            let early = connect(&server, early);
+            let silent: Vec<TcpStream> = (0..silent).map(|_| tcp(server.address())).collect();
             request_any(SERVER, server.address());
+            drop((early, silent));
+            assert_eq!(server.exit_code(), 0);
         }
     }
 

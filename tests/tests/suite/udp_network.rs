@@ -1,7 +1,7 @@
 //! The UDP clients on a network that loses, duplicates and reorders datagrams.
 
 use crate::support::*;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -11,34 +11,77 @@ use std::time::{Duration, Instant};
 fn clients_get_all_replies() {
     for name in UDP_CLIENTS {
         let server = Process::start("udp-threaded-server", &["--quiet"]);
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap().to_string();
-        let (mut network, done) =
-            (BadNetwork::new(socket, server.address()), AtomicBool::new(false));
+        let (network, address) = fake_udp_server();
+        let done = AtomicBool::new(false);
         let lines: String = (0..500).map(|number| format!("line {number}\n")).collect();
-        let output = thread::scope(|scope| {
-            scope.spawn(|| network.run(&done));
-            let mut client =
-                start_client(name, &["--timeout", "0.001", "--attempts", "16", &address, "-"]);
+        let options = ["--timeout", "0.001", "--attempts", "16", &address, "-"];
+        let (replies, fates) = thread::scope(|scope| {
+            let fates = scope.spawn(|| relay(&network, server.address(), &done));
+            let mut client = start_client(name, &options);
             client.write(lines.as_bytes());
-            let output = client.output();
+            let exit_code = client.exit_code();
             done.store(true, Relaxed);
-            output
+            assert_eq!((exit_code, client.stderr()), (0, String::new()), "{name}");
+            (client.stdout(), fates.join().unwrap())
         });
         // The network was as bad as it should be.
-        let [lost, duplicated, delayed] = network.fates;
-        let fates = format!("{name}: {lost} lost, {duplicated} duplicated, {delayed} delayed");
-        assert!(network.fates.iter().all(|&count| count > 150), "{fates}");
-        let (replies, expected) = (String::from_utf8(output.stdout).unwrap(), lines.to_uppercase());
-        let (mut replies, mut expected): (Vec<_>, Vec<_>) =
-            (replies.lines().collect(), expected.lines().collect());
+        assert!(fates.iter().all(|&count| count > 150), "lost, duplicated, delayed: {fates:?}");
+        let expected = lines.to_uppercase();
+        let [mut replies, mut expected] =
+            [&replies, &expected].map(|text| Vec::from_iter(text.lines()));
         if name == "udp-threaded-client" {
             replies.sort_unstable();
             expected.sort_unstable();
         }
-        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(replies, expected, "{name}");
     }
+}
+
+/// Relays datagrams between clients and a server until `done`. In either direction it loses a fifth,
+/// duplicates two, and delays two until other datagrams have passed or none arrives.
+///
+/// Returns how many were lost, duplicated and delayed.
+fn relay(socket: &UdpSocket, server: SocketAddr, done: &AtomicBool) -> [usize; 3] {
+    socket.set_nonblocking(true).unwrap();
+    let (start, mut payload) = (Instant::now(), [0; 64]);
+    let (mut fates, mut delayed) = ([0; 3], Vec::new());
+    // The last sender of a request, by the expected reply.
+    let mut clients = HashMap::new();
+    // The state of a xorshift generator (Marsaglia 2003).
+    let mut random = 0x5eed_u32;
+    // An error means that the client has exited.
+    let deliver = |payload: &[u8], to: SocketAddr| drop(socket.send_to(payload, to));
+    while !done.load(Relaxed) && start.elapsed() < 2 * DEADLINE {
+        let earlier = std::mem::take(&mut delayed);
+        if let Ok((length, from)) = socket.recv_from(&mut payload) {
+            let payload = &payload[..length];
+            let reply = payload.to_ascii_uppercase();
+            let to = if from == server {
+                clients[&reply]
+            } else {
+                clients.insert(reply, from);
+                server
+            };
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            let fate = (random as usize % 5).div_ceil(2);
+            fates[fate] += 1;
+            if fate == 1 {
+                deliver(payload, to);
+            }
+            if fate != 0 {
+                delayed.push((payload.to_vec(), to));
+            }
+        } else {
+            // No datagram is waiting, or, on Windows, a client has exited.
+            thread::sleep(Duration::from_millis(1));
+        }
+        for (payload, to) in earlier {
+            deliver(&payload, to);
+        }
+    }
+    fates
 }
 
 #[cfg(target_os = "linux")]
@@ -55,73 +98,9 @@ mod needs_root {
         for (name, last) in [(UDP_CLIENTS[0], "0015"), (UDP_CLIENTS[1], "0099")] {
             let mut command = unshare("--net", script);
             command.arg(program("udp-echo-server")).arg(program(name)).arg(last);
-            let output = Process::spawn(&mut command).output();
-            let (stdout, stderr) = (output.stdout, String::from_utf8_lossy(&output.stderr));
-            assert_eq!((output.status.code(), &*stderr), (Some(0), ""), "{name}");
-            let lines =
-                stdout.split(|&byte| byte == b'\n').collect::<std::collections::BTreeSet<_>>();
-            assert_eq!(lines.len(), 302, "{name}"); // with `listening on` and the end
+            let stdout = output_of(Process::spawn(&mut command));
+            let lines: BTreeSet<&str> = stdout.lines().collect();
+            assert_eq!(lines.len(), 301, "{name}"); // with `listening on`
         }
-    }
-}
-
-/// A relay between clients and a server. Of the datagrams in either direction it loses a fifth,
-/// duplicates two, and delays two until other datagrams have passed or none arrives.
-struct BadNetwork {
-    socket: UdpSocket,
-    server: SocketAddr,
-    /// The state of a xorshift generator (Marsaglia 2003).
-    random: u32,
-    /// The numbers of datagrams that were lost, duplicated, delayed.
-    fates: [usize; 3],
-    delayed: Vec<(Vec<u8>, SocketAddr)>,
-    /// The last sender of a request, by the expected reply.
-    clients: HashMap<String, SocketAddr>,
-}
-
-impl BadNetwork {
-    fn new(socket: UdpSocket, server: SocketAddr) -> BadNetwork {
-        socket.set_nonblocking(true).unwrap();
-        let (random, fates, delayed) = (0x5eed, [0; 3], Vec::new());
-        BadNetwork { socket, server, random, fates, delayed, clients: HashMap::new() }
-    }
-
-    fn run(&mut self, done: &AtomicBool) {
-        let (start, mut payload) = (Instant::now(), [0; 64]);
-        while !done.load(Relaxed) && start.elapsed() < 2 * DEADLINE {
-            let earlier = std::mem::take(&mut self.delayed);
-            match self.socket.recv_from(&mut payload) {
-                Ok((length, from)) => self.relay(&payload[..length], from),
-                // No datagram is waiting, or, on Windows, a client has exited.
-                Err(_) => thread::sleep(Duration::from_millis(1)),
-            }
-            for (payload, to) in earlier {
-                self.deliver(&payload, to);
-            }
-        }
-    }
-
-    fn relay(&mut self, payload: &[u8], from: SocketAddr) {
-        let reply = String::from_utf8(payload.to_ascii_uppercase()).unwrap();
-        if from != self.server {
-            self.clients.insert(reply.clone(), from);
-        }
-        let to = if from == self.server { self.clients[&reply] } else { self.server };
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 17;
-        self.random ^= self.random << 5;
-        let fate = (self.random as usize % 5).div_ceil(2);
-        self.fates[fate] += 1;
-        if fate == 1 {
-            self.deliver(payload, to);
-        }
-        if fate != 0 {
-            self.delayed.push((payload.to_vec(), to));
-        }
-    }
-
-    fn deliver(&self, payload: &[u8], to: SocketAddr) {
-        // An error means that the client has exited.
-        let _ = self.socket.send_to(payload, to);
     }
 }
