@@ -2,6 +2,7 @@
 
 use super::block;
 use crate::support::*;
+use std::cell::Cell;
 use std::fs;
 use std::net::TcpStream;
 use std::path::Path;
@@ -16,52 +17,42 @@ fn nginx_balances_over_restart_of_server() {
         configuration = configuration.replace(&format!("127.0.0.1:{shown}"), free);
     }
     // A distribution's nginx may have the module as a file to load.
-    let module = Path::new("/usr/lib/nginx/modules/ngx_stream_module.so");
-    if module.exists() {
-        configuration.insert_str(0, &format!("load_module {};\n", module.display()));
+    let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
+    if Path::new(module).exists() {
+        configuration = format!("load_module {module};\n{configuration}");
     }
     let directory = Folder::new("nginx");
     fs::write(directory.0.join("nginx.conf"), configuration).unwrap();
 
-    let tcp = |address: &str| Process::start_at("tcp-threaded-server", address, &[]);
-    let udp = |address: &str| Process::start_at("udp-threaded-server", address, &[]);
-    let (tcp_one, tcp_two, udp_one, udp_two) = (tcp(&one), tcp(&two), udp(&one), udp(&two));
+    let start = |address: &str| {
+        let names = ["tcp-threaded-server", "udp-threaded-server"];
+        names.map(|name| Process::start_at(name, address, &[]))
+    };
+    let (first, second) = (start(&one), start(&two));
     let mut nginx = Command::new("nginx");
     nginx.args(["-c", "nginx.conf", "-e", "stderr", "-g", "daemon off;", "-p"]).arg(&directory.0);
-    let nginx = QuitOnDrop(Process::spawn(&mut nginx));
+    let _nginx = Process::guarded(&mut nginx, false).unwrap();
     wait_until("nginx listens", || TcpStream::connect(&front).is_ok());
 
-    let mut lost = 0;
-    let mut request = || {
+    let lost = Cell::new(0);
+    let request = || {
         for name in ["tcp-threaded-client", "udp-threaded-client"] {
             let output = start_client(name, &[&front, "balanced"]).output();
             // Requests in flight when servers exit, and those by which each process of nginx finds
             // out, once a second, that a server is still down.
-            lost += usize::from(output.stdout != b"BALANCED\n");
-            assert!(lost < 20, "{output:?}");
+            lost.set(lost.get() + usize::from(output.stdout != b"BALANCED\n"));
+            assert!(lost.get() < 20, "{output:?}");
         }
     };
-    let is_used = |server: &Process| server.stdout().contains("\"balanced\" from ");
-    wait_until("all servers are used", || {
-        request();
-        [&tcp_one, &tcp_two, &udp_one, &udp_two].into_iter().all(is_used)
-    });
-    drop((tcp_one, udp_one));
+    let request_until_used = |servers: &[Process]| {
+        wait_until("all servers are used", || {
+            request();
+            servers.iter().all(|server| server.stdout().contains("\"balanced\" from "))
+        });
+    };
+    request_until_used(&first);
+    request_until_used(&second);
+    drop(first);
     (0..40).for_each(|_| request());
-    let (tcp_one, udp_one) = (tcp(&one), udp(&one));
-    wait_until("the restarted servers are used", || {
-        request();
-        is_used(&tcp_one) && is_used(&udp_one)
-    });
-    drop(nginx);
-}
-
-/// An nginx that exits with its worker processes, which it would leave behind if it were killed.
-struct QuitOnDrop(Process);
-
-impl Drop for QuitOnDrop {
-    fn drop(&mut self) {
-        signal("TERM", &[self.0.id()]);
-        self.0.exit_code();
-    }
+    request_until_used(&start(&one));
 }

@@ -1,12 +1,27 @@
 //! The TCP server: what it replies and prints, and what clients cannot do to it.
 
 use crate::support::*;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
 const SERVER: &str = "tcp-threaded-server";
+
+/// Opens connections, whose requests and responses do not mix.
+fn connect(server: &Process, count: usize) -> Vec<TcpStream> {
+    let mut clients: Vec<TcpStream> = (0..count).map(|_| tcp(server.address())).collect();
+    let request = |number| letters(997 * number, 1_000);
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.write_all(&request(number)).unwrap();
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        let mut response = vec![0; 1_000];
+        client.read_exact(&mut response).unwrap();
+        assert!(response == request(number).to_ascii_uppercase(), "client {number}");
+    }
+    clients
+}
 
 #[test]
 fn prints_connection_reads_and_end() {
@@ -55,19 +70,17 @@ fn reads_grow_to_64_kib() {
 #[test]
 fn serves_new_client_beside_silent_ones() {
     let server = Process::start(SERVER, &["--workers", "8", "--idle-timeout", "600", "--quiet"]);
-    let early = tcp(server.address());
-    assert_eq!(exchange(&early, b"early"), b"EARLY");
+    let early = connect(&server, 1);
     let _silent: Vec<TcpStream> = (0..10).map(|_| tcp(server.address())).collect();
     request_any(SERVER, server.address());
-    assert_eq!(exchange(&early, b"late"), b"LATE");
+    assert_eq!(exchange(&early[0], b"late"), b"LATE");
 }
 
 #[test]
 fn fewer_than_4_workers_keep_idle_timeout() {
-    let mut server =
-        Process::start(SERVER, &["--workers", "3", "--idle-timeout", "600", "--until-eof"]);
-    let clients: Vec<TcpStream> = (0..3).map(|_| tcp(server.address())).collect();
-    clients.iter().for_each(|client| assert_eq!(exchange(client, b"before"), b"BEFORE"));
+    let options = ["--workers=3", "--idle-timeout=600", "--until-eof"];
+    let mut server = Process::start(SERVER, &options);
+    let clients = connect(&server, 3);
     thread::sleep(Duration::from_millis(1_500)); // what is tested: nothing happens
     clients.iter().for_each(|client| assert_eq!(exchange(client, b"after"), b"AFTER"));
     drop(clients);
@@ -86,17 +99,10 @@ fn reports_when_last_worker_is_busy() {
 mod linux {
     use super::*;
     use crate::copying::copied;
-    use std::io::Read;
 
     /// Returns the number of workers that run.
     fn workers(server: &Process) -> usize {
         status(server.id(), "Threads")
-    }
-
-    fn connect(server: &Process, count: usize) -> Vec<TcpStream> {
-        let clients: Vec<TcpStream> = (0..count).map(|_| tcp(server.address())).collect();
-        clients.iter().for_each(|client| assert_eq!(exchange(client, b"x"), b"X"));
-        clients
     }
 
     #[test]
@@ -106,16 +112,6 @@ mod linux {
         assert_eq!(workers(&server), 1);
         let clients = connect(&server, 90);
         assert_eq!(workers(&server), 90 + 32);
-        // Their reads and writes do not mix.
-        let requests = |number| letters(997 * number, 16 << 10);
-        for (number, mut stream) in clients.iter().enumerate() {
-            stream.write_all(&requests(number)).unwrap();
-        }
-        for (number, mut stream) in clients.iter().enumerate() {
-            let mut response = vec![0; 16 << 10];
-            stream.read_exact(&mut response).unwrap();
-            assert!(response == requests(number).to_ascii_uppercase(), "client {number}");
-        }
         drop(clients);
         // Each ends after a connection.
         (0..90).for_each(|_| drop(connect(&server, 1)));
@@ -126,10 +122,9 @@ mod linux {
     fn starts_no_more_workers_than_limit() {
         let _lock = use_all_cores();
         let server = Process::start(SERVER, &["--workers", "40", "--quiet"]);
-        let clients = connect(&server, 40);
+        let _clients = connect(&server, 40);
         let _waiting: Vec<TcpStream> = (0..20).map(|_| tcp(server.address())).collect();
         assert_eq!(workers(&server), 40);
-        drop(clients);
     }
 
     /// The quarter that is in reserve is one of the workers that run.
