@@ -120,18 +120,6 @@ fn client_gets_reply_behind_error() {
 
 #[test]
 #[ignore = "needs strace"]
-fn client_waits_before_it_connects_again() {
-    for name in UDP_CLIENTS {
-        let (started, mut client) = (Instant::now(), failing("connect:error=ENETUNREACH", name));
-        let mut client = Process::spawn(client.args(["--attempts=2", "--timeout=1", ":9"]));
-        assert_eq!(client.exit_code(), 1);
-        assert!(started.elapsed() >= Duration::from_secs(1), "{name}");
-        assert!(client.stderr().contains("Network is unreachable"), "{}", client.stderr());
-    }
-}
-
-#[test]
-#[ignore = "needs strace"]
 fn client_reports_permanent_error_at_once() {
     const INVALID: &str = "cannot send to SERVER: Invalid argument (os error 22)";
     // Not a timeout, although it has the same number.

@@ -74,6 +74,8 @@ fn serves_new_client_beside_silent_ones() {
     let _silent: Vec<TcpStream> = (0..10).map(|_| tcp(server.address())).collect();
     request_any(SERVER, server.address());
     assert_eq!(exchange(&early[0], b"late"), b"LATE");
+    let line = format!("{SERVER}: all 8 workers are busy: new connections wait");
+    assert_eq!(server.wait_for_error(""), Some(line));
 }
 
 #[test]
@@ -85,14 +87,6 @@ fn fewer_than_4_workers_keep_idle_timeout() {
     clients.iter().for_each(|client| assert_eq!(exchange(client, b"after"), b"AFTER"));
     drop(clients);
     assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
-}
-
-#[test]
-fn reports_when_last_worker_is_busy() {
-    let server = Process::start(SERVER, &["--workers", "4", "--quiet"]);
-    let _clients: Vec<TcpStream> = (0..4).map(|_| tcp(server.address())).collect();
-    let line = format!("{SERVER}: all 4 workers are busy: new connections wait");
-    assert_eq!(server.wait_for_error(""), Some(line));
 }
 
 #[cfg(target_os = "linux")]
