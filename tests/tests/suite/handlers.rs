@@ -45,22 +45,20 @@ const STOPPING_DATAGRAM: &str = r#"
 
 /// Sending to port 0 fails, as does replying to a spoofed datagram from port 0.
 const FAULTY_DATAGRAM: &str = r#"
-        if request == b"panic" {
-            panic!("panic on request");
-        }
-        if request == b"fail" {
-            self.socket.send_to(request, (std::net::Ipv4Addr::LOCALHOST, 0))?;
+        match &*request {
+            b"panic" => panic!("panic on request"),
+            b"fail" => self.socket.send_to(request, (std::net::Ipv4Addr::LOCALHOST, 0)).map(drop)?,
+            _ => {}
         }
 "#;
 
 const FAULTY_STREAM: &str = r#"
         let mut start = [0; 5];
-        let start = stream.peek(&mut start).map(|length| &start[..length])?;
-        if start == b"panic" {
-            panic!("panic on request");
-        }
-        if start == b"fail" {
-            return Err(io::Error::other("failure on request"));
+        let length = stream.peek(&mut start)?;
+        match &start[..length] {
+            b"panic" => panic!("panic on request"),
+            b"fail" => return Err(io::Error::other("failure on request")),
+            _ => {}
         }
 "#;
 
@@ -68,12 +66,11 @@ const FAULTY_STREAM: &str = r#"
 pub fn sources() -> Vec<(String, String)> {
     let source = |[name, origin, code]: [&str; 3]| {
         let (_, source) = tests::copying::source(origin);
-        let (before, handle) = source.split_once("    fn handle(").expect("it has a handler");
-        let (signature, body) = handle.split_once(" {\n").expect("the handler has a body");
+        let (before, handle) = source.split_once("    fn handle(").unwrap();
+        let (signature, body) = handle.split_once(" {\n").unwrap();
+        let handle = format!("    fn handle({signature} {{\n{code}\n{body}");
         // Code that returns leaves the rest unused.
-        let before = format!("#![allow(unused)]\n{before}");
-        let source = format!("{before}    fn handle({signature} {{\n{code}\n{body}");
-        (name.into(), source)
+        (name.into(), ["#![allow(unused)]\n", before, &handle].concat())
     };
     VARIANTS.map(source).into()
 }
