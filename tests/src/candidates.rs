@@ -84,57 +84,53 @@ impl Candidate {
     ///
     /// Panics if the programs of this workspace do not build.
     pub fn command(&self, port: u16) -> Result<Command, String> {
-        static BUILT: Mutex<BTreeMap<&str, Result<PathBuf, String>>> = Mutex::new(BTreeMap::new());
-        if self.is_ours() {
-            let mut command = Command::new(crate::program(&format!("{}-server", self.name)));
-            command.arg(format!("127.0.0.1:{port}"));
-            return Ok(command);
-        }
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("competitors").join(self.source);
+        static BUILT: Mutex<BTreeMap<&str, Result<Vec<PathBuf>, String>>> =
+            Mutex::new(BTreeMap::new());
         let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut command =
-            Command::new(built.entry(self.name).or_insert_with(|| self.build(&source)).clone()?);
-        if self.source.ends_with(".py") {
-            command.arg(source);
-        }
-        command.arg(port.to_string());
+        let words = built.entry(self.name).or_insert_with(|| self.build()).clone()?;
+        let mut command = Command::new(&words[0]);
+        let host = if self.is_ours() { "127.0.0.1:" } else { "" };
+        command.args(&words[1..]).arg(format!("{host}{port}"));
         Ok(command)
     }
 
-    /// Returns the path of the program, or of the interpreter.
-    fn build(&self, source: &Path) -> Result<PathBuf, String> {
+    /// Returns the path of the program, or those of the interpreter and of the script.
+    fn build(&self) -> Result<Vec<PathBuf>, String> {
+        let executable = |path: PathBuf| path.with_extension(env::consts::EXE_EXTENSION);
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("competitors");
+        let source = sources.join(self.source);
         let folder = crate::profile_directory().with_file_name("competitors");
-        let program = folder.join(self.name).with_extension(env::consts::EXE_EXTENSION);
+        let program = executable(folder.join(self.name));
         let (compiler, args): (_, &[_]) = match self.source.split('/').next() {
+            Some("") => return Ok(vec![crate::program(&format!("{}-server", self.name))]),
             Some("python") => {
                 // `python3` may be a script that takes a while to find the interpreter.
                 let script = "import sys; print(sys.executable)";
-                return output(Command::new("python3").args(["-c", script])).map(PathBuf::from);
+                let python = output(Command::new("python3").args(["-c", script]))?;
+                return Ok(vec![python.into(), source]);
             }
             Some("tokio") => {
-                let manifest = source.ancestors().nth(3).unwrap_or(source).join("Cargo.toml");
-                let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+                let target = folder.join("tokio");
+                let mut cargo = Command::new(env!("CARGO"));
                 cargo.args(["build", "--release", "--locked", "--quiet", "--manifest-path"]);
-                cargo.arg(manifest).arg("--target-dir").arg(folder.join("tokio"));
+                cargo.arg(sources.join("tokio/Cargo.toml")).arg("--target-dir").arg(&target);
                 output(cargo.env_remove("CARGO_BUILD_TARGET"))?;
-                let program =
-                    folder.join("tokio/release").join(source.file_name().unwrap_or_default());
-                return Ok(program.with_extension(env::consts::EXE_EXTENSION));
+                let name = source.file_name().unwrap_or_default();
+                return Ok(vec![executable(target.join("release").join(name))]);
             }
             Some("rust") => ("rustc", &["-O", "--edition=2024"]),
             Some("c") => ("gcc", &["-O2", "-pthread"]),
             _ => ("go", &["build"]),
         };
         let modified = |path: &Path| fs::metadata(path).and_then(|it| it.modified()).ok();
-        if modified(&program) > modified(source) {
-            return Ok(program);
+        if modified(&program) <= modified(&source) {
+            // Another process may be starting the program, or building it as well.
+            let unfinished = program.with_extension(std::process::id().to_string());
+            fs::create_dir_all(&folder).expect("the target directory is writable");
+            output(Command::new(compiler).args(args).arg("-o").arg(&unfinished).arg(source))?;
+            fs::rename(&unfinished, &program).expect("the target directory is writable");
         }
-        // Another process may be starting the program, or building it as well.
-        let unfinished = program.with_extension(std::process::id().to_string());
-        fs::create_dir_all(&folder).expect("the target directory is writable");
-        output(Command::new(compiler).args(args).arg("-o").arg(&unfinished).arg(source))?;
-        fs::rename(&unfinished, &program).expect("the target directory is writable");
-        Ok(program)
+        Ok(vec![program])
     }
 }
 

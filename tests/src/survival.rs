@@ -1,12 +1,13 @@
 //! The survival table of `docs/fault-kit.md`, and the pictures of it: every candidate under every fault.
 
 use crate::candidates::{CANDIDATES, Candidate, Protocol};
+use crate::copying::root;
 use crate::faults::Verdict::{Fails, Flaky, NotTried, Survives};
 use crate::faults::{Options, Target, faults, inject};
 use crate::picture::{PICTURES, picture};
 use std::{env, fs};
 
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/fault-kit.md");
+const PAGE: &str = "docs/fault-kit.md";
 const BEGIN: &str = "<!-- The output of `cargo run --bin survival`, begin -->\n\n";
 const END: &str = "\n<!-- The output of `cargo run --bin survival`, end -->";
 
@@ -21,19 +22,17 @@ const END: &str = "\n<!-- The output of `cargo run --bin survival`, end -->";
 pub fn survival(write: bool) -> bool {
     let mut complete = true;
     let tables = [Protocol::Udp, Protocol::Tcp].map(|protocol| {
-        let mut rows = vec![header(protocol), "| --- |".into()];
         let links = faults(protocol).map(|fault| format!("| [{0}](pitfalls.md#{0}) |", fault.name));
+        let mut rows = vec![header(protocol), "| --- |".into()];
         rows.extend(links);
         for candidate in CANDIDATES.iter().filter(|candidate| candidate.protocol == protocol) {
-            match column(candidate) {
-                Ok(cells) => {
-                    let cells = rows.iter_mut().zip(cells);
-                    cells.for_each(|(row, cell)| *row += &format!(" {cell} |"));
-                }
-                Err(error) => {
-                    eprintln!("{}: {error}", candidate.label);
-                    complete = false;
-                }
+            let cells = column(candidate).unwrap_or_else(|error| {
+                eprintln!("{}: {error}", candidate.label);
+                complete = false;
+                vec![]
+            });
+            for (row, cell) in rows.iter_mut().zip(cells) {
+                *row += &format!(" {cell} |");
             }
         }
         rows.join("\n") + "\n"
@@ -49,15 +48,12 @@ pub fn survival(write: bool) -> bool {
         complete = false;
     }
     if write && complete {
-        let page = fs::read_to_string(PAGE).expect("docs/fault-kit.md is readable");
-        let (before, rest) = page.split_once(BEGIN).expect("docs/fault-kit.md has a table");
-        let (_, after) = rest.split_once(END).expect("the table has an end");
+        let [before, _, after] = page();
+        let write = |file, content| fs::write(root().join(file), content).expect("it is writable");
+        write(PAGE, [&before, BEGIN, &table, END, &after].concat());
         for (file, width) in PICTURES {
-            let file = format!("{}/../{file}", env!("CARGO_MANIFEST_DIR"));
-            fs::write(file, picture(&table, width)).expect("the pictures are writable");
+            write(file, picture(&table, width));
         }
-        let page = [before, BEGIN, &table, END, after].concat();
-        fs::write(PAGE, page).expect("docs/fault-kit.md is writable");
     }
     complete
 }
@@ -67,11 +63,7 @@ fn header(protocol: Protocol) -> String {
 }
 
 /// Injects every fault into a candidate, and returns its column of the table.
-///
-/// # Errors
-///
-/// Returns an error if it cannot be built or started.
-pub fn column(candidate: &Candidate) -> Result<Vec<String>, String> {
+fn column(candidate: &Candidate) -> Result<Vec<String>, String> {
     let candidate = *candidate;
     candidate.command(0)?;
     let launch = move |port| candidate.command(port).expect("it was built before");
@@ -93,15 +85,22 @@ pub fn column(candidate: &Candidate) -> Result<Vec<String>, String> {
     Ok(column)
 }
 
+/// Returns the text of the page: before the committed table, the table, and after it.
+fn page() -> [String; 3] {
+    let page = fs::read_to_string(root().join(PAGE)).expect("docs/fault-kit.md is readable");
+    let (before, rest) = page.split_once(BEGIN).expect("docs/fault-kit.md has a table");
+    let (table, after) = rest.split_once(END).expect("the table has an end");
+    [before, table, after].map(String::from)
+}
+
 /// Returns the committed table.
 ///
 /// # Panics
 ///
 /// Panics if there is none.
 pub fn committed() -> String {
-    let page = fs::read_to_string(PAGE).expect("docs/fault-kit.md is readable");
-    let (_, table) = page.split_once(BEGIN).expect("docs/fault-kit.md has a table");
-    table.split_once(END).expect("the table has an end").0.into()
+    let [_, table, _] = page();
+    table
 }
 
 /// Returns the cells of the rows of a protocol, without the links.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 use std::{env, fmt, fs};
+use tests::copying::replace;
 
 const TABLE: &str = "tests/mutations.txt";
 
@@ -25,13 +26,11 @@ struct Mutation {
 impl Mutation {
     /// Returns the content of the file after the edit, or why it does not fit.
     fn apply(&self, folder: &Path) -> Result<String, String> {
-        let Mutation { file, line, .. } = self;
-        let mut source = fs::read_to_string(folder.join(file)).unwrap();
-        for [old, new] in &self.edits {
-            source = tests::copying::replace(&source, old, new)
-                .map_err(|error| format!("{TABLE}:{line}: {file}: {error}"))?;
-        }
-        Ok(source)
+        let Mutation { file, line, edits, .. } = self;
+        let source = fs::read_to_string(folder.join(file)).unwrap();
+        let replaced =
+            edits.iter().try_fold(source, |source, [old, new]| replace(&source, old, new));
+        replaced.map_err(|error| format!("{TABLE}:{line}: {file}: {error}"))
     }
 }
 
@@ -187,14 +186,12 @@ fn failed_tests<'a>(folder: &Path, tests: &[&'a str], faults: Option<String>) ->
 
 /// Kills what a test that failed has left behind, such as a server that spins.
 fn kill_programs_in(folder: &Path) {
-    let mut ids = Vec::new();
-    for process in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
-        let program = fs::read_link(process.path().join("exe")).unwrap_or_default();
-        if program.starts_with(folder) {
-            ids.extend(process.file_name().to_string_lossy().parse::<u32>());
-        }
-    }
-    tests::signal("KILL", &ids);
+    let is_inside = |id: &u32| {
+        fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|program| program.starts_with(folder))
+    };
+    // Process 0 is the ancestor of all others.
+    let programs: Vec<u32> = tests::proc::family(0).into_iter().filter(is_inside).collect();
+    tests::signal("KILL", &programs);
 }
 
 fn cargo(folder: &Path) -> Command {
