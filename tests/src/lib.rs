@@ -448,13 +448,14 @@ fn lock(output: &Mutex<Captured>) -> MutexGuard<'_, Captured> {
 impl Captured {
     fn new(pipe: Option<impl Read + Send + 'static>) -> Mutex<Captured> {
         let (sender, lines) = mpsc::channel();
-        let Some(pipe) = pipe else { return Mutex::new(Captured { lines, bytes: Vec::new() }) };
-        thread::spawn(move || {
-            let (mut pipe, mut line) = (BufReader::new(pipe), Vec::new());
-            while pipe.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-                let _ = sender.send(std::mem::take(&mut line));
-            }
-        });
+        if let Some(pipe) = pipe {
+            thread::spawn(move || {
+                let (mut pipe, mut line) = (BufReader::new(pipe), Vec::new());
+                while pipe.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                    let _ = sender.send(std::mem::take(&mut line));
+                }
+            });
+        }
         Mutex::new(Captured { lines, bytes: Vec::new() })
     }
 
