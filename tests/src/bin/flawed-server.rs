@@ -168,19 +168,15 @@ fn handle(mut stream: TcpStream, defect: &str) -> io::Result<()> {
             "replies with errors after a reset" if harmed => reply = b"error 500\n".into(),
             "counts" => reply = format!("request {}\n", COUNT.fetch_add(1, SeqCst)).into(),
             "has 32 workers for 26 bytes" if total < 26 => continue,
-            "stores lines" => {
+            "stores lines" | "waits for the rest" => {
+                if defect == "waits for the rest" {
+                    lock = lock.or_else(|| UNFINISHED.lock().ok());
+                }
                 line.extend(&reply);
                 if !line.ends_with(b"\n") {
                     continue;
                 }
-                reply = std::mem::take(&mut line);
-            }
-            "waits for the rest" => {
-                lock = lock.or_else(|| UNFINISHED.lock().ok());
-                if !reply.ends_with(b"\n") {
-                    continue;
-                }
-                lock = None;
+                (reply, lock) = (std::mem::take(&mut line), None);
             }
             "queues" => {
                 queue.send(reply).unwrap();
