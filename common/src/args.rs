@@ -273,11 +273,13 @@ Options:
             (&["--delay", "1e30"], r#"--delay "1e30": not a number of seconds above zero"#),
             (&["--delay", "0"], r#"--delay "0": not a number of seconds above zero"#),
             (&["[::1"], r#"ADDR "[::1": neither [V6] nor [V6]:PORT"#),
+            (&[":80", "hello", "-"], r#"MESSAGE "-" must be the only message"#),
         ] {
             let result = parse(args).and_then(|args| {
                 args.number("--count", u64::MAX)?;
                 args.number("--workers", 9)?;
                 args.timeout("--delay", 1)?;
+                args.messages(&[])?;
                 args.address()
             });
             assert_eq!(result, Err(Error::Usage(expected.into())), "{args:?}");

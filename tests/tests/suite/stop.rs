@@ -8,13 +8,6 @@ use std::thread;
 use std::time::Duration;
 
 const SERVERS: [&str; 2] = ["tcp-threaded-server", "udp-threaded-server"];
-const TCP: &str = SERVERS[0];
-
-/// Ends the server's standard input and asserts that it exits without an error.
-#[track_caller]
-fn assert_stops(server: &mut Process) {
-    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
-}
 
 #[test]
 fn idle_server_stops_on_any_address() {
@@ -22,10 +15,10 @@ fn idle_server_stops_on_any_address() {
     for address in &addresses[..if has_ipv6() { 4 } else { 2 }] {
         for (name, workers) in SERVERS.iter().flat_map(|name| [(name, "1"), (name, "1024")]) {
             let options = ["--workers", workers, "--until-eof"];
-            let mut server = Process::start_at(name, address, &options);
+            let server = Process::start_at(name, address, &options);
+            let expected = format!("listening on {}\n", server.address());
             // Within the deadline, which is shorter than a timeout for each wake-up.
-            assert_stops(&mut server);
-            assert_eq!(server.stdout(), format!("listening on {}\n", server.address()));
+            assert_eq!(output_of(server), expected);
         }
     }
 }
@@ -34,18 +27,15 @@ fn idle_server_stops_on_any_address() {
 fn connections_in_progress_are_finished() {
     let mut server = start_variant("tcp-threaded-stopping", &["--workers=3"]);
     let [one, two, stopping, mut pending] = [(); 4].map(|()| tcp(server.address()));
-    for stream in [&one, &two] {
-        assert_eq!(exchange(stream, b"before"), b"BEFORE");
-    }
+    let clients = [one, two];
+    clients.iter().for_each(|client| assert_eq!(exchange(client, b"before"), b"BEFORE"));
     pending.write_all(b"x").unwrap();
     assert_eq!(exchange(&stopping, b"stop"), b"STOP");
     drop(stopping);
-    for stream in [&one, &two] {
-        assert_eq!(exchange(stream, b"after"), b"AFTER");
-    }
+    clients.iter().for_each(|client| assert_eq!(exchange(client, b"after"), b"AFTER"));
     assert!(server.is_running());
-    drop([one, two]);
-    assert_stops(&mut server);
+    drop(clients);
+    output_of(server);
     let received = pending.read(&mut [0]);
     assert!(!matches!(received, Ok(1)), "a connection in the backlog was served");
 }
@@ -70,8 +60,7 @@ fn requests_in_progress_are_finished() {
     for socket in &waiting {
         assert_eq!(receive(socket).0, wait.to_uppercase().as_bytes());
     }
-    assert_stops(&mut server);
-    assert_eq!(server.stdout().lines().count(), 4);
+    assert_eq!(output_of(server).lines().count(), 4);
     assert_eq!(count_waiting(&socket), 0);
 }
 
@@ -94,7 +83,7 @@ fn idle_server_makes_no_system_calls() {
         let file = folder.0.join(name);
         let mut command = strace(&["-o", file.to_str().unwrap()]);
         command.arg(program(name)).args([":0", "--workers", "8", "--until-eof"]);
-        let mut server = Process::listening(&mut command);
+        let server = Process::listening(&mut command);
         request_any(name, server.address());
         let calls = || std::fs::read_to_string(&file).unwrap();
         // One of them for the second time, after its request.
@@ -103,7 +92,7 @@ fn idle_server_makes_no_system_calls() {
         let before = calls();
         thread::sleep(Duration::from_secs(2)); // what is tested: nothing happens
         assert_eq!(calls(), before);
-        assert_stops(&mut server);
+        output_of(server);
     }
 }
 
@@ -148,7 +137,7 @@ mod needs_root {
         command.arg(program(name)).args([address, "--until-eof", "--workers=4"]);
         let mut server = Process::listening(&mut command);
         // Workers, of which a TCP server has one at the start, and the reader of standard input.
-        let started = if name == TCP { 2 } else { 5 };
+        let started = if name == SERVERS[0] { 2 } else { 5 };
         wait_until("all workers wait", || {
             let threads = proc::threads(server.id());
             threads.len() >= started && threads.iter().all(|id| proc::state(*id) == Some('S'))

@@ -108,12 +108,6 @@ fn accepts_response_of_any_length_to_stdin() {
 }
 
 #[test]
-fn dash_must_be_only_message() {
-    let error = format!("{CLIENT}: MESSAGE \"-\" must be the only message (see --help)\n");
-    run(command(CLIENT).args([":9", "hello", "-"]), "").code(2).stderr(error);
-}
-
-#[test]
 fn sends_and_receives_at_same_time() {
     // More than the buffers of both directions hold.
     let request = [&letters(0, 24 << 20)[..], b"\n"].concat();
@@ -140,14 +134,9 @@ fn receives_response_before_last_message_is_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let mut client = shell(&script, program(CLIENT));
-    let mut client = Process::spawn(client.args(["--timeout=30", &address]));
-    let (mut stream, mut message) = (accept(&listener), vec![0; LENGTH]);
-    for number in 0..48 {
-        stream.read_exact(&mut message).unwrap();
-        stream.write_all(&message).unwrap();
-        if number == 0 {
-            assert!(client.wait_for("0").is_some());
-        }
-    }
-    assert_eq!(client.exit_code(), 0);
+    let client = Process::spawn(client.args(["--timeout=30", &address]));
+    let (mut stream, mut message) = (accept(&listener), [0; LENGTH]);
+    stream.read_exact(&mut message).unwrap();
+    stream.write_all(&message).unwrap();
+    assert!(client.wait_for("0").is_some());
 }

@@ -25,19 +25,18 @@ fn connect(server: &Process, count: usize) -> Vec<TcpStream> {
 
 #[test]
 fn prints_connection_reads_and_end() {
-    let mut server = Process::start(SERVER, &["--workers", "1", "--until-eof"]);
+    let server = Process::start(SERVER, &["--workers", "1", "--until-eof"]);
     let stream = tcp(server.address());
     let client = stream.local_addr().unwrap();
     assert_eq!(exchange(&stream, b"hello\x1b"), b"HELLO\x1b");
     drop(stream);
-    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
     let expected = [
         format!("listening on {}", server.address()),
         format!("{client} connected (worker 1)"),
         format!("\"hello\\x1b\" from {client}"),
         format!("{client} closed after 6 bytes"),
     ];
-    assert_eq!(server.stdout().lines().collect::<Vec<_>>(), expected);
+    assert_eq!(output_of(server).lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -56,13 +55,12 @@ fn reset_is_one_line_and_frees_worker() {
 
 #[test]
 fn reads_grow_to_64_kib() {
-    let mut server = Process::start(SERVER, &["--until-eof"]);
+    let server = Process::start(SERVER, &["--until-eof"]);
     let request = "x".repeat(16 << 20);
     let response = output("tcp-threaded-client", &[&server.address().to_string(), "-"], &*request);
     assert!(response == request.to_uppercase());
-    assert_eq!(server.exit_code(), 0);
     // One line per read: 16,384 of 1 KiB, 256 of 64 KiB.
-    let reads = server.stdout().matches("\"xxx").count();
+    let reads = output_of(server).matches("\"xxx").count();
     assert!((256..4096).contains(&reads), "{reads} reads");
 }
 
@@ -81,12 +79,12 @@ fn serves_new_client_beside_silent_ones() {
 #[test]
 fn fewer_than_4_workers_keep_idle_timeout() {
     let options = ["--workers=3", "--idle-timeout=600", "--until-eof"];
-    let mut server = Process::start(SERVER, &options);
+    let server = Process::start(SERVER, &options);
     let clients = connect(&server, 3);
     thread::sleep(Duration::from_millis(1_500)); // what is tested: nothing happens
     clients.iter().for_each(|client| assert_eq!(exchange(client, b"after"), b"AFTER"));
     drop(clients);
-    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+    output_of(server);
 }
 
 #[cfg(target_os = "linux")]
@@ -94,31 +92,19 @@ mod linux {
     use super::*;
     use crate::copying::copied;
 
-    /// Returns the number of workers that run.
-    fn workers(server: &Process) -> usize {
-        status(server.id(), "Threads")
-    }
-
     #[test]
     fn starts_workers_when_needed_and_ends_surplus() {
         let _lock = use_all_cores();
-        let server = Process::start(SERVER, &["--quiet"]);
-        assert_eq!(workers(&server), 1);
-        let clients = connect(&server, 90);
-        assert_eq!(workers(&server), 90 + 32);
-        drop(clients);
-        // Each ends after a connection.
-        (0..90).for_each(|_| drop(connect(&server, 1)));
-        wait_until("about 64 workers remain", || workers(&server) < 70);
-    }
-
-    #[test]
-    fn starts_no_more_workers_than_limit() {
-        let _lock = use_all_cores();
-        let server = Process::start(SERVER, &["--workers", "40", "--quiet"]);
-        let _clients = connect(&server, 40);
-        let _waiting: Vec<TcpStream> = (0..20).map(|_| tcp(server.address())).collect();
-        assert_eq!(workers(&server), 40);
+        for (limit, connections, running) in [("1010", 90, 90 + 32), ("40", 40, 40)] {
+            let server = Process::start(SERVER, &["--workers", limit, "--quiet"]);
+            assert_eq!(status(server.id(), "Threads"), 1);
+            let clients = connect(&server, connections);
+            assert_eq!(status(server.id(), "Threads"), running);
+            drop(clients);
+            // Each ends after a connection.
+            (0..90).for_each(|_| drop(connect(&server, 1)));
+            wait_until("64 wait at most", || status(server.id(), "Threads") < 70);
+        }
     }
 
     /// The quarter that is in reserve is one of the workers that run.

@@ -103,7 +103,7 @@ fn exits_after_all_attempts() {
         (&silent, "0.000000001", "timed out", 0),
         (&unused, "0.1", "Connection refused", 100 + 200 + 400),
         // Not even a socket can be connected. There is no delay after the last attempt.
-        ("255.255.255.255:9", "0.1", "Permission denied", 100 + 200),
+        ("255.255.255.255:9", "0.1", "(os error ", 100 + 200),
     ] {
         for name in UDP_CLIENTS {
             let started = Instant::now();
@@ -142,11 +142,8 @@ fn sends_largest_line_and_refuses_longer_one() {
             let message = "y".repeat(largest);
             let output = output(name, &["--timeout=30", &address, "-"], &*message);
             assert_eq!(output, format!("{}\n", message.to_uppercase()));
-        }
-        for name in ["udp-basic-client", UDP_CLIENTS[0], UDP_CLIENTS[1]] {
             let error = error(name, &[&address, "-"], "y".repeat(65_528));
-            let start = format!("{name}: standard input: a line has more than ");
-            assert!(error.starts_with(&start), "{error}");
+            assert!(error.contains(": standard input: a line has more than "), "{error}");
         }
     }
 }
