@@ -2,7 +2,7 @@
 
 use crate::pages::block;
 use crate::support::*;
-use predicates::prelude::{PredicateBooleanExt, predicate::str::contains};
+use predicates::str::contains;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
@@ -214,54 +214,45 @@ fn copy_in(folder: &str) -> (impl Fn(&[&str]) -> assert_cmd::assert::Assert, Fol
 }
 
 #[test]
-fn command_makes_package_even_in_this_workspace() {
+fn command_writes_packages_and_modules() {
     let (copy, folder) = copy_in("new");
-    let kit = "fault-kit -- --no-reply udp -- \\\n";
-    copy(&["udp-basic-server", "my-basic"]).success().stdout(contains(kit));
-    copy(&["tcp-threaded-server", "my-server"]).success().stderr("");
-    let written = self::copy(&["tcp-threaded-server"]);
-    let (manifest, main) = (written.manifest("my-server"), written.main());
-    let read = |file| fs::read_to_string(folder.0.join("my-server").join(file)).unwrap();
-    assert_eq!(read("src/main.rs"), main);
+    let manifest = "[package] # mine\nname = \"mine\"\n[dependencies]\ntracing.workspace = true\n";
+    for (file, content) in [
+        ("other/Cargo.toml", "[package]\n[workspace]\n"),
+        ("mine/Cargo.toml", manifest),
+        ("mine/src/main.rs", ""),
+        ("key-value/Cargo.toml", "[package]"),
+    ] {
+        write_file(&folder.0.join(file), content);
+    }
+    let [udp, tcp] = ["udp-basic-server", "tcp-threaded-server"].map(|name| self::copy(&[name]));
+    let client = Copy::new(&["udp-echo-client"], Some("log")).unwrap();
+    let [module, other] = ["udp-threaded-server", "udp-threaded-client"]
+        .map(|name| Copy::new(&[name], Some("tracing")).unwrap().module());
+    assert!(module.contains("\nuse tracing::{error, info, warn};\n"));
+    let kit = "fault-kit -- --request 'get color\\n' --reply 'missing\\n' --port 8888 tcp -- ";
+    for (arguments, file, content, message) in [
+        ("udp-basic-server a", "a/src/main.rs", udp.main(), "fault-kit -- --no-reply udp -- \\\n"),
+        ("tcp-threaded-server b", "b/src/main.rs", tcp.main(), "\nNext, in b:\n  cargo run "),
+        ("udp-echo-client other/c --log", "other/c/Cargo.toml", client.manifest("c"), "RUST_LOG"),
+        ("udp-threaded-server mine", "mine/src/server.rs", module, "\n  mod server;\n"),
+        ("udp-threaded-client mine", "mine/src/client.rs", other, "\n  client::run(\"127.0.0.1:8"),
+        ("key-value key-value", "key-value/Cargo.toml", "[package]".into(), kit),
+    ] {
+        let arguments = Vec::from_iter(arguments.split(' '));
+        copy(&arguments).success().stdout(contains(message)).stderr("");
+        let written = fs::read_to_string(folder.0.join(file)).unwrap();
+        assert_eq!(written, content, "{arguments:?}");
+    }
     // Below the folder of this workspace it must not be taken for a member. The target directory may be
     // elsewhere.
-    let rest = read("Cargo.toml").strip_prefix(&manifest).unwrap().to_string();
-    let is_below =
-        folder.0.canonicalize().unwrap().starts_with(repository("").canonicalize().unwrap());
-    assert_eq!(rest.ends_with("\n[workspace]\n"), is_below, "{rest}");
+    let written = fs::read_to_string(folder.0.join("b/Cargo.toml")).unwrap();
+    let [folder, root] = [&folder.0, &repository("")].map(|path| path.canonicalize().unwrap());
+    let workspace = written.strip_prefix(&tcp.manifest("b")).unwrap();
+    assert_eq!(workspace.ends_with("\n[workspace]\n"), folder.starts_with(root), "{workspace}");
     // The build of the nested workspace may hold the lock.
-    let (code, output) = finish(cargo(&folder.0.join("my-server")).arg("test"));
+    let (code, output) = finish(cargo(&folder.join("b")).arg("test"));
     assert!(code == 0 && output.contains(" 1 passed;"), "{output}");
-}
-
-#[test]
-fn command_respects_other_workspace() {
-    let (copy, folder) = copy_in("other");
-    fs::write(folder.0.join("Cargo.toml"), "[package]\n[workspace]\n").unwrap();
-    copy(&["udp-echo-client", "client", "--log"]).success();
-    let manifest = Copy::new(&["udp-echo-client"], Some("log")).unwrap().manifest("client");
-    assert_eq!(fs::read_to_string(folder.0.join("client/Cargo.toml")).unwrap(), manifest);
-}
-
-#[test]
-fn command_adds_module_to_package() {
-    let (copy, folder) = copy_in("existing");
-    let manifest = "[package] # mine\nname = \"mine\"\n[dependencies]\ntracing.workspace = true\n";
-    fs::write(folder.0.join("Cargo.toml"), manifest).unwrap();
-    fs::create_dir(folder.0.join("src")).unwrap();
-    fs::write(folder.0.join("src/main.rs"), "").unwrap();
-    for side in ["server", "client"] {
-        let program = format!("udp-threaded-{side}");
-        let call = contains(format!("\n  {side}::run(\"127.0.0.1:8888\""));
-        copy(&[&program, "."]).success().stdout(contains(format!("\n  mod {side};\n")).and(call));
-        let written = fs::read_to_string(folder.0.join(format!("src/{side}.rs"))).unwrap();
-        assert_eq!(written, Copy::new(&[&program], Some("tracing")).unwrap().module());
-        assert_eq!(written.contains("\nuse tracing::{error, info, warn};\n"), side == "server");
-    }
-    // Ports and options that the kit needs for a recipe.
-    fs::remove_file(folder.0.join("src/server.rs")).unwrap();
-    let options = "fault-kit -- --request 'get color\\n' --reply 'missing\\n' --port 8888 tcp -- ";
-    copy(&["key-value", "."]).success().stdout(contains(options));
 }
 
 #[test]

@@ -123,16 +123,6 @@ pub fn sources() -> Vec<(String, String)> {
     sources.into_iter().collect()
 }
 
-/// Sends lines, each after the response to the one before, which is a line.
-fn converse(mut stream: &TcpStream, lines: &[(&str, &str)]) {
-    for (line, expected) in lines {
-        writeln!(stream, "{line}").unwrap();
-        let mut response = vec![0; expected.len() + 1];
-        stream.read_exact(&mut response).unwrap();
-        assert_eq!(response, format!("{expected}\n").as_bytes(), "{line}");
-    }
-}
-
 #[test]
 fn respond_or_report_invalid_requests() {
     let error = "the line is too long or incomplete";
@@ -376,14 +366,20 @@ fn two_addresses_are_served() {
 
 /// Numbers the lines of two clients, and stops the server.
 fn number_lines(address: SocketAddr) {
-    let (mut one, two) = (tcp(address), tcp(address));
-    converse(&one, &[("hello", "1 hello")]);
-    converse(&two, &[("hello", "2 hello")]);
-    converse(&one, &[("again", "3 again")]);
-    one.write_all(b"stop\n").unwrap();
+    let [one, two] = [tcp(address), tcp(address)];
+    let send = |mut stream: &TcpStream, line: &str, expected: &str| {
+        stream.write_all(line.as_bytes()).unwrap();
+        let mut response = vec![0; expected.len()];
+        stream.read_exact(&mut response).unwrap();
+        assert_eq!(response, expected.as_bytes());
+    };
+    send(&one, "hello\n", "1 hello\n");
+    send(&two, "hello\n", "2 hello\n");
+    send(&one, "again\n", "3 again\n");
+    send(&one, "stop\n", "");
     assert_eq!(read_to_end(&one), b"");
     // A connection in progress is finished.
-    converse(&two, &[("last", "4 last")]);
+    send(&two, "last\n", "4 last\n");
 }
 
 #[test]
