@@ -79,10 +79,6 @@ impl Candidate {
     /// # Errors
     ///
     /// Returns an error if the toolchain is missing or the build fails.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the programs of this workspace do not build.
     pub fn command(&self, port: u16) -> Result<Command, String> {
         static BUILT: Mutex<BTreeMap<&str, Result<Vec<PathBuf>, String>>> =
             Mutex::new(BTreeMap::new());

@@ -15,10 +15,6 @@ const END: &str = "\n<!-- The output of `cargo run --bin survival`, end -->";
 /// the pictures.
 ///
 /// Returns whether it is complete.
-///
-/// # Panics
-///
-/// Panics if the page or a picture cannot be written, or if the page has no markers.
 pub fn survival(write: bool) -> bool {
     let mut complete = true;
     let tables = [Protocol::Udp, Protocol::Tcp].map(|protocol| {
@@ -94,10 +90,6 @@ fn page() -> [String; 3] {
 }
 
 /// Returns the committed table.
-///
-/// # Panics
-///
-/// Panics if there is none.
 pub fn committed() -> String {
     let [_, table, _] = page();
     table

@@ -5,9 +5,8 @@
 //! with a unit states the smallest and the largest median of the servers. One without says in brackets
 //! how much the first server of each pair `A / B` needs in comparison.
 
-use crate::support::*;
 use std::collections::BTreeMap;
-use std::fs;
+use tests::copying::read;
 
 /// Returns the median of the rounds of a server.
 fn median(csv: &str, metric: &str, work: &str, server: &str) -> f64 {
@@ -40,9 +39,8 @@ fn stated(phrase: &str) -> (f64, f64) {
 
 #[test]
 fn figures_are_those_of_benchmark() {
-    let page = |path: &str| fs::read_to_string(repository(path)).unwrap();
-    let (readme, benchmarks) = (page("README.md"), page("docs/benchmarks.md"));
-    let csv = page("docs/benchmarks.csv").replace('"', "");
+    let (readme, benchmarks) = (read("README.md"), read("docs/benchmarks.md"));
+    let csv = read("docs/benchmarks.csv").replace('"', "");
     let (prose, rest) = benchmarks.split_once("\n<!-- figures\n").unwrap();
     let performance = readme.split("\n## ").find(|section| section.starts_with("Performance\n"));
     let text = [prose, performance.unwrap()].join(" ");

@@ -5,17 +5,38 @@ use crate::copying::copied;
 use crate::mutations::tests_by_pitfall;
 use crate::pages::block;
 use crate::support::*;
-use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::thread;
+use tests::copying::read;
 
-/// Returns the entries of docs/pitfalls.md whose code this module contains.
-pub fn headings() -> BTreeSet<&'static str> {
-    let mut table = tests_by_pitfall();
-    table.retain(|_, tests| tests.iter().any(|(test, _)| test.starts_with("pitfalls::")));
-    table.into_keys().collect()
+/// Returns the code of docs/pitfalls.md that is not that of a program: of the entries whose code this
+/// module contains, or of the others.
+pub fn snippets(is_here: bool) -> Vec<String> {
+    let (page, tests) = (read("docs/pitfalls.md"), tests_by_pitfall());
+    let mut snippets = Vec::new();
+    for entry in page.split("\n### ").skip(1) {
+        let mut tests = tests.get(entry.lines().next().unwrap()).into_iter().flatten();
+        let is_tested_here = tests.any(|(test, _)| test.starts_with("pitfalls::"));
+        // Text and code take turns. A link to a line precedes quoted code, and a marker a program.
+        for pair in entry.split("\n```").collect::<Vec<&str>>().chunks_exact(2) {
+            let is_program = pair[0].contains(".rs#L") || pair[0].ends_with("-->");
+            let code = pair[1].strip_prefix("rust\n");
+            let is_wanted = is_tested_here == is_here && !is_program;
+            snippets.extend(code.filter(|_| is_wanted).map(String::from));
+        }
+    }
+    snippets
+}
+
+#[test]
+fn code_is_that_of_page() {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<&str>>().join(" ");
+    let tests = words(include_str!("pitfalls.rs"));
+    for snippet in snippets(true) {
+        assert!(tests.contains(&words(&snippet)), "docs/pitfalls.md, but no test, has\n{snippet}");
+    }
 }
 
 /// Returns both sides of a connection.
@@ -25,23 +46,16 @@ fn connection() -> (TcpStream, TcpStream) {
     (client, accept(&listener))
 }
 
-/// Reads as many bytes as are expected.
-fn read_exact(mut stream: &TcpStream, expected: &[u8]) {
-    let mut bytes = vec![0; expected.len()];
-    stream.read_exact(&mut bytes).unwrap();
-    assert_eq!(bytes, expected);
-}
-
 #[test]
 fn buf_writer_sends_when_flushed() -> io::Result<()> {
     let (stream, server) = connection();
+    let mut lines = BufReader::new(server).lines().map_while(Result::ok);
     let mut writer = BufWriter::new(&stream);
     writer.write_all(b"hello\n")?;
-    // Arrives before the line in the buffer.
-    (&stream).write_all(b"first\n")?;
-    read_exact(&server, b"first\n");
+    (&stream).write_all(b"first\n")?; // arrives before the line in the buffer
+    assert_eq!(lines.next().unwrap(), "first");
     writer.flush()?;
-    read_exact(&server, b"hello\n");
+    assert_eq!(lines.next().unwrap(), "hello");
     Ok(())
 }
 
@@ -85,25 +99,22 @@ fn close_with_unread_data_truncates_response() -> io::Result<()> {
 
     let (mut client, mut stream) = connection();
     client.write_all(&[0; 2048])?;
-    let reader = thread::spawn(move || {
-        let mut received = Vec::new();
-        client.read_to_end(&mut received)
-    });
+    let reader = thread::spawn(move || read_to_end(&client));
     let _ = stream.read(&mut buffer)?;
     stream.write_all(&response)?;
     stream.shutdown(Shutdown::Write)?;
     io::copy(&mut stream.take(1024 * 1024), &mut io::sink())?;
-    assert_eq!(reader.join().unwrap()?, response.len());
+    assert!(reader.join().unwrap() == response);
     Ok(())
 }
 
 #[test]
 fn clone_keeps_connection_open() -> io::Result<()> {
-    let (client, stream) = connection();
+    let (mut client, stream) = connection();
     let mut writer = stream.try_clone()?;
     drop(stream);
     writer.write_all(b"open")?;
-    read_exact(&client, b"open");
+    client.read_exact(&mut [0; 4])?;
 
     let (client, stream) = connection();
     let writer = stream.try_clone()?;
@@ -122,7 +133,6 @@ fn read_may_end_inside_character() -> io::Result<()> {
     let text = String::from_utf8_lossy(&buffer[..length]);
     assert_eq!(text, "\u{fffd}");
 
-    let (mut client, stream) = connection();
     client.write_all(&"é\n".as_bytes()[..1])?;
     wait_until("the first byte has arrived", || stream.peek(&mut [0; 9]).unwrap() == 1);
     let sender = thread::spawn(move || client.write_all(&"é\n".as_bytes()[1..]));

@@ -5,7 +5,7 @@
 use crate::copying::copied;
 use crate::copying::{copy, start_copy};
 use crate::pages::block;
-use crate::pitfalls::nesting;
+use crate::pitfalls::{nesting, snippets};
 use crate::support::*;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,7 +14,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
-use tests::copying::{read, recipes, replace, replace_handler};
+use tests::copying::{recipes, replace, replace_handler};
 
 /// Calls the function of a recipe.
 const CONNECT: &str = r#"
@@ -33,17 +33,8 @@ fn main() -> io::Result<()> {
 
 /// Returns the code of pitfalls.md that causes them, which compiles: no compiler prevents it.
 fn causes() -> String {
-    let page = read("docs/pitfalls.md");
-    // The module `pitfalls` compiles the code of the others.
-    let others = crate::pitfalls::headings();
-    let entries =
-        page.split("\n### ").filter(|entry| !others.contains(entry.lines().next().unwrap()));
-    let entries: Vec<Vec<&str>> = entries.map(|entry| entry.split("\n```").collect()).collect();
-    // Text and code take turns. A link to a line precedes code that prevents a pitfall.
-    let pairs = entries.iter().flat_map(|blocks| blocks.chunks_exact(2));
-    let causes = pairs.filter(|pair| !pair[0].contains(".rs#L"));
-    let causes = causes.filter_map(|pair| pair[1].strip_prefix("rust\n")).enumerate();
-    let functions = causes.map(|(n, code)| {
+    // The module `pitfalls` compiles the others.
+    let functions = snippets(false).into_iter().enumerate().map(|(n, code)| {
         format!(
             "fn cause_{n}(context: Context) -> io::Result<()> {{\n{CONTEXT}{code}\nOk(())\n}}\n"
         )
