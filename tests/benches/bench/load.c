@@ -63,13 +63,6 @@ static void fail(const char *call) {
     exit(1);
 }
 
-static void *allocate(size_t count, size_t bytes) {
-    void *memory = calloc(count, bytes);
-    if (!memory)
-        fail("calloc");
-    return memory;
-}
-
 static uint64_t read_clock(clockid_t clock) {
     struct timespec time;
     clock_gettime(clock, &time);
@@ -173,16 +166,16 @@ static void ready(struct thread *thread, struct client *client, int events) {
 
 static void *work(void *arg) {
     struct thread *thread = arg;
+    char request[size], expected[size];
     struct epoll_event events[16];
     uint64_t time, limit = end + (udp ? 1 : 20) * UINT64_C(1000000000);
     prctl(PR_SET_TIMERSLACK, 1); /* Otherwise Linux wakes a thread up to 50 µs late. */
     thread->epoll = epoll_create1(0);
-    thread->request = allocate(size, 1);
-    thread->expected = allocate(size, 1);
     for (int i = 0; i < size; i++) { /* letters among other bytes */
-        thread->request[i] = size < DIGITS ? 'a' + i : i % 2 ? i / 2 : 'a' + i / 2 % 26;
-        thread->expected[i] = toupper(thread->request[i]);
+        request[i] = size < DIGITS ? 'a' + i : i % 2 ? i / 2 : 'a' + i / 2 % 26;
+        expected[i] = toupper(request[i]);
     }
+    thread->request = request, thread->expected = expected;
     for (int i = thread->number; i < active; i += cores) {
         struct client *client = &all[i];
         client->first = client->sent;
@@ -229,13 +222,13 @@ static double percentile(struct times *times, double sent, double percent) {
 
 /* Runs the load, and prints its figures. */
 static void run(double seconds, double late_after) {
-    struct thread *threads = allocate(cores, sizeof *threads);
+    struct thread threads[cores];
     double sent = 0, late = 0, time = seconds;
     uint64_t before = read_clock(CLOCK_PROCESS_CPUTIME_ID);
     wrong = waits.length = delays.length = 0;
     start = now(), end = start + seconds * 1e9;
     for (int i = 0; i < cores; i++) {
-        threads[i].number = i;
+        threads[i] = (struct thread){.number = i};
         if (pthread_create(&threads[i].id, NULL, work, &threads[i]) != 0)
             fail("pthread_create");
     }
@@ -268,13 +261,16 @@ int main(int argc, char **argv) {
     double late_after = atof(argv[9]), seconds = atof(argv[10]);
     rate = atof(argv[8]);
     cores = sysconf(_SC_NPROCESSORS_ONLN);
-    all = allocate(clients, sizeof *all);
-    due = allocate(clients, sizeof *due);
+    all = calloc(clients, sizeof *all);
+    due = calloc(clients, sizeof *due);
+    char *replies = calloc(clients, size + 1);
+    if (!all || !due || !replies)
+        fail("calloc");
     setlinebuf(stdout);
     alarm(60);
     for (int i = 0; i < clients; i++) {
         char hello[5];
-        all[i].reply = allocate(size + 1, 1);
+        all[i].reply = replies + i * (size + 1);
         if (closes)
             continue;
         all[i].fd = open_socket(0);

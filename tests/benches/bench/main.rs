@@ -6,12 +6,11 @@
 
 mod load;
 mod plot;
-mod process;
 mod report;
 
+use Kind::{Burst, Exchange, Idle, Rate, Rest, Start};
 use common::Args;
-use load::Work;
-use process::Running;
+use load::Running;
 use report::Record;
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -43,11 +42,32 @@ Options:
 A relative FILE is looked up in the workspace.
 ";
 
-/// What is measured, and on which servers: the names of candidates, each with its arguments.
+type Text = &'static str;
+
 struct Row {
-    title: &'static str,
-    work: Work,
-    servers: &'static str,
+    title: Text,
+    kind: Kind,
+    /// What the clients do: the arguments of `load.c` from the third on, without LATE and SECONDS.
+    load: Text,
+    /// The names of candidates, each with its arguments.
+    servers: Text,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// How many requests the server replies to if all clients wait for replies.
+    Exchange,
+    /// The time until a reply, if the clients send at a rate.
+    Rate,
+    /// Memory while most connections are idle.
+    Idle,
+    /// Memory after the first reply, and then after these connections.
+    Rest,
+    /// The time until all of many clients are served that connect at the same time.
+    Burst,
+    /// The time until the server has replied.
+    Start,
 }
 
 const UDP: &str = "udp-echo, udp-threaded, c-udp, rust-udp, go-udp, tokio-udp, tokio-udp 2, \
@@ -69,13 +89,13 @@ const IDLE_5000: &str = "tcp-threaded --workers 7000, c-tcp 1024, rust-tcp 1024,
     tokio-tcp 1024, go-tcp 65536, tokio-tcp 65536";
 
 impl Row {
-    fn servers(&self) -> impl Iterator<Item = &'static str> {
+    fn servers(&self) -> impl Iterator<Item = Text> {
         self.servers.split(", ")
     }
 }
 
-const fn row(title: &'static str, work: Work, servers: &'static str) -> Row {
-    Row { title, work, servers }
+const fn row(title: Text, kind: Kind, load: Text, servers: Text) -> Row {
+    Row { title, kind, load, servers }
 }
 
 /// The rows that the plot on the front page shows.
@@ -85,25 +105,25 @@ const IDLE: &str = "5,000 TCP connections, 50 active";
 
 /// The rates are about a third and two thirds of what the slowest compiled server replied to.
 const ROWS: [Row; 19] = [
-    row("UDP, 64 B, 64 clients", Work::Exchange(64, 64, 1), UDP),
-    row("UDP, 8 KiB, 8 clients", Work::Exchange(8192, 8, 1), UDP_LARGE),
-    row(SHORT, Work::Churn, TCP),
-    row("TCP, 64 B, 64 connections", Work::Exchange(64, 64, 1), TCP),
-    row(BUSY, Work::Exchange(64, 512, 1), TCP),
-    row("TCP, 8 KiB, 8 in flight on 8 connections", Work::Exchange(8192, 8, 8), TCP),
-    row("TCP, 64 KiB, 4 in flight on one connection", Work::Exchange(65536, 1, 4), TCP),
-    row("UDP, 64 clients, 35,000 requests/s", Work::Rate(64, 35_000), UDP_RATE),
-    row("UDP, 64 clients, 70,000 requests/s", Work::Rate(64, 70_000), UDP_RATE),
-    row("TCP, 64 connections, 35,000 requests/s", Work::Rate(64, 35_000), TCP),
-    row("TCP, 64 connections, 70,000 requests/s", Work::Rate(64, 70_000), TCP),
-    row("TCP, 512 connections, 30,000 requests/s", Work::Rate(512, 30_000), TCP),
-    row("TCP, 512 connections, 60,000 requests/s", Work::Rate(512, 60_000), TCP),
-    row("1,000 TCP connections, 50 active", Work::Idle(1000), IDLE_1000),
-    row(IDLE, Work::Idle(5000), IDLE_5000),
-    row("After the first TCP connection", Work::Rest(0), REST),
-    row("After 700 TCP connections", Work::Rest(700), REST),
-    row("1,000 TCP connections at once", Work::Burst(1000), TCP),
-    row("Start to the first reply", Work::Start, TCP),
+    row("UDP, 64 B, 64 clients", Exchange, "stay 64 64 64 1 0", UDP),
+    row("UDP, 8 KiB, 8 clients", Exchange, "stay 8192 8 8 1 0", UDP_LARGE),
+    row(SHORT, Exchange, "close 5 16 16 1 0", TCP),
+    row("TCP, 64 B, 64 connections", Exchange, "stay 64 64 64 1 0", TCP),
+    row(BUSY, Exchange, "stay 64 512 512 1 0", TCP),
+    row("TCP, 8 KiB, 8 in flight on 8 connections", Exchange, "stay 8192 8 8 8 0", TCP),
+    row("TCP, 64 KiB, 4 in flight on one connection", Exchange, "stay 65536 1 1 4 0", TCP),
+    row("UDP, 64 clients, 35,000 requests/s", Rate, "stay 64 64 64 1 35000", UDP_RATE),
+    row("UDP, 64 clients, 70,000 requests/s", Rate, "stay 64 64 64 1 70000", UDP_RATE),
+    row("TCP, 64 connections, 35,000 requests/s", Rate, "stay 64 64 64 1 35000", TCP),
+    row("TCP, 64 connections, 70,000 requests/s", Rate, "stay 64 64 64 1 70000", TCP),
+    row("TCP, 512 connections, 30,000 requests/s", Rate, "stay 64 512 512 1 30000", TCP),
+    row("TCP, 512 connections, 60,000 requests/s", Rate, "stay 64 512 512 1 60000", TCP),
+    row("1,000 TCP connections, 50 active", Idle, "stay 64 1000 50 1 1000", IDLE_1000),
+    row(IDLE, Idle, "stay 64 5000 50 1 1000", IDLE_5000),
+    row("After the first TCP connection", Rest, "", REST),
+    row("After 700 TCP connections", Rest, "stay 64 700 50 1 1000", REST),
+    row("1,000 TCP connections at once", Burst, "close 5 1000 1000 1 0", TCP),
+    row("Start to the first reply", Start, "", TCP),
 ];
 
 fn candidate(server: &str) -> Candidate {
@@ -170,8 +190,8 @@ fn check() -> Result<(), Box<dyn Error>> {
         let running = Running::start(name).map_err(|error| format!("{name}: {error}"))?;
         println!("{name}: replied after {:.1} ms", running.startup * 1e3);
     }
-    let work = Work::Rate(8, 2000);
-    let delayed = load::measure("udp-threaded --workers 64 --delay 0.005", work, 1.0)?;
+    let row = row("", Rate, "stay 64 8 8 1 2000", "");
+    let delayed = Running::start("udp-threaded --workers 64 --delay 0.005")?.measure(&row, 1.0)?;
     // Stalls of 0.1 s, once a second: a tenth of the requests wait for up to 0.1 s.
     let server = Running::start("tcp-threaded")?;
     let stalled = thread::scope(|scope| {
@@ -181,7 +201,7 @@ fn check() -> Result<(), Box<dyn Error>> {
                 thread::sleep(Duration::from_millis(ms));
             }
         });
-        load::run(&server, work, 3.0)
+        server.measure(&row, 3.0)
     })?;
     let [delayed, stalled] =
         [delayed, stalled].map(|it| ["p50", "p99", "p99.9"].map(|of| it.get(of) * 1e3));
@@ -206,10 +226,10 @@ fn measure(rows: &[&Row], quick: bool, mut csv: File) -> Result<(), Box<dyn Erro
     for (number, row) in (1..).zip(rows) {
         eprintln!("[{number}/{}] {}", rows.len(), row.title);
         // These take seconds.
-        let is_long = matches!(row.work, Work::Idle(_) | Work::Rest(_) | Work::Burst(_));
+        let is_long = matches!(row.kind, Idle | Rest | Burst);
         for round in 1..=if is_long { rounds / 2 } else { rounds } {
             for server in row.servers().filter(|server| command(server, 0).is_ok()) {
-                match load::measure(server, row.work, time) {
+                match Running::start(server).and_then(|server| server.measure(row, time)) {
                     Ok(sample) => {
                         let (work, server) = (row.title.into(), server.to_string());
                         let record = Record { work, server, sample };

@@ -1,8 +1,8 @@
 //! The figures as a CSV file, as tables and, for docs/benchmarks.md, as plots.
 
-use crate::load::{FIGURES, Sample, Work};
+use crate::load::{FIGURES, Sample};
 use crate::plot::{Figure, plot};
-use crate::{BUSY, IDLE, ROWS, Row, SHORT, candidate, label};
+use crate::{BUSY, IDLE, Kind, ROWS, Row, SHORT, candidate, label};
 use std::error::Error;
 use std::fs;
 use tests::grouped;
@@ -63,16 +63,16 @@ impl Metric {
 }
 
 /// Returns the columns of a row in the tables.
-fn columns(work: Work) -> &'static [(&'static str, Metric)] {
+fn columns(kind: Kind) -> &'static [(&'static str, Metric)] {
     const P50: (&str, Metric) = ("p50", Seconds("p50"));
     const P99: (&str, Metric) = ("p99", Seconds("p99"));
-    match work {
-        Work::Exchange(..) | Work::Churn => &[("Requests", Rate), ("CPU per request", Cpu), P99],
-        Work::Rate(..) => &[P50, P99, ("p99.9", Seconds("p99.9")), ("Late or lost", Late)],
-        Work::Idle(..) => &[("Memory", Memory), ("of that RSS", Rss), P50, P99],
-        Work::Rest(..) => &[("Memory at rest", Memory), ("of that RSS", Rss)],
-        Work::Burst(..) => &[("All served after", Seconds("seconds")), ("Waited > 0.9 s", Late)],
-        Work::Start => &[("Time", Seconds("seconds"))],
+    match kind {
+        Kind::Exchange => &[("Requests", Rate), ("CPU per request", Cpu), P99],
+        Kind::Rate => &[P50, P99, ("p99.9", Seconds("p99.9")), ("Late or lost", Late)],
+        Kind::Idle => &[("Memory", Memory), ("of that RSS", Rss), P50, P99],
+        Kind::Rest => &[("Memory at rest", Memory), ("of that RSS", Rss)],
+        Kind::Burst => &[("All served after", Seconds("seconds")), ("Waited > 0.9 s", Late)],
+        Kind::Start => &[("Time", Seconds("seconds"))],
     }
 }
 
@@ -111,7 +111,7 @@ fn figure(records: &[Record], row: &Row, server: &str, metric: Metric) -> Option
 pub fn tables(records: &[Record]) -> String {
     let (mut text, mut above) = (String::new(), "");
     for row in &ROWS {
-        let columns = columns(row.work);
+        let columns = columns(row.kind);
         let cells = |server| {
             let figure = |column: &(_, Metric)| figure(records, row, server, column.1);
             let figures = columns.iter().map(figure).collect::<Option<Vec<_>>>()?;
@@ -177,7 +177,7 @@ pub fn write(csv: &str) -> Result<(), Box<dyn Error>> {
     };
     // The panels of every row that has this column.
     let panels = |column, metrics: &[Metric]| {
-        let rows = ROWS.iter().filter(|row| columns(row.work).iter().any(|it| it.1 == column));
+        let rows = ROWS.iter().filter(|row| columns(row.kind).iter().any(|it| it.1 == column));
         rows.map(|row| panel(row.title, row, metrics)).collect()
     };
     let row = |title| ROWS.iter().find(|row| row.title == title).ok_or("no such row");
