@@ -117,11 +117,6 @@ fn default_delay_is_that_of_help() {
 fn number_of_workers_is_that_of_help() {
     assert_eq!(default_of("udp-threaded-server", "--workers"), "one per core, at least 2");
     let cores = thread::available_parallelism().unwrap().get().max(2);
-    for name in ["udp-threaded-server", "tcp-threaded-server"] {
-        // The largest number is valid. The address is not.
-        let error = error(name, &["--workers=10000", "192.0.2.1:0"], "");
-        assert!(error.contains(": cannot bind "), "{error}");
-    }
     let server = Process::start("udp-threaded-server", &[]);
     wait_until("all workers run", || status(server.id(), "Threads") >= cores);
     request_any("udp-threaded-server", server.address());

@@ -203,9 +203,9 @@ fn logger_is_installed_first() {
 }
 
 /// Returns the command, to be run in an empty folder, and that folder.
-fn copy_in(folder: &str) -> (impl Fn(&[&str]) -> assert_cmd::assert::Assert, Folder) {
-    let folder = Folder::new(folder);
-    let current = folder.0.clone();
+fn copy_in(folder: &str) -> (impl Fn(&[&str]) -> assert_cmd::assert::Assert, PathBuf) {
+    let folder = empty_folder(folder);
+    let current = folder.clone();
     let copy = move |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_copy"));
         run(command.current_dir(&current).args(arguments), "")
@@ -223,7 +223,7 @@ fn command_writes_packages_and_modules() {
         ("mine/src/main.rs", ""),
         ("key-value/Cargo.toml", "[package]"),
     ] {
-        write_file(&folder.0.join(file), content);
+        write_file(&folder.join(file), content);
     }
     let [udp, tcp] = ["udp-basic-server", "tcp-threaded-server"].map(|name| self::copy(&[name]));
     let client = Copy::new(&["udp-echo-client"], Some("log")).unwrap();
@@ -241,13 +241,13 @@ fn command_writes_packages_and_modules() {
     ] {
         let arguments = Vec::from_iter(arguments.split(' '));
         copy(&arguments).success().stdout(contains(message)).stderr("");
-        let written = fs::read_to_string(folder.0.join(file)).unwrap();
+        let written = fs::read_to_string(folder.join(file)).unwrap();
         assert_eq!(written, content, "{arguments:?}");
     }
     // Below the folder of this workspace it must not be taken for a member. The target directory may be
     // elsewhere.
-    let written = fs::read_to_string(folder.0.join("b/Cargo.toml")).unwrap();
-    let [folder, root] = [&folder.0, &repository("")].map(|path| path.canonicalize().unwrap());
+    let written = fs::read_to_string(folder.join("b/Cargo.toml")).unwrap();
+    let [folder, root] = [&folder, &repository("")].map(|path| path.canonicalize().unwrap());
     let workspace = written.strip_prefix(&tcp.manifest("b")).unwrap();
     assert_eq!(workspace.ends_with("\n[workspace]\n"), folder.starts_with(root), "{workspace}");
     // The build of the nested workspace may hold the lock.
@@ -267,7 +267,7 @@ fn command_rejects_wrong_arguments_and_overwrites_no_file() {
         ("main/src/main.rs", "mine"),
     ];
     for (file, content) in files {
-        write_file(&folder.0.join(file), content);
+        write_file(&folder.join(file), content);
     }
     let name = "a package name begins with a letter and has only letters, digits, - and _";
     for (arguments, code, error) in [
@@ -291,8 +291,8 @@ fn command_rejects_wrong_arguments_and_overwrites_no_file() {
         assert_eq!(stderr.ends_with(" (see --help)\n"), code == 2, "{arguments}: {stderr}");
     }
     for (file, content) in files {
-        assert_eq!(fs::read_to_string(folder.0.join(file)).unwrap(), content);
+        assert_eq!(fs::read_to_string(folder.join(file)).unwrap(), content);
     }
-    assert!(!folder.0.join("main/Cargo.toml").exists() && !folder.0.join("x").exists());
+    assert!(!folder.join("main/Cargo.toml").exists() && !folder.join("x").exists());
     copy(&["--help"]).success().stdout(contains("udp-basic, udp-echo, "));
 }

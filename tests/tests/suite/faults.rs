@@ -229,8 +229,8 @@ fn running_server_is_not_started_again() {
 
 #[test]
 fn failure_that_does_not_repeat_itself_is_flaky() {
-    let folder = Folder::new("flaky");
-    let file = folder.0.join("exited");
+    let folder = empty_folder("flaky");
+    let file = folder.join("exited");
     let defect = format!("exits once {}", file.display());
     for (option, code) in [("", 0), (" --strict", 1)] {
         let words = format!("tcp{option} --patience 1 reset-while-reading");
@@ -300,8 +300,8 @@ fn advice_depends_on_symptom() {
 
 #[test]
 fn junit() {
-    let folder = Folder::new("junit");
-    let file = folder.0.join("kit.xml");
+    let folder = empty_folder("junit");
+    let file = folder.join("kit.xml");
     let report = |words: &str, server: &[&str], code, parts: &[&str]| {
         let words = format!("{words} --junit {}", file.display());
         assert_kit(&words, server, &format!("…exit code {code}"));
@@ -384,8 +384,8 @@ mod linux {
 
     #[test]
     fn server_ends_with_killed_kit() {
-        let folder = Folder::new("killed-kit");
-        let file = folder.0.join("kit.xml");
+        let folder = empty_folder("killed-kit");
+        let file = folder.join("kit.xml");
         for signal in ["KILL", "TERM"] {
             let mut kit = Command::new(env!("CARGO_BIN_EXE_fault-kit"));
             let script = "sleep 600 | \"$0\" tcp \"$1\"";

@@ -21,8 +21,8 @@ fn nginx_balances_over_restart_of_server() {
     if Path::new(module).exists() {
         configuration = format!("load_module {module};\n{configuration}");
     }
-    let directory = Folder::new("nginx");
-    fs::write(directory.0.join("nginx.conf"), configuration).unwrap();
+    let directory = empty_folder("nginx");
+    fs::write(directory.join("nginx.conf"), configuration).unwrap();
 
     let start = |address: &str| {
         let names = ["tcp-threaded-server", "udp-threaded-server"];
@@ -30,7 +30,7 @@ fn nginx_balances_over_restart_of_server() {
     };
     let (first, second) = (start(&one), start(&two));
     let mut nginx = Command::new("nginx");
-    nginx.args(["-c", "nginx.conf", "-e", "stderr", "-g", "daemon off;", "-p"]).arg(&directory.0);
+    nginx.args(["-c", "nginx.conf", "-e", "stderr", "-g", "daemon off;", "-p"]).arg(&directory);
     let _nginx = Process::guarded(&mut nginx, false).unwrap();
     wait_until("nginx listens", || TcpStream::connect(&front).is_ok());
 

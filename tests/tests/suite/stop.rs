@@ -78,9 +78,9 @@ fn server_stops_between_retries() {
 #[test]
 #[ignore = "needs strace"]
 fn idle_server_makes_no_system_calls() {
-    let folder = Folder::new("idle");
+    let folder = empty_folder("idle");
     for (name, call) in SERVERS.into_iter().zip(["accept4(", "recvfrom("]) {
-        let file = folder.0.join(name);
+        let file = folder.join(name);
         let mut command = strace(&["-o", file.to_str().unwrap()]);
         command.arg(program(name)).args([":0", "--workers", "8", "--until-eof"]);
         let server = Process::listening(&mut command);
