@@ -162,13 +162,13 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     if let Some(file) = args.values("--report")?.last() {
         return report::write(file);
     }
+    if !args.flag("--check") && !args.flag("--bench") {
+        println!("not run: only `cargo bench` builds with optimization");
+        return Ok(());
+    }
     load::build()?;
     if args.flag("--check") {
         return check();
-    }
-    if !args.flag("--bench") {
-        println!("not run: only `cargo bench` builds with optimization");
-        return Ok(());
     }
     let (texts, _) = args.positionals()?;
     let mut rows = Vec::from_iter(&ROWS);

@@ -170,26 +170,25 @@ pub fn write(csv: &str) -> Result<(), Box<dyn Error>> {
     let (_, after) = rest.split_once(END).ok_or("the tables have no end")?;
     let (machine, tables) = (machine.replace("; ", ";\n"), tables(&records));
     fs::write(page, format!("{before}{BEGIN}{machine}.\n{tables}{END}{after}"))?;
-    let panel = |title: &'static str, row: &Row, metrics: &[Metric]| {
+    let panel = |title: &'static str, row: &str, metrics: &[Metric]| {
+        let row = ROWS.iter().find(|it| it.title == row).expect("it is the title of a row");
         let figures =
-            |server| metrics.iter().map(|metric| figure(&records, row, server, *metric)).collect();
+            |server| metrics.iter().map(|it| figure(&records, row, server, *it)).collect();
         (title, row.servers().filter_map(figures).collect())
     };
     // The panels of every row that has this column.
-    let panels = |column, metrics: &[Metric]| {
+    let panels = |column, metrics: &[Metric]| -> Vec<_> {
         let rows = ROWS.iter().filter(|row| columns(row.kind).iter().any(|it| it.1 == column));
-        rows.map(|row| panel(row.title, row, metrics)).collect()
+        rows.map(|row| panel(row.title, row.title, metrics)).collect()
     };
-    let row = |title| ROWS.iter().find(|row| row.title == title).ok_or("no such row");
     let percentiles = ["p50", "p99", "p99.9"].map(Seconds);
-    let [connect, busy, idle] = [SHORT, BUSY, IDLE].map(row);
     let summary = vec![
-        panel("CPU time to accept, reply and close", connect?, &[Cpu]),
-        panel("p99 of the time until a reply: 512 connections, all busy", busy?, &[Seconds("p99")]),
-        panel("Memory: 5,000 connections, mostly idle", idle?, &[Memory]),
+        panel("CPU time to accept, reply and close", SHORT, &[Cpu]),
+        panel("p99 of the time until a reply: 512 connections, all busy", BUSY, &[Seconds("p99")]),
+        panel("Memory: 5,000 connections, mostly idle", IDLE, &[Memory]),
     ];
-    let mut latency: Vec<_> = panels(Seconds("p99.9"), &percentiles);
-    latency.insert(0, panel(BUSY, busy?, &percentiles));
+    let mut latency = vec![panel(BUSY, BUSY, &percentiles)];
+    latency.extend(panels(Seconds("p99.9"), &percentiles));
     for (name, title, panels) in [
         ("latency", "Time until a reply", latency),
         ("requests", "Requests per second: longer is better", panels(Rate, &[Rate])),
