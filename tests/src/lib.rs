@@ -204,13 +204,12 @@ pub struct Process {
 impl Process {
     /// Starts a process with pipes for its three standard streams.
     pub fn spawn(command: &mut Command) -> Process {
-        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Process::with_streams(command)
+        Process::with_streams(command, [(); 3].map(|()| Stdio::piped()))
     }
 
-    /// Starts a process whose standard streams the command has set. The other end of those that are
-    /// not pipes is not captured.
-    pub fn with_streams(command: &mut Command) -> Process {
+    /// Starts a process with these standard streams. What it writes is captured if it is a pipe.
+    pub fn with_streams(command: &mut Command, [stdin, stdout, stderr]: [Stdio; 3]) -> Process {
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
         let process = Process::new(command, None, true);
         process.unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }

@@ -38,10 +38,9 @@ fn main() -> ExitCode {
             pairs.extend(PAIRS);
         }
         eprintln!("building the examples ...");
-        Ok(match panic::catch_unwind(|| tests::program("")) {
-            Ok(_) => demo(&pairs),
-            Err(_) => ExitCode::FAILURE,
-        })
+        // If they do not build, each pair fails.
+        let _ = panic::catch_unwind(|| tests::program(""));
+        Ok(demo(&pairs))
     })
 }
 

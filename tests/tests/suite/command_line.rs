@@ -1,8 +1,8 @@
 //! The command line that all programs have in common.
 
 use crate::support::*;
+use std::fs;
 use std::time::{Duration, Instant};
-use std::{fs, thread};
 
 #[test]
 fn help_and_version_name_program() {
@@ -116,7 +116,7 @@ fn default_delay_is_that_of_help() {
 #[test]
 fn number_of_workers_is_that_of_help() {
     assert_eq!(default_of("udp-threaded-server", "--workers"), "one per core, at least 2");
-    let cores = thread::available_parallelism().unwrap().get().max(2);
+    let cores = std::thread::available_parallelism().unwrap().get().max(2);
     let server = Process::start("udp-threaded-server", &[]);
     wait_until("all workers run", || status(server.id(), "Threads") >= cores);
     request_any("udp-threaded-server", server.address());

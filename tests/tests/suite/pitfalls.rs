@@ -7,7 +7,7 @@ use crate::pages::block;
 use crate::support::*;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use tests::copying::read;
 
@@ -273,8 +273,8 @@ mod linux {
             output_of(Process::spawn(gcc.arg("-w").arg("-o").arg(&program).arg(&source)));
             let listener = TcpListener::bind("127.0.0.1:0")?;
             let address = listener.local_addr()?;
-            let mut server = Command::new(&program);
-            let server = Process::with_streams(server.stdin(OwnedFd::from(listener)));
+            let streams = [OwnedFd::from(listener).into(), Stdio::piped(), Stdio::piped()];
+            let server = Process::with_streams(&mut Command::new(&program), streams);
             let mut client = tcp(address);
             let child = || proc::family(server.id()).into_iter().find(|id| *id != server.id());
             wait_until("there is a child", || child().is_some());

@@ -5,13 +5,13 @@ use crate::support::*;
 use std::io::Write;
 #[cfg(unix)]
 use std::os::{fd::OwnedFd, unix::net::UnixStream};
-use std::process::{Command, Stdio};
+#[cfg(target_os = "linux")]
+use std::process::Command;
+use std::process::Stdio;
 
-/// Returns a command whose standard streams are pipes.
-fn piped(name: &str, arguments: &[&str]) -> Command {
-    let mut command = command(name);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
+#[cfg(target_os = "linux")]
+fn redirected(redirection: &str, name: &str) -> Command {
+    shell(&format!("exec \"$0\" \"$@\" {redirection}"), program(name))
 }
 
 #[test]
@@ -20,8 +20,10 @@ fn client_exits_at_closed_stdout_with_open_stdin() {
     let stream = PAIRS.iter().filter(|pair| pair.protocol() == Protocol::Tcp);
     for (pair, end) in with_end.chain(stream.map(|pair| (pair, ""))) {
         let server = Process::start(&pair.server(), &["--quiet"]);
-        let mut client = piped(&pair.client(), &[&server.address().to_string(), "-"]);
-        let mut client = Process::with_streams(client.stdout(closed_pipe()));
+        let mut client = command(&pair.client());
+        client.args([&server.address().to_string(), "-"]);
+        let streams = [Stdio::piped(), closed_pipe(), Stdio::piped()];
+        let mut client = Process::with_streams(&mut client, streams);
         client.write((pair.messages[0].to_string() + end).as_bytes());
         wait_until("the client has exited", || !client.is_running());
         assert_eq!(output_of(client), "", "{} {end:?}", pair.name);
@@ -32,8 +34,8 @@ fn client_exits_at_closed_stdout_with_open_stdin() {
 fn closed_output_changes_no_exit_code() {
     let unused = unused_address().to_string();
     for name in programs() {
-        let mut help = piped(&name, &["--help"]);
-        assert_eq!(output_of(Process::with_streams(help.stdout(closed_pipe()))), "");
+        let streams = [Stdio::null(), closed_pipe(), Stdio::piped()];
+        output_of(Process::with_streams(command(&name).arg("--help"), streams));
         let failing: &[&str] = match name.as_str() {
             "udp-basic-client" => continue, // succeeds without a server
             name if name.starts_with("tcp") && name.ends_with("client") => &[&unused],
@@ -41,8 +43,8 @@ fn closed_output_changes_no_exit_code() {
             _ => &["192.0.2.1:0"],
         };
         for (arguments, code) in [(&["--bogus"][..], 2), (failing, 1)] {
-            let mut process = piped(&name, arguments);
-            let mut process = Process::with_streams(process.stderr(closed_pipe()));
+            let streams = [Stdio::null(), Stdio::piped(), closed_pipe()];
+            let mut process = Process::with_streams(command(&name).args(arguments), streams);
             let result = (process.exit_code(), process.stdout());
             assert_eq!(result, (code, String::new()), "{name} {arguments:?}");
         }
@@ -55,8 +57,8 @@ fn start_nonblocking(name: &str, arguments: &[&str]) -> (Process, UnixStream) {
     let (input, stdin) = UnixStream::pair().unwrap();
     stdin.set_nonblocking(true).unwrap();
     input.set_write_timeout(Some(DEADLINE)).unwrap();
-    let mut command = piped(name, arguments);
-    (Process::with_streams(command.stdin(OwnedFd::from(stdin))), input)
+    let streams = [OwnedFd::from(stdin).into(), Stdio::piped(), Stdio::piped()];
+    (Process::with_streams(command(name).args(arguments), streams), input)
 }
 
 #[cfg(unix)]

@@ -239,11 +239,6 @@ pub fn shell(script: &str, program: impl Into<PathBuf>) -> Command {
     shell
 }
 
-#[cfg(unix)]
-pub fn redirected(redirection: &str, name: &str) -> Command {
-    shell(&format!("exec \"$0\" \"$@\" {redirection}"), program(name))
-}
-
 /// Returns the option with which a server exits after this number of requests or, if it has none,
 /// after the end of its standard input.
 pub fn ends_after(name: &str, count: usize) -> String {
