@@ -4,9 +4,10 @@
 //! blocks of the [`PAGES`]. A line such as `<!-- copy: run udp-echo-server -->` before a block names its
 //! kind, and the programs or recipes to which it belongs.
 //!
-//! # Panics
+//! # Errors
 //!
-//! A call panics if a file of the checkout cannot be read.
+//! A function returns an error if the names do not fit together, or if a page or a program lacks a text
+//! that is replaced. It panics if a file of the checkout cannot be read.
 
 use crate::PAIRS;
 use std::fs;
@@ -16,8 +17,8 @@ use std::path::{Path, PathBuf};
 pub const PAGES: [&str; 4] =
     ["docs/copying.md", "docs/recipes.md", "docs/more-recipes.md", "docs/from-python.md"];
 
-/// The line of a server that imports the log macros.
-const IMPORT: &str = "use common::{error, info, warn};\n";
+/// The line above the handler of a server.
+pub const HANDLER: &str = "    /// The function to replace.\n";
 
 /// The program that recipes change.
 const RECIPES_FOR: &str = "tcp-threaded-server";
@@ -47,10 +48,6 @@ pub fn source(program: &str) -> (String, String) {
 }
 
 /// Replaces a text that occurs once.
-///
-/// # Errors
-///
-/// The text does not occur, or more than once.
 pub fn replace(source: &str, from: &str, to: &str) -> Result<String, String> {
     match source.matches(from).count() {
         1 => Ok(source.replacen(from, to, 1)),
@@ -58,66 +55,58 @@ pub fn replace(source: &str, from: &str, to: &str) -> Result<String, String> {
     }
 }
 
-/// Replaces the text that begins with one text and ends with another.
-fn replace_from(source: &str, start: &str, end: &str, to: &str) -> Result<String, String> {
+/// Replaces a method or a test, which begins with a line above it.
+pub fn replace_function(source: &str, start: &str, function: &str) -> Result<String, String> {
     let parts = source.split_once(start).and_then(|(before, rest)| {
-        let (_, after) = rest.split_once(end)?;
-        Some([before, to, after].concat())
+        let (_, after) = rest.split_once("\n    }\n")?;
+        Some([before, function, after].concat())
     });
-    parts.ok_or_else(|| format!("no {start:?} is followed by {end:?}"))
-}
-
-/// Replaces the handler of a server.
-///
-/// # Errors
-///
-/// The source has none, or it has been replaced.
-pub fn replace_handler(source: &str, handler: &str) -> Result<String, String> {
-    replace_from(source, "    /// The function to replace.\n", "\n    }\n", handler)
+    parts.ok_or_else(|| format!("no function follows {start:?}"))
 }
 
 /// A block of the pages.
-struct Block {
-    kind: String,
+struct Block<'a> {
+    kind: &'a str,
     /// The programs or recipes to which it belongs.
-    names: Vec<String>,
+    names: Vec<&'a str>,
     /// The code, or the first words in the font of code if a line of text follows the marker.
-    code: String,
+    code: &'a str,
 }
 
-fn blocks() -> Vec<Block> {
-    let parse = |rest: &str| {
-        let (marker, rest) = rest.split_once(" -->\n")?;
-        let mut words = marker.split(' ').map(String::from);
+fn blocks(pages: &str) -> Vec<Block<'_>> {
+    let parse = |rest| {
+        let (marker, rest) = str::split_once(rest, " -->\n")?;
+        let (kind, names) = marker.split_once(' ')?;
         let code = match rest.strip_prefix("```") {
             Some(block) => block.split_once('\n')?.1.split_once("```")?.0,
             None => rest.split('`').nth(1)?,
         };
-        Some(Block { kind: words.next()?, names: words.collect(), code: code.into() })
+        Some(Block { kind, names: names.split(' ').collect(), code })
     };
-    PAGES.map(read).concat().split("<!-- copy: ").skip(1).filter_map(parse).collect()
+    pages.split("<!-- copy: ").skip(1).filter_map(parse).collect()
 }
 
 /// Returns the names of the recipes, in the order of the pages.
 pub fn recipes() -> Vec<String> {
-    let mut blocks = blocks();
-    blocks.retain(|block| matches!(&*block.kind, "run" | "handler" | "guard"));
-    let names = blocks.into_iter().flat_map(|block| block.names);
+    let pages = PAGES.map(read).concat();
+    let mut blocks = blocks(&pages);
+    blocks.retain(|block| matches!(block.kind, "run" | "handler" | "guard"));
+    let names = blocks.iter().flat_map(|block| &block.names).map(ToString::to_string);
     names.filter(|name| programs().all(|program| program != *name)).collect()
 }
 
 /// The code of the pages, and the recipes that select from it.
 struct Parts<'a> {
-    blocks: Vec<Block>,
+    blocks: Vec<Block<'a>>,
     recipes: &'a [&'a str],
 }
 
 impl Parts<'_> {
     /// Returns the codes of a kind that belong to any of the names.
     fn all(&self, kind: &str, names: &[&str]) -> Vec<&str> {
-        let is_wanted = |name: &String| names.contains(&name.as_str());
         let blocks = self.blocks.iter().filter(|block| block.kind == kind);
-        blocks.filter(|block| block.names.iter().any(is_wanted)).map(|block| &*block.code).collect()
+        let blocks = blocks.filter(|block| block.names.iter().any(|name| names.contains(name)));
+        blocks.map(|block| block.code).collect()
     }
 
     /// Returns the code of a kind that belongs to a recipe, of which at most one may have any.
@@ -133,45 +122,6 @@ impl Parts<'_> {
     fn part(&self, kind: &str, name: &str) -> Result<&str, String> {
         let default = self.all(kind, &[name]).first().copied();
         Ok(self.one(kind)?.or(default).unwrap_or_default())
-    }
-
-    /// Applies the recipes to the part of the server that is copied.
-    fn apply(&self, mut head: String) -> Result<String, String> {
-        for field in self.all("field", self.recipes) {
-            let (name, _) = field.split_once(':').unwrap_or_default();
-            head = replace(&head, "struct Server {\n", &format!("struct Server {{\n{field}"))?;
-            let value = format!("Ok(Server {{\n        {name}: Default::default(),\n");
-            head = replace(&head, "Ok(Server {\n", &value)?;
-        }
-        if let Some(handler) = self.one("handler")? {
-            head = replace_handler(&head, handler)?;
-        }
-        if let Some(guard) = self.one("guard")? {
-            head = replace(&head, "    fn handle(", "    fn respond(")?;
-            let (above, _) = head.split_once("    fn respond(").unwrap_or_default();
-            let comment = above.rfind("\n\n").map_or(0, |end| end + 2);
-            head.insert_str(comment, &format!("{guard}\n"));
-        }
-        Ok(self.all("items", self.recipes).iter().fold(head, |head, items| head + "\n" + items))
-    }
-
-    fn run(&self, program: &str) -> Result<String, String> {
-        const STOP: &str = "        stopper.stop();\n";
-        match self.one("stop")? {
-            // This recipe adds to another one.
-            Some(code) => replace(self.part("run", "stop")?, STOP, &format!("{STOP}{code}")),
-            None => Ok(self.part("run", program)?.into()),
-        }
-    }
-
-    /// Returns the module of tests, which only servers have.
-    fn test(&self, program: &str) -> Result<String, String> {
-        let tests = self.all("test", &[program]).first().map(|tests| format!("\n{tests}"));
-        let tests = tests.unwrap_or_default();
-        match self.one("test")? {
-            Some(test) => replace_from(&tests, "    #[test]\n", "\n    }\n", test),
-            None => Ok(tests),
-        }
     }
 }
 
@@ -194,10 +144,6 @@ impl Copy {
     ///
     /// The macros of the page log, or those of a crate such as `log`. Of the comment at the top of
     /// the program, how to run the original and where to read on are left out.
-    ///
-    /// # Errors
-    ///
-    /// The names do not fit together, or a text that is replaced is missing.
     pub fn new(names: &[&str], logger: Option<&'static str>) -> Result<Copy, String> {
         let (program, recipes) = match names {
             [first, recipes @ ..] if programs().any(|name| name == *first) => (*first, recipes),
@@ -210,16 +156,52 @@ impl Copy {
             return Err(format!("{} changes {RECIPES_FOR}, not {program}", recipes.join(", ")));
         }
         let (_, side) = program.rsplit_once('-').unwrap_or_default();
-        let parts = Parts { blocks: blocks(), recipes };
-        Ok(Copy {
+        let pages = PAGES.map(read).concat();
+        let parts = Parts { blocks: blocks(&pages), recipes };
+        // This recipe adds to another one.
+        let of_run = if parts.one("stop")?.is_some() { "stop" } else { program };
+        let mut copy = Copy {
             program: program.into(),
             kit_options: parts.part("kit", program)?.into(),
-            head: parts.apply(head(program, logger, parts.part("macros", "std")?))?,
+            head: head(program, logger, parts.part("macros", "std")?),
             logger,
             main: format!("\n{}", parts.part("main", side)?),
-            run: format!("\n{}", parts.run(program)?),
-            test: parts.test(program)?,
-        })
+            run: format!("\n{}", parts.part("run", of_run)?),
+            // Of a client there is none.
+            test: parts.all("test", &[program]).iter().map(|test| format!("\n{test}")).collect(),
+        };
+        copy.apply(&parts)?;
+        Ok(copy)
+    }
+
+    fn apply(&mut self, parts: &Parts) -> Result<(), String> {
+        let head = &mut self.head;
+        for field in parts.all("field", parts.recipes) {
+            let (name, _) = field.split_once(':').unwrap_or_default();
+            *head = replace(head, "struct Server {\n", &format!("struct Server {{\n{field}"))?;
+            let value = format!("Ok(Server {{\n        {name}: Default::default(),\n");
+            *head = replace(head, "Ok(Server {\n", &value)?;
+        }
+        if let Some(handler) = parts.one("handler")? {
+            *head = replace_function(head, HANDLER, handler)?;
+        }
+        if let Some(guard) = parts.one("guard")? {
+            *head = replace(head, "    fn handle(", "    fn respond(")?;
+            let (above, _) = head.split_once("    fn respond(").unwrap_or_default();
+            let comment = above.rfind("\n\n").map_or(0, |end| end + 2);
+            head.insert_str(comment, &format!("{guard}\n"));
+        }
+        for items in parts.all("items", parts.recipes) {
+            *head += &format!("\n{items}");
+        }
+        if let Some(code) = parts.one("stop")? {
+            let stop = "        stopper.stop();\n";
+            self.run = replace(&self.run, stop, &format!("{stop}{code}"))?;
+        }
+        if let Some(test) = parts.one("test")? {
+            self.test = replace_function(&self.test, "    #[test]\n", test)?;
+        }
+        Ok(())
     }
 
     /// Returns the source of a program.
@@ -262,10 +244,8 @@ fn head(program: &str, logger: Option<&str>, macros: &str) -> String {
     // What was an option is a field.
     let header = header.replace("`--", "`");
     let header = header.replace("//! Version", &format!("//! Copied from `{path}`, version"));
+    let import = |name: &str| format!("use {name}::{{error, info, warn}};\n");
     // Macros are defined before they are used.
-    let macros = match logger {
-        Some(logger) => format!("use {logger}::{{error, info, warn}};\n"),
-        None => format!("{macros}\n"),
-    };
-    format!("{header}\n\n{}\n", code.trim_end().replacen(IMPORT, &macros, 1))
+    let macros = logger.map_or_else(|| format!("{macros}\n"), import);
+    format!("{header}\n\n{}\n", code.trim_end().replacen(&import("common"), &macros, 1))
 }

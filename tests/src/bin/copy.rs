@@ -79,13 +79,11 @@ fn copy(names: &[&str], log: bool) -> Result<String, Error> {
 
 /// Returns whether the dependencies of a manifest include a crate.
 fn depends_on(manifest: &str, name: &str) -> bool {
-    let mut in_table = false;
-    manifest.lines().map(str::trim).any(|line| {
-        if line.starts_with('[') {
-            in_table = line.starts_with("[dependencies]");
-        }
-        let key = if in_table { line.split(['=', '.', ' ']).next() } else { None };
-        key == Some(name) || line.starts_with(&format!("[dependencies.{name}]"))
+    let is_key = |line: &str| line.trim_start().split(['=', '.', ' ']).next() == Some(name);
+    manifest.split("\n[").any(|table| match table.trim_start_matches('[').split_once(']') {
+        Some(("dependencies", keys)) => keys.lines().any(is_key),
+        Some((table, _)) => table.strip_prefix("dependencies.") == Some(name),
+        None => false,
     })
 }
 
@@ -113,11 +111,8 @@ fn package_name(folder: &Path) -> Result<String, Error> {
     let is_valid = name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
     let rule = "a package name begins with a letter and has only letters, digits, - and _";
-    if is_valid {
-        Ok(name.into())
-    } else {
-        Err(Error::Usage(format!("the folder {name:?}: {rule}")))
-    }
+    let error = || Error::Usage(format!("the folder {name:?}: {rule}"));
+    is_valid.then(|| name.to_string()).ok_or_else(error)
 }
 
 fn new_package(copy: &Copy, folder: &Path, workspace: Option<&Path>) -> Result<String, Error> {
@@ -146,9 +141,8 @@ fn add_module(copy: &Copy, folder: &Path, manifest: &str, root: &Path) -> Result
     let (_, side) = copy.program.rsplit_once('-').unwrap_or_default();
     let (file, source) = (format!("src/{side}.rs"), copy.module());
     let mut text = create(folder, &[(&file, &source)])?;
-    let package =
-        manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.split('"').next());
-    let package = package.unwrap_or_default();
+    let (_, name) = manifest.split_once("\nname = \"").unwrap_or_default();
+    let (package, _) = name.split_once('"').unwrap_or_default();
     let [has_main, has_lib] = ["src/main.rs", "src/lib.rs"].map(|root| folder.join(root).exists());
     let path = if has_main && has_lib { package.replace('-', "_") + "::" } else { String::new() };
     let (main, public) = if has_main && !has_lib { ("main.rs", "") } else { ("lib.rs", "pub ") };

@@ -79,9 +79,8 @@ fn build() -> Option<String> {
         ("env_logger", "0.11.99", "pub fn init() { println!(\"initialized\"); }\n"),
         ("ctrlc", "3.99.0", CTRLC),
     ] {
-        let package = format!("[package]\nname = \"{name}\"\nversion = \"{version}\"\n");
-        let manifest = package + "edition = \"2024\"\n\n[features]\ntermination = []\n";
-        write(&format!("{name}/Cargo.toml"), &manifest);
+        let manifest = copy(&["udp-basic-server"]).manifest(name).replace("0.1.0", version);
+        write(&format!("{name}/Cargo.toml"), &(manifest + "\n[features]\ntermination = []\n"));
         write(&format!("{name}/src/lib.rs"), source);
     }
     // All programs as modules beside a copied program, in a package of the older edition.
@@ -111,10 +110,8 @@ fn build() -> Option<String> {
     }
     write("variants/src/main.rs", &(modules + &MAIN.replace("ARMS", &arms)));
     // In single quotes, because a path may contain backslashes.
-    let dependencies = format!("common = {{ path = '{}' }}", repository("common").display());
-    let dependencies = format!("[dependencies]\nctrlc = \"3\"\n{dependencies}\n");
-    let package = "[package]\nname = \"variants\"\nedition = \"2024\"\n\n";
-    write("variants/Cargo.toml", &[package, &dependencies].concat());
+    let common = format!("common = {{ path = '{}' }}\n", repository("common").display());
+    write("variants/Cargo.toml", &(copy(&["stop"]).manifest("variants") + &common));
     let (code, output) = finish(cargo(&nested()).args(["build", "--quiet", "--workspace"]));
     if code != 0 {
         return Some(origins(&output) + &output);
@@ -159,14 +156,14 @@ fn cargo(workspace: &Path) -> Command {
 }
 
 /// Starts a server of the nested workspace, which takes its address from the command line.
-pub fn start_copy(name: &str) -> Process {
-    Process::listening(Command::new(copied(name)).arg("127.0.0.1:0"))
+pub fn start_copy(name: &str, options: &[&str]) -> Process {
+    Process::listening(Command::new(copied(name)).arg("127.0.0.1:0").args(options))
 }
 
 #[test]
 fn copied_pairs_exchange_messages() {
     for pair in PAIRS {
-        let server = start_copy(&pair.server());
+        let server = start_copy(&pair.server(), &[]);
         let message = pair.messages[0];
         let mut client = Command::new(copied(&pair.client()));
         client.arg(server.address().to_string()).args([message, message]);
@@ -177,7 +174,7 @@ fn copied_pairs_exchange_messages() {
         assert_eq!(server.stderr(), "");
     }
     // Without messages, standard input is sent.
-    let server = start_copy("tcp-threaded-server");
+    let server = start_copy("tcp-threaded-server", &[]);
     let mut client = Command::new(copied("tcp-threaded-client"));
     run(client.arg(server.address().to_string()), "from stdin").success().stdout("FROM STDIN");
 }
@@ -202,20 +199,15 @@ fn logger_is_installed_first() {
     assert!(server.stdout().starts_with("initialized\n"));
 }
 
-/// Returns the command, to be run in an empty folder, and that folder.
-fn copy_in(folder: &str) -> (impl Fn(&[&str]) -> assert_cmd::assert::Assert, PathBuf) {
-    let folder = empty_folder(folder);
-    let current = folder.clone();
-    let copy = move |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_copy"));
-        run(command.current_dir(&current).args(arguments), "")
-    };
-    (copy, folder)
+/// Runs the command in a folder.
+fn copy_in(folder: &Path, arguments: &str) -> assert_cmd::assert::Assert {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_copy"));
+    run(command.current_dir(folder).args(arguments.split(' ')), "")
 }
 
 #[test]
 fn command_writes_packages_and_modules() {
-    let (copy, folder) = copy_in("new");
+    let folder = empty_folder("new");
     let manifest = "[package] # mine\nname = \"mine\"\n[dependencies]\ntracing.workspace = true\n";
     for (file, content) in [
         ("other/Cargo.toml", "[package]\n[workspace]\n"),
@@ -225,7 +217,7 @@ fn command_writes_packages_and_modules() {
     ] {
         write_file(&folder.join(file), content);
     }
-    let [udp, tcp] = ["udp-basic-server", "tcp-threaded-server"].map(|name| self::copy(&[name]));
+    let [udp, tcp] = ["udp-basic-server", "tcp-threaded-server"].map(|name| copy(&[name]));
     let client = Copy::new(&["udp-echo-client"], Some("log")).unwrap();
     let [module, other] = ["udp-threaded-server", "udp-threaded-client"]
         .map(|name| Copy::new(&[name], Some("tracing")).unwrap().module());
@@ -239,10 +231,9 @@ fn command_writes_packages_and_modules() {
         ("udp-threaded-client mine", "mine/src/client.rs", other, "\n  client::run(\"127.0.0.1:8"),
         ("key-value key-value", "key-value/Cargo.toml", "[package]".into(), kit),
     ] {
-        let arguments = Vec::from_iter(arguments.split(' '));
-        copy(&arguments).success().stdout(contains(message)).stderr("");
+        copy_in(&folder, arguments).success().stdout(contains(message)).stderr("");
         let written = fs::read_to_string(folder.join(file)).unwrap();
-        assert_eq!(written, content, "{arguments:?}");
+        assert_eq!(written, content, "{arguments}");
     }
     // Below the folder of this workspace it must not be taken for a member. The target directory may be
     // elsewhere.
@@ -257,7 +248,7 @@ fn command_writes_packages_and_modules() {
 
 #[test]
 fn command_rejects_wrong_arguments_and_overwrites_no_file() {
-    let (copy, folder) = copy_in("wrong");
+    let folder = empty_folder("wrong");
     let files = [
         ("file", ""),
         ("workspace/Cargo.toml", "[workspace]"),
@@ -285,7 +276,7 @@ fn command_rejects_wrong_arguments_and_overwrites_no_file() {
         ("udp-echo-client package", 1, "in the way: package/src/client/mod.rs (delete"),
         ("udp-echo-client main", 1, "in the way: main/src/main.rs (delete or rename it"),
     ] {
-        let assert = copy(&Vec::from_iter(arguments.split(' '))).code(code).stdout("");
+        let assert = copy_in(&folder, arguments).code(code).stdout("");
         let stderr = String::from_utf8_lossy(&assert.get_output().stderr).replace('\\', "/");
         assert!(stderr.starts_with(&format!("copy: {error}")), "{arguments}: {stderr}");
         assert_eq!(stderr.ends_with(" (see --help)\n"), code == 2, "{arguments}: {stderr}");
@@ -294,5 +285,5 @@ fn command_rejects_wrong_arguments_and_overwrites_no_file() {
         assert_eq!(fs::read_to_string(folder.join(file)).unwrap(), content);
     }
     assert!(!folder.join("main/Cargo.toml").exists() && !folder.join("x").exists());
-    copy(&["--help"]).success().stdout(contains("udp-basic, udp-echo, "));
+    copy_in(&folder, "--help").success().stdout(contains("udp-basic, udp-echo, "));
 }

@@ -2,11 +2,10 @@
 //! server from its clients and from `handle` itself.
 
 use crate::command_line::default_of;
-use crate::copying::copied;
+use crate::copying::start_copy;
 use crate::support::*;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -71,10 +70,6 @@ pub fn sources() -> Vec<(String, String)> {
     VARIANTS.map(source).into()
 }
 
-pub fn start_variant(name: &str, options: &[&str]) -> Process {
-    Process::listening(Command::new(copied(name)).arg("127.0.0.1:0").args(options))
-}
-
 /// Sends a request that fails, and returns the client's address.
 fn send_failing(name: &str, server: SocketAddr, request: &str) -> SocketAddr {
     if name.starts_with("udp") {
@@ -97,7 +92,7 @@ fn panic_or_error_costs_request_but_no_worker() {
         for quiet in [&[][..], &["--quiet"]] {
             let end = ends_after(origin, 6);
             let options = [workers, &[&end], quiet].concat();
-            let mut server = start_variant(name, &options);
+            let mut server = start_copy(name, &options);
             for _ in 0..2 {
                 send_failing(name, server.address(), "panic");
                 let client = send_failing(name, server.address(), "fail");
@@ -117,7 +112,7 @@ fn panic_or_error_costs_request_but_no_worker() {
 
 #[test]
 fn panic_leaves_no_worker_busy() {
-    let server = start_variant("tcp-threaded-faulty", &["--workers", "4", "--idle-timeout", "600"]);
+    let server = start_copy("tcp-threaded-faulty", &["--workers", "4", "--idle-timeout", "600"]);
     for _ in 0..4 {
         send_failing("tcp-threaded-faulty", server.address(), "panic");
     }
@@ -136,7 +131,7 @@ fn handler_gets_timeouts_and_nodelay() {
         ("--idle-timeout=0", "None None true"),
         ("--quiet", &default_shown),
     ] {
-        let mut server = start_variant("tcp-threaded-options", &[option, "--until-eof"]);
+        let mut server = start_copy("tcp-threaded-options", &[option, "--until-eof"]);
         let shown = response(server.address(), b"");
         assert_eq!(String::from_utf8_lossy(&shown), expected, "{option}");
         assert_eq!(server.exit_code(), 0);
@@ -146,7 +141,7 @@ fn handler_gets_timeouts_and_nodelay() {
 #[test]
 fn client_that_never_reads_blocks_no_handler() {
     let options = ["--workers", "1", "--idle-timeout", "1", "--until-eof"];
-    let mut server = start_variant("tcp-threaded-writing", &options);
+    let mut server = start_copy("tcp-threaded-writing", &options);
     let silent = tcp(server.address());
     let line = format!("tcp-threaded-server: {}: timed out: ", silent.local_addr().unwrap());
     assert!(server.wait_for_error("").unwrap().starts_with(&line));

@@ -14,7 +14,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
-use tests::copying::{recipes, replace, replace_handler};
+use tests::copying::{HANDLER, recipes, replace, replace_function};
 
 /// Calls the function of a recipe.
 const CONNECT: &str = r#"
@@ -34,14 +34,10 @@ fn main() -> io::Result<()> {
 /// Returns the code of pitfalls.md that causes them, which compiles: no compiler prevents it.
 fn causes() -> String {
     // The module `pitfalls` compiles the others.
-    let functions = snippets(false).into_iter().enumerate().map(|(n, code)| {
-        format!(
-            "fn cause_{n}(context: Context) -> io::Result<()> {{\n{CONTEXT}{code}\nOk(())\n}}\n"
-        )
-    });
-    let functions: Vec<String> = functions.collect();
-    assert!(functions.len() > 25);
-    format!("{CAUSES}{}", functions.join("\n"))
+    let causes = snippets(false).into_iter().map(|code| CAUSE.replace("CODE", &code));
+    let causes: Vec<String> = causes.collect();
+    assert!(causes.len() > 25);
+    CAUSES.to_string() + &causes.concat()
 }
 
 /// What the causes are made of.
@@ -55,18 +51,24 @@ fn main() {}
 fn handle(_: TcpStream) -> io::Result<()> { Ok(()) }
 type Context<'a> = (&'a UdpSocket, &'a TcpListener, TcpStream, &'a AtomicBool);
 ";
-const CONTEXT: &str = "let (socket, listener, mut stream, stopping) = context;
-let (mut buffer, request, mut response) = ([0; 1024], [0; 1024], Vec::<u8>::new());
+const CAUSE: &str = "
+const _: fn(Context) -> io::Result<()> = |context| {
+    let (socket, listener, mut stream, stopping) = context;
+    let (mut buffer, request, mut response) = ([0; 1024], [0; 1024], Vec::<u8>::new());
+    CODE
+    Ok(())
+};
 ";
 
 /// Returns the names and the sources of the copied programs, with recipes or other edits of the pages.
 pub fn sources() -> Vec<(String, String)> {
     let main = |names: &[&str]| copy(names).main();
     let head = |program: &str| copy(&[program]).head;
-    let (tcp, udp, macros) = ("tcp-threaded-server", "udp-echo-server", block("copy: macros std"));
+    let [tcp, udp] = ["tcp-threaded-server", "udp-echo-server"];
+    let macros = block("copy: macros std");
     let (error, _) = macros.split_once("macro_rules! warn").unwrap();
     let quiet = [error, &block("copy: macros quiet")].concat();
-    let reversing = replace_handler(&main(&[udp]), &block("copying: handler")).unwrap();
+    let reversing = replace_function(&main(&[udp]), HANDLER, &block("copying: handler")).unwrap();
     let stop_udp = head("udp-threaded-server") + &block("copy: main server");
     let copies = recipes().into_iter().chain(programs());
     let copies = copies.map(|name| (name.clone(), main(&[&name])));
@@ -145,7 +147,7 @@ fn respond_or_report_invalid_requests() {
         ("key-value", &sets, Ok(&("ok\n".repeat(10_000) + "full\n"))),
         ("key-value", "set 1 y\nget 1\n", Ok("ok\n= y\n")),
     ] {
-        let server = servers.entry(recipe).or_insert_with(|| start_copy(recipe));
+        let server = servers.entry(recipe).or_insert_with(|| start_copy(recipe, &[]));
         let mut stream = tcp(server.address());
         // The first byte arrives alone. The server may reset the connection before the last.
         let (first, rest) = request.as_bytes().split_at(request.len().min(1));
@@ -162,7 +164,7 @@ fn respond_or_report_invalid_requests() {
 
 #[test]
 fn deadline_ends_request_of_one_byte_at_a_time() {
-    let server = start_copy("deadline");
+    let server = start_copy("deadline", &[]);
     let slow = tcp(server.address());
     let line = |client: &TcpStream| format!("{}: timed out", client.local_addr().unwrap());
     // The server may reset the connection.
@@ -171,12 +173,11 @@ fn deadline_ends_request_of_one_byte_at_a_time() {
     });
     assert!(server.wait_for_error(&line(&slow)).is_some());
     // The shorter read timeout of the last worker remains.
-    let connect = |_| {
-        let silent = tcp(server.address());
-        server.wait_for(&format!("{} connected", silent.local_addr().unwrap())).unwrap();
-        silent
-    };
-    let silent: Vec<TcpStream> = (0..4).map(connect).collect();
+    let silent = [(); 4].map(|()| {
+        let client = tcp(server.address());
+        server.wait_for(&format!("{} connected", client.local_addr().unwrap())).unwrap();
+        client
+    });
     assert!(server.wait_for_error(&line(&silent[3])).is_some());
     assert!(!server.stderr().contains(&line(&silent[0])));
     assert!(server.wait_for_error(&line(&silent[0])).is_some());
@@ -184,24 +185,20 @@ fn deadline_ends_request_of_one_byte_at_a_time() {
 
 #[test]
 fn slow_member_does_not_block_others() {
-    let server = start_copy("chat");
+    let server = start_copy("chat", &[]);
     let silent = tcp(server.address());
-    let [mut sender, mut receiver] = chat(server.address());
+    let [mut sender, receiver] = chat(server.address());
     let name = sender.local_addr().unwrap();
-    let expected = |number: usize| format!("{name}: {number:04000}\n").into_bytes();
-    let mut message = expected(0);
+    let mut lines = BufReader::new(&receiver).lines().map(Result::unwrap);
     // More than the buffers and the channel of the silent member hold.
     for number in 0..4_000 {
         sender.write_all(format!("{number:04000}\n").as_bytes()).unwrap();
-        receiver.read_exact(&mut message).unwrap();
-        assert_eq!(message, expected(number));
+        assert_eq!(lines.next().unwrap(), format!("{name}: {number:04000}"));
     }
     // A burst from a single write, of more messages than the member's thread writes meanwhile.
     sender.write_all("burst\n".repeat(3_000).as_bytes()).unwrap();
-    let expected = format!("{name}: burst\n").repeat(3_000);
-    let mut burst = vec![0; expected.len()];
-    receiver.read_exact(&mut burst).unwrap();
-    assert!(burst == expected.as_bytes());
+    let burst = format!("{name}: burst");
+    assert_eq!(lines.take(3_000).filter(|line| *line == burst).count(), 3_000);
     let missed = server.wait_for_error(" reads too slowly: 1 messages missed").unwrap();
     assert!(missed.starts_with(&silent.local_addr().unwrap().to_string()), "{missed}");
     // The worker of a member that leaves is free again.
@@ -231,7 +228,7 @@ fn chat(address: SocketAddr) -> [TcpStream; 2] {
 
 #[test]
 fn signal_ends_chat_with_idle_members() {
-    let mut server = start_copy("chat");
+    let mut server = start_copy("chat", &[]);
     let members = chat(server.address());
     server.write(b"signal\n");
     // After the limit of the recipe, the code is 1.
@@ -248,7 +245,7 @@ fn signal_ends_chat_with_idle_members() {
 
 #[test]
 fn client_has_limited_number_of_connections() {
-    let server = start_copy("limit");
+    let server = start_copy("limit", &[]);
     let mut open: Vec<TcpStream> = (0..8).map(|_| tcp(server.address())).collect();
     for stream in &open {
         assert_eq!(exchange(stream, b"hello"), b"HELLO");
@@ -265,7 +262,7 @@ fn client_has_limited_number_of_connections() {
 
 #[test]
 fn oldest_late_connection_makes_room() {
-    let server = start_copy("hostile");
+    let server = start_copy("hostile", &[]);
     let hostile: Vec<TcpStream> = (0..24).map(|_| tcp(server.address())).collect();
     let mut honest = tcp(server.address());
     honest.write_all(b"hello").unwrap();
@@ -303,7 +300,7 @@ fn signal_finishes_connections_until_limit_or_second_signal() {
         ("stop", true, "signal\nsignal\n", 130),
         ("stop-at-end", false, "", 0),
     ] {
-        let mut server = start_copy(name);
+        let mut server = start_copy(name, &[]);
         let client = tcp(server.address());
         assert_eq!(exchange(&client, b"hello"), b"HELLO");
         let _idle = is_idle.then_some(client);
@@ -311,7 +308,7 @@ fn signal_finishes_connections_until_limit_or_second_signal() {
         assert_eq!(server.exit_code(), expected, "{name} with an idle client: {is_idle}");
         assert!(server.stdout().contains("\nstopping, "), "{name}: {}", server.stdout());
     }
-    let mut server = start_copy("stop-udp");
+    let mut server = start_copy("stop-udp", &[]);
     assert_eq!(request(&udp(server.address()), b"hello"), b"HELLO");
     server.write(b"signal\n");
     assert_eq!(server.exit_code(), 0);
@@ -334,7 +331,7 @@ fn broadcast_reaches_server() {
 #[cfg(target_os = "linux")]
 #[test]
 fn multicast_reaches_server() {
-    let server = start_copy("multicast");
+    let server = start_copy("multicast", &[]);
     let port = server.address().port();
     // Linux sends from the interface that has this address.
     let (socket, _) = fake_udp_server();
@@ -347,7 +344,7 @@ fn two_addresses_are_served() {
     if !has_ipv6() {
         return;
     }
-    let server = start_copy("two-addresses");
+    let server = start_copy("two-addresses", &[]);
     let line = server.wait_for("listening on [::1]:").unwrap();
     let v6: SocketAddr = line.strip_prefix("listening on ").unwrap().parse().unwrap();
     for address in [server.address(), v6] {
@@ -375,7 +372,7 @@ fn number_lines(address: SocketAddr) {
 
 #[test]
 fn port_numbers_lines_and_stops() {
-    let mut server = start_copy("numbers");
+    let mut server = start_copy("numbers", &[]);
     number_lines(server.address());
     assert_eq!(server.exit_code(), 0);
 }

@@ -1,6 +1,6 @@
 //! The graceful stop of the threaded servers, which `--until-eof` starts when standard input ends.
 
-use crate::handlers::start_variant;
+use crate::copying::start_copy;
 use crate::support::*;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -25,7 +25,7 @@ fn idle_server_stops_on_any_address() {
 
 #[test]
 fn connections_in_progress_are_finished() {
-    let mut server = start_variant("tcp-threaded-stopping", &["--workers=3"]);
+    let mut server = start_copy("tcp-threaded-stopping", &["--workers=3"]);
     let [one, two, stopping, mut pending] = [(); 4].map(|()| tcp(server.address()));
     let clients = [one, two];
     clients.iter().for_each(|client| assert_eq!(exchange(client, b"before"), b"BEFORE"));
@@ -42,7 +42,7 @@ fn connections_in_progress_are_finished() {
 
 #[test]
 fn requests_in_progress_are_finished() {
-    let mut server = start_variant("udp-threaded-stopping", &["--workers=3"]);
+    let mut server = start_copy("udp-threaded-stopping", &["--workers=3"]);
     let gate = TcpListener::bind("127.0.0.1:0").unwrap();
     let wait = format!("wait for {}", gate.local_addr().unwrap());
     let waiting = [udp(server.address()), udp(server.address())];
