@@ -4,14 +4,14 @@
 use crate::support::*;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::{env, fs, thread};
 use tests::faults::{FAULTS, Verdict, advice};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_flawed-server");
 
 /// Words for the kit, the defect of the server or "", and what the kit prints: parts that "…"
-/// separates. After the protocol, words without dashes are faults.
+/// separates, the last of which may be the exit code. After the protocol, words without dashes are
+/// faults.
 type Row<'a> = [&'a str; 3];
 
 #[rustfmt::skip]
@@ -183,7 +183,7 @@ fn start_flawed(protocol: &str, defect: &str) -> (Process, SocketAddr) {
 
 /// Checks rows, several at a time, since a kit mostly waits.
 fn check(rows: &[Row]) {
-    let (next, at_a_time) = (AtomicUsize::new(0), 16);
+    let at_a_time = 16;
     let check = |[words, defect, expected]: &Row| {
         let protocol = words.split(' ').next().unwrap();
         // One that fails is waited for. One that survives is not, however busy the system is.
@@ -191,12 +191,11 @@ fn check(rows: &[Row]) {
         let arguments = words.replacen(protocol, &format!("{protocol} --patience {patience}"), 1);
         assert_kit(&arguments, &flawed(protocol, defect), expected);
     };
-    let worker = || {
-        while let Some(row) = rows.get(next.fetch_add(1, Relaxed)) {
-            check(row);
+    thread::scope(|scope| {
+        for first in 0..at_a_time {
+            scope.spawn(move || rows.iter().skip(first).step_by(at_a_time).for_each(check));
         }
-    };
-    thread::scope(|scope| (0..at_a_time).for_each(|_| drop(scope.spawn(worker))));
+    });
 }
 
 #[test]
