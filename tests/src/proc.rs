@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, iter};
@@ -30,21 +31,16 @@ fn ids(path: &str) -> impl Iterator<Item = u32> + use<> {
 }
 
 /// Returns a field of `/proc/ID/stat`, numbered from 3 on as in the manual page proc(5).
-fn stat(id: u32, field: usize) -> Option<String> {
+pub fn stat<T: FromStr>(id: u32, field: usize) -> Option<T> {
     let line = read(&format!("{id}/stat"))?;
     // The name, in parentheses, may contain anything.
-    line.rsplit_once(')')?.1.split_whitespace().nth(field - 3).map(String::from)
-}
-
-/// Returns a number from `/proc/ID/stat`, numbered as in the manual page proc(5).
-pub fn number(id: u32, field: usize) -> Option<u64> {
-    stat(id, field)?.parse().ok()
+    line.rsplit_once(')')?.1.split_whitespace().nth(field - 3)?.parse().ok()
 }
 
 /// Returns the state of a process's main thread, or of a thread: `S` while it waits in a system call,
 /// `T` while it is suspended.
 pub fn state(id: u32) -> Option<char> {
-    stat(id, 3)?.chars().next()
+    stat(id, 3)
 }
 
 /// Returns a number from `/proc/ID/status`, such as `Threads` or `VmHWM` (peak memory in KiB).
@@ -73,8 +69,7 @@ pub fn descriptors(id: u32) -> usize {
 
 /// Returns a process and its descendants.
 pub fn family(id: u32) -> Vec<u32> {
-    let parents: BTreeMap<u32, u32> =
-        ids("").filter_map(|id| Some((id, number(id, 4)? as u32))).collect();
+    let parents: BTreeMap<u32, u32> = ids("").filter_map(|id| Some((id, stat(id, 4)?))).collect();
     let ancestors = |id| iter::successors(Some(id), |id| parents.get(id).copied());
     parents.keys().copied().filter(|&it| ancestors(it).any(|ancestor| ancestor == id)).collect()
 }
@@ -82,7 +77,7 @@ pub fn family(id: u32) -> Vec<u32> {
 /// Returns the CPU time that a process and the children that it has waited for have used, including
 /// threads that have exited.
 pub fn cpu_time(id: u32) -> Duration {
-    let ticks: u64 = (14..=17).filter_map(|field| number(id, field)).sum();
+    let ticks: u64 = (14..=17).filter_map(|field| stat::<u64>(id, field)).sum();
     Duration::from_millis(10 * ticks)
 }
 

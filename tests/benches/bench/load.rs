@@ -157,7 +157,7 @@ impl Running {
         for (ran, waited) in threads.iter().filter_map(|thread| proc::schedstat(*thread)) {
             living = [living[0] + ran, living[1] + waited];
         }
-        let ticks = proc::number(id, 14)? + proc::number(id, 15)?;
+        let ticks = proc::stat::<u64>(id, 14)? + proc::stat::<u64>(id, 15)?;
         let living = living.map(|nanoseconds| nanoseconds as f64 / 1e9);
         Some(Cpu { threads, living, all: ticks as f64 / 100.0 })
     }

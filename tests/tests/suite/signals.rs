@@ -8,7 +8,7 @@ use std::thread;
 #[test]
 fn server_write_survives_sigstop_sigcont() {
     // An interrupted `write` has written a part.
-    let mut server = Process::start("tcp-threaded-server", &["--until-eof", "--quiet"]);
+    let server = Process::start("tcp-threaded-server", &["--until-eof", "--quiet"]);
     let request = letters(3, 12 << 20);
     let stream = tcp(server.address());
     thread::scope(|scope| {
@@ -24,7 +24,7 @@ fn server_write_survives_sigstop_sigcont() {
         (&stream).read_to_end(&mut response).unwrap();
         assert!(response == request.to_ascii_uppercase(), "{} bytes", response.len());
     });
-    assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
+    output_of(server);
 }
 
 #[test]
@@ -61,6 +61,8 @@ fn udp_client_reads_reply_that_arrived_while_suspended() {
             [(); 2].map(|()| fake_udp_server());
         let suspended = start(&address);
         let (_, sender) = receive(&server);
+        let threads = || proc::threads(suspended.id()).into_iter().map(proc::state);
+        wait_until("it waits", || threads().all(|state| state == Some('S')));
         signal("STOP", &[suspended.id()]);
         wait_until("it is suspended", || proc::state(suspended.id()) == Some('T'));
         // Its timeout ends first. This one's receive is only interrupted.
