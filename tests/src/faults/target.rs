@@ -539,17 +539,20 @@ impl Target {
         self.usage_now()
     }
 
-    /// Waits until descriptors and processes are as few as before; returns what is left over.
+    /// Waits until descriptors and processes are as few as before; returns what is left over once it
+    /// becomes no less.
     pub(super) fn left_over(&self) -> Option<Usage> {
         const SLACK: usize = 4; // A runtime may open a few for itself.
-        let start = Instant::now();
+        let (mut least, mut since) = (usize::MAX, Instant::now());
         while !self.is_known_to("leaks") {
             let mut left_over = self.usage_now();
             left_over.descriptors = left_over.descriptors.saturating_sub(self.usage.descriptors);
             left_over.processes = left_over.processes.saturating_sub(self.usage.processes);
             if left_over.descriptors.max(left_over.processes) <= SLACK {
                 break;
-            } else if start.elapsed() > self.client.patience {
+            } else if left_over.total() < least {
+                (least, since) = (left_over.total(), Instant::now());
+            } else if since.elapsed() > self.client.patience {
                 return Some(left_over);
             }
             sleep(TICK);
