@@ -76,8 +76,7 @@ pub struct Pair {
     pub messages: &'static [&'static str],
     /// Returns whether the second text is a reply to the first. `None` if the server does not reply.
     pub is_reply: Option<fn(&str, &str) -> bool>,
-    /// The server's options for the demo, with which it exits after the messages, or when its standard
-    /// input ends.
+    /// The server's options for the demo, with which it exits after the messages or at end of input.
     pub options: &'static [&'static str],
 }
 
@@ -459,7 +458,7 @@ impl Captured {
     }
 
     fn text(&mut self) -> String {
-        self.bytes.extend(self.lines.try_iter().flatten());
+        self.lines.try_iter().for_each(|line| self.bytes.extend(line));
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
@@ -481,6 +480,7 @@ impl Captured {
                 Ok(line) => self.bytes.extend(line),
                 Err(error) => return error == RecvTimeoutError::Disconnected,
             }
+            self.lines.try_iter().for_each(|line| self.bytes.extend(line));
         }
         true
     }
