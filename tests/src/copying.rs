@@ -95,36 +95,6 @@ pub fn recipes() -> Vec<String> {
     names.filter(|name| programs().all(|program| program != *name)).collect()
 }
 
-/// The code of the pages, and the recipes that select from it.
-struct Parts<'a> {
-    blocks: Vec<Block<'a>>,
-    recipes: &'a [&'a str],
-}
-
-impl Parts<'_> {
-    /// Returns the codes of a kind that belong to any of the names.
-    fn all(&self, kind: &str, names: &[&str]) -> Vec<&str> {
-        let blocks = self.blocks.iter().filter(|block| block.kind == kind);
-        let blocks = blocks.filter(|block| block.names.iter().any(|name| names.contains(name)));
-        blocks.map(|block| block.code).collect()
-    }
-
-    /// Returns the code of a kind that belongs to a recipe, of which at most one may have any.
-    fn one(&self, kind: &str) -> Result<Option<&str>, String> {
-        match self.all(kind, self.recipes)[..] {
-            [] => Ok(None),
-            [code] => Ok(Some(code)),
-            _ => Err(format!("more than one of {} has a {kind}", self.recipes.join(", "))),
-        }
-    }
-
-    /// Returns the code of a kind that belongs to a recipe or else to a name, or an empty text.
-    fn part(&self, kind: &str, name: &str) -> Result<&str, String> {
-        let default = self.all(kind, &[name]).first().copied();
-        Ok(self.one(kind)?.or(default).unwrap_or_default())
-    }
-}
-
 /// A copy of a program.
 pub struct Copy {
     /// The program that was copied.
@@ -155,50 +125,66 @@ impl Copy {
         } else if !recipes.is_empty() && program != RECIPES_FOR {
             return Err(format!("{} changes {RECIPES_FOR}, not {program}", recipes.join(", ")));
         }
-        let (_, side) = program.rsplit_once('-').unwrap_or_default();
         let pages = PAGES.map(read).concat();
-        let parts = Parts { blocks: blocks(&pages), recipes };
-        // This recipe adds to another one.
-        let of_run = if parts.one("stop")?.is_some() { "stop" } else { program };
+        let blocks = blocks(&pages);
+        let of = |kind: &str, names: &[&str]| -> Vec<&str> {
+            let blocks = blocks.iter().filter(|block| block.kind == kind);
+            let blocks = blocks.filter(|block| block.names.iter().any(|name| names.contains(name)));
+            blocks.map(|block| block.code).collect()
+        };
+        for kind in ["kit", "handler", "guard", "run", "stop", "test"] {
+            if of(kind, recipes).len() > 1 {
+                return Err(format!("more than one of {} has a {kind}", recipes.join(", ")));
+            }
+        }
+        // The code of a recipe, or else of a name, if there is any.
+        let part = |kind, name| {
+            let codes = [of(kind, recipes), of(kind, &[name])].concat();
+            codes.first().copied().unwrap_or_default()
+        };
+        let (_, side) = program.rsplit_once('-').unwrap_or_default();
+        // The recipes with a stop add to another one.
+        let run = part("run", if of("stop", recipes).is_empty() { program } else { "stop" });
         let mut copy = Copy {
             program: program.into(),
-            kit_options: parts.part("kit", program)?.into(),
-            head: head(program, logger, parts.part("macros", "std")?),
+            kit_options: part("kit", program).into(),
+            head: head(program, logger, part("macros", "std")),
             logger,
-            main: format!("\n{}", parts.part("main", side)?),
-            run: format!("\n{}", parts.part("run", of_run)?),
+            main: format!("\n{}", part("main", side)),
+            run: format!("\n{run}"),
             // Of a client there is none.
-            test: parts.all("test", &[program]).iter().map(|test| format!("\n{test}")).collect(),
+            test: of("test", &[program]).iter().map(|test| format!("\n{test}")).collect(),
         };
-        copy.apply(&parts)?;
+        copy.apply(|kind| of(kind, recipes))?;
         Ok(copy)
     }
 
-    fn apply(&mut self, parts: &Parts) -> Result<(), String> {
+    /// Applies the code of the recipes, of each kind.
+    fn apply<'a>(&mut self, codes: impl Fn(&str) -> Vec<&'a str>) -> Result<(), String> {
         let head = &mut self.head;
-        for field in parts.all("field", parts.recipes) {
+        for field in codes("field") {
             let (name, _) = field.split_once(':').unwrap_or_default();
             *head = replace(head, "struct Server {\n", &format!("struct Server {{\n{field}"))?;
             let value = format!("Ok(Server {{\n        {name}: Default::default(),\n");
             *head = replace(head, "Ok(Server {\n", &value)?;
         }
-        if let Some(handler) = parts.one("handler")? {
+        for handler in codes("handler") {
             *head = replace_function(head, HANDLER, handler)?;
         }
-        if let Some(guard) = parts.one("guard")? {
+        for guard in codes("guard") {
             *head = replace(head, "    fn handle(", "    fn respond(")?;
             let (above, _) = head.split_once("    fn respond(").unwrap_or_default();
             let comment = above.rfind("\n\n").map_or(0, |end| end + 2);
             head.insert_str(comment, &format!("{guard}\n"));
         }
-        for items in parts.all("items", parts.recipes) {
+        for items in codes("items") {
             *head += &format!("\n{items}");
         }
-        if let Some(code) = parts.one("stop")? {
+        for code in codes("stop") {
             let stop = "        stopper.stop();\n";
             self.run = replace(&self.run, stop, &format!("{stop}{code}"))?;
         }
-        if let Some(test) = parts.one("test")? {
+        for test in codes("test") {
             self.test = replace_function(&self.test, "    #[test]\n", test)?;
         }
         Ok(())

@@ -88,27 +88,27 @@ fn build() -> Option<String> {
     let server = log("tcp-threaded-server");
     write("logging/Cargo.toml", &server.manifest("logging").replace("2024", "2021"));
     write("logging/src/main.rs", &server.main());
-    let mut modules = String::new();
     for program in programs() {
         let name = program.replace('-', "_");
         write(&format!("logging/src/{name}.rs"), &log(&program).module());
-        modules += &format!("pub mod {name};\n");
     }
-    write("logging/src/lib.rs", &modules);
+    let modules: String = programs().map(|name| format!("pub mod {name};\n")).collect();
+    write("logging/src/lib.rs", &modules.replace('-', "_"));
     let test = block("copying: test in tests");
     let test = replace(&test, "my_app::server", "logging::tcp_threaded_server").unwrap();
     write("logging/tests/server.rs", &test);
     // All others as modules of one program, which links in a fifth of the time.
     let variants = [crate::handlers::sources(), crate::recipes::sources()].concat();
-    let (mut modules, mut arms) = (String::new(), String::new());
+    let (mut main, mut arms) = (String::new(), String::new());
     for (name, source) in &variants {
         let module = name.replace('-', "_");
         let source = source.replace("\nfn main()", "\npub fn main()");
         write(&format!("variants/src/{module}.rs"), &source);
-        modules += &format!("mod {module};\n");
+        main += &format!("mod {module};\n");
         arms += &format!("\"{name}\" => {module}::main().report(),\n");
     }
-    write("variants/src/main.rs", &(modules + &MAIN.replace("ARMS", &arms)));
+    main += &MAIN.replace("ARMS", &arms);
+    write("variants/src/main.rs", &main);
     // In single quotes, because a path may contain backslashes.
     let common = format!("common = {{ path = '{}' }}\n", repository("common").display());
     write("variants/Cargo.toml", &(copy(&["stop"]).manifest("variants") + &common));
@@ -193,8 +193,7 @@ fn copies_pass_their_own_tests() {
 
 #[test]
 fn logger_is_installed_first() {
-    let mut command = Command::new(copied("logging"));
-    let server = Process::spawn(command.arg("127.0.0.1:0"));
+    let server = Process::spawn(Command::new(copied("logging")).arg("127.0.0.1:0"));
     server.wait_for("listening on 127.0.0.1:").unwrap();
     assert!(server.stdout().starts_with("initialized\n"));
 }
