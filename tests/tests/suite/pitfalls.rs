@@ -7,7 +7,7 @@ use crate::pages::block;
 use crate::support::*;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use tests::copying::read;
 
@@ -260,7 +260,7 @@ fn stack_overflow_ends_process_despite_catch_unwind() {
 #[cfg(target_os = "linux")]
 mod linux {
     use super::*;
-    use std::{fs, os::fd::OwnedFd, path::Path};
+    use std::{fs, os::fd::OwnedFd, path::Path, process::Stdio};
 
     #[test]
     #[ignore = "needs gcc"]
