@@ -69,7 +69,6 @@ fn system_error_doubles_delay_until_success() {
 fn serves_with_workers_that_started() {
     for (name, running, line) in [
         (SERVER, 1, "cannot start another worker"),
-        (SERVER, 3, "cannot start another worker"),
         (UDP_SERVERS[1], 3, "cannot start worker 4 of 8"),
     ] {
         let inject = format!("clone,clone3:error=EAGAIN:when={running}+");
