@@ -64,7 +64,7 @@ fn column(candidate: &Candidate) -> Result<Vec<String>, String> {
     candidate.command(0)?;
     let launch = move |port| candidate.command(port).expect("it was built before");
     let mut target = Target::start(candidate.protocol, Options::default(), launch)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| error.reason())?;
     let mut column = vec![candidate.label.to_string(), "---".into()];
     for fault in faults(candidate.protocol) {
         let verdict = inject(fault.name, &mut target);

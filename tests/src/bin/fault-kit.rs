@@ -87,9 +87,8 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
     }
     let protocol = protocol.ok_or_else(|| usage("the first argument is udp or tcp"))?;
     let options = options(args, protocol)?;
-    let [only, skipped, expected] =
-        ["--only", "--skip", "--expect"].map(|option| names(args, option, protocol));
-    let (only, skipped, expected) = (only?, skipped?, expected?);
+    let names = |option| names(args, option, protocol);
+    let (only, skipped, expected) = (names("--only")?, names("--skip")?, names("--expect")?);
     let address = match (&operands[1..], &command[..]) {
         ([address], []) => Some(resolve(address)?),
         ([], [_, ..]) if options.port.is_some() => None,
@@ -104,13 +103,19 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
     let mut report = Report { suite, junit, strict, expected, ..Report::default() };
     // What remains if the kit is killed.
     report.write_error("the kit has not finished")?;
+    let words: Vec<String> = command.iter().map(ToString::to_string).collect();
+    let launch = move |port: u16| {
+        let mut server = Command::new(&words[0]);
+        server.args(words[1..].iter().map(|word| word.replace("{port}", &port.to_string())));
+        server
+    };
     let target = match address {
         Some(address) => Target::running(protocol, address, options),
-        None => Target::start(protocol, options, launch(&command)),
+        None => Target::start(protocol, options, launch),
     };
     let mut target = match target {
         Ok(target) => target,
-        Err(problem) => return report.cannot_check(&problem.to_string()),
+        Err(problem) => return report.cannot_check(&problem.reason()),
     };
     info!("{}", target.summary());
     for fault in faults(protocol).filter(|it| only.is_empty() || only.contains(&it.name)) {
@@ -124,9 +129,8 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
         report.add("repeat", || repeat(&survived, &mut target, limit));
     }
     warning(&target).iter().for_each(|warning| info!("{warning}"));
-    let [survived, failed, ..] = report.counts;
-    match target.ordinary_requests_fail() {
-        Some(how) if survived + failed == 0 => {
+    match &target.ordinary {
+        Some(how) if report.count("survived") + report.count("failed") == 0 => {
             report.cannot_check(&format!("ordinary requests break the server: {how}"))
         }
         _ => report.finish(),
@@ -203,18 +207,10 @@ fn resolve(address: &str) -> Result<SocketAddr, Error> {
     address.ok_or_else(|| usage("ADDR is not HOST:PORT of loopback"))
 }
 
-/// Returns what starts a server on a port.
-fn launch(command: &[&str]) -> impl Fn(u16) -> Command + Send + Sync + 'static {
-    let words: Vec<String> = command.iter().map(ToString::to_string).collect();
-    move |port| {
-        let mut server = Command::new(&words[0]);
-        server.args(words[1..].iter().map(|word| word.replace("{port}", &port.to_string())));
-        server
-    }
-}
-
 /// The reason why a fault was not tried that the user of the kit does not want.
 const SKIPPED: &str = "skipped";
+
+const EXPECTED: &str = "failed as expected";
 
 /// What is printed, and written as JUnit XML.
 #[derive(Default)]
@@ -224,7 +220,8 @@ struct Report<'a> {
     strict: bool,
     expected: Vec<&'a str>,
     survived: Vec<&'static str>,
-    counts: [usize; 5],
+    /// Under which word each fault is counted.
+    results: Vec<&'static str>,
     is_failure: bool,
     cases: String,
 }
@@ -235,26 +232,25 @@ impl Report<'_> {
         let start = Instant::now();
         let verdict = inject();
         let seconds = start.elapsed().as_secs_f64();
-        let (is_expected, text) = (self.expected.contains(&name), verdict.to_string());
-        // Which number counts it, whether it is a failure, and what to do.
-        let note = |text: &str| vec![text.to_string()];
-        let (index, is_failure, notes) = match &verdict {
-            Survives(_) if is_expected => (1, true, note("It did not fail: remove --expect.")),
-            Survives(_) => (0, false, Vec::new()),
-            Fails(..) | Flaky(..) if is_expected => (2, false, note("This was expected.")),
-            Fails(..) => (1, true, advice(name, &verdict)),
-            Flaky(..) => (4, self.strict, advice(name, &verdict)),
+        let is_expected = self.expected.contains(&name);
+        let (result, is_failure, note) = match &verdict {
+            Survives(_) if is_expected => ("failed", true, "It did not fail: remove --expect."),
+            Survives(_) => ("survived", false, ""),
+            Fails(..) | Flaky(..) if is_expected => (EXPECTED, false, "This was expected."),
+            Fails(..) => ("failed", true, ""),
+            Flaky(..) => ("flaky", self.strict, ""),
             NotTried(reason) if self.strict && reason != SKIPPED => {
-                (3, true, note("--strict: this is a failure."))
+                ("not tried", true, "--strict: this is a failure.")
             }
-            NotTried(_) => (3, false, Vec::new()),
+            NotTried(_) => ("not tried", false, ""),
         };
-        info!("{name:<24}{seconds:>5.1} s  {text}");
+        let notes = if note.is_empty() { advice(name, &verdict) } else { vec![note.into()] };
+        info!("{name:<24}{seconds:>5.1} s  {verdict}");
         notes.iter().for_each(|note| info!("{:33}{note}", ""));
-        self.counts[index] += 1;
+        self.results.push(result);
         self.is_failure |= is_failure;
         self.survived.extend(matches!(verdict, Survives(_)).then_some(name));
-        let (text, notes) = (xml(&text), xml(&notes.join("\n")));
+        let (text, notes) = (xml(&verdict.to_string()), xml(&notes.join("\n")));
         let result = match &verdict {
             _ if is_failure => {
                 let symptom = if let Fails(symptom, _) = verdict { symptom } else { "unexpected" };
@@ -264,6 +260,10 @@ impl Report<'_> {
             _ => format!("<skipped message=\"{text}\"/>"),
         };
         self.cases += &self.case(name, seconds, &result);
+    }
+
+    fn count(&self, result: &str) -> usize {
+        self.results.iter().filter(|it| **it == result).count()
     }
 
     /// Prints and writes why the server could not be checked.
@@ -276,17 +276,19 @@ impl Report<'_> {
     /// Prints and writes the result.
     fn finish(self) -> Result<ExitCode, Error> {
         self.write(&self.cases)?;
-        let [survived, failed, expected, not_tried, flaky] = self.counts;
-        if survived > 0 && failed + expected + flaky == 0 {
+        let untried = self.count("not tried");
+        if self.count("survived") > 0 && self.count("survived") + untried == self.results.len() {
             info!("{LIMITS}");
         }
-        let part =
-            |count, text| if count > 0 { format!("{count} {text}, ") } else { String::new() };
-        let (expected, flaky) = (part(expected, "failed as expected"), part(flaky, "flaky"));
-        let strict = if self.is_failure && failed == 0 { " (a failure by --strict)" } else { "" };
-        info!(
-            "{survived} survived, {failed} failed, {expected}{flaky}{not_tried} not tried{strict}"
-        );
+        let results = ["survived", "failed", EXPECTED, "flaky", "not tried"];
+        let counts = results.map(|result| match self.count(result) {
+            0 if [EXPECTED, "flaky"].contains(&result) => String::new(),
+            count if result == "survived" => format!("{count} {result}"),
+            count => format!(", {count} {result}"),
+        });
+        let is_strict = self.is_failure && self.count("failed") == 0;
+        let strict = if is_strict { " (a failure by --strict)" } else { "" };
+        info!("{}{strict}", counts.concat());
         Ok(ExitCode::from(u8::from(self.is_failure)))
     }
 

@@ -1,7 +1,7 @@
 //! The kit's side of a connection: what it sends, and what it expects from a complete reply.
 
-use super::Problem::{Fails, NotTried};
-use super::{Outcome, Problem, Protocol};
+use super::Verdict::{Fails, NotTried};
+use super::{Outcome, Protocol, Verdict};
 use crate::{grouped, proc, retry_on_eintr};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -11,6 +11,18 @@ use std::time::{Duration, Instant};
 
 /// How often the kit looks whether something has changed.
 pub(super) const TICK: Duration = Duration::from_millis(50);
+
+/// Repeats a check until it succeeds, which is returned, or has not within the limit.
+pub(super) fn wait_until(limit: Duration, mut is_true: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while !is_true() {
+        if start.elapsed() > limit {
+            return false;
+        }
+        sleep(TICK);
+    }
+    true
+}
 
 /// A reply whose end cannot be recognized is complete after such a time without further bytes.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
@@ -92,11 +104,9 @@ impl Client {
         self.options.request.as_deref().unwrap_or(text).to_vec()
     }
 
-    /// Returns the first half of a request.
     pub fn half(&self) -> Vec<u8> {
-        let mut request = self.request(b"Unfinished request\n");
-        request.truncate(request.len() / 2);
-        request
+        let request = self.request(b"Unfinished request\n");
+        request[..request.len() / 2].to_vec()
     }
 
     /// Returns a sequence of requests that has about this length.
@@ -187,14 +197,12 @@ impl Client {
         Err(self.hangs("no reply within"))
     }
 
-    /// Sends a request over a connection and checks the reply.
     pub fn exchange_on(&self, mut stream: &TcpStream, request: &[u8]) -> Outcome {
         // An error also shows in the reply.
         let _ = stream.write_all(request);
         self.reply(stream, request)
     }
 
-    /// Checks the reply to a request that was sent.
     pub fn reply(&self, stream: &TcpStream, request: &[u8]) -> Outcome {
         if self.options.no_reply {
             return self.wait_until_read(stream.local_addr()?.port());
@@ -253,13 +261,10 @@ impl Client {
         Ok(reply)
     }
 
-    fn hangs(&self, what: &str) -> Problem {
-        Fails("hangs", self.late(what))
-    }
-
-    /// Returns a text and the limit.
-    pub fn late(&self, what: &str) -> String {
-        format!("{what} {} s", self.patience.as_millis().div_ceil(100) as f64 / 10.0)
+    /// Returns the verdict that something was not done within the limit.
+    pub fn hangs(&self, what: &str) -> Verdict {
+        let seconds = self.patience.as_millis().div_ceil(100) as f64 / 10.0;
+        Fails("hangs", format!("{what} {seconds} s"))
     }
 
     pub fn is_given(&self, reply: &[u8]) -> bool {
@@ -335,14 +340,13 @@ impl Client {
             if may_end && has_ended(&stream) {
                 stream = self.open()?;
             }
-            let served = self.exchange_on(&stream, &self.request(b"I was here before.\n"));
-            if let Err(Fails(_, details)) = served {
-                let details = format!("a client that was connected before: {details}");
-                return Err(Fails("drops clients", details));
-            }
-            served?;
-            if stopped {
-                return Ok(());
+            match self.exchange_on(&stream, &self.request(b"I was here before.\n")) {
+                Err(Fails(_, details)) => {
+                    let details = format!("a client that was connected before: {details}");
+                    return Err(Fails("drops clients", details));
+                }
+                Ok(()) if !stopped => {}
+                served => return served,
             }
         }
     }

@@ -1,10 +1,10 @@
 //! What each fault does.
 
-use super::Problem::{Fails, NotTried};
 use super::Protocol::{Tcp, Udp};
-use super::client::{Client, Content, TICK, finish, is_timeout, lines};
-use super::{Outcome, Problem, Target};
-use crate::{grouped, proc, retry_on_eintr};
+use super::Verdict::{Fails, NotTried};
+use super::client::{Client, Content, TICK, finish, is_timeout, lines, wait_until};
+use super::{Outcome, Target, Verdict};
+use crate::{Process, grouped, proc, retry_on_eintr};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
@@ -92,11 +92,8 @@ pub(super) fn many_clients(target: &Target) -> Outcome {
             client.exchange(&request)?;
             count += 1;
         }
-        let (start, few) = (Instant::now(), rounds[rounds.len() - 1] + 4);
-        while threads() > few && start.elapsed() < limit {
-            sleep(Duration::from_millis(50));
-        }
-        if threads() <= few {
+        let few = rounds[rounds.len() - 1] + 4;
+        if wait_until(limit, || threads() <= few) {
             target.remark(format!("{} clients in turn", grouped(count)));
             return Ok(());
         }
@@ -120,10 +117,9 @@ pub(super) fn flood(target: &Target) -> Outcome {
     // Of different lengths, so that a reply to another client is recognized.
     thread::scope(|scope| {
         let clients = [(b'a', 1_000), (b'b', 700), (b'c', 400), (b'd', 100)];
-        let spawn = |(letter, length)| {
+        let clients = clients.map(|(letter, length)| {
             scope.spawn(move || flood_by_one_client(&target.client, &vec![letter; length]))
-        };
-        let clients = clients.map(spawn);
+        });
         clients.into_iter().filter_map(|client| client.join().ok()).collect()
     })
 }
@@ -170,8 +166,7 @@ pub(super) fn own_address(target: &Target) -> Outcome {
 /// Forges datagrams to the server, and returns how many with these ports arrived.
 fn forge(target: &Target, port: u16, copies: usize, seconds: f64) -> Outcome<usize> {
     let address = target.client.address;
-    let words = [&address.ip() as &dyn ToString, &port, &address.port(), &copies, &seconds];
-    let words = words.map(ToString::to_string);
+    let words: [&dyn ToString; 5] = [&address.ip(), &port, &address.port(), &copies, &seconds];
     let payload = target.client.request(b"forged");
     let python = |command| python(command, include_str!("forge.py"), &words, &payload);
     let count = python("python3").or_else(|| python("sudo -n python3"));
@@ -180,12 +175,12 @@ fn forge(target: &Target, port: u16, copies: usize, seconds: f64) -> Outcome<usi
     count.ok_or(NotTried("needs IPv4, root and python3".into()))
 }
 
-/// Runs a script, whose arguments are the words and the bytes. Returns what it
-/// prints, if it succeeds.
-fn python(program: &str, script: &str, words: &[String], bytes: &[u8]) -> Option<String> {
+/// Runs a script, whose arguments are the words and the bytes. Returns what it prints, if it succeeds.
+fn python(program: &str, script: &str, words: &[&dyn ToString], bytes: &[u8]) -> Option<String> {
     let mut program = program.split(' ');
     let mut python = Command::new(program.next()?);
-    python.args(program).args(["-c", script]).args(words).stdin(Stdio::null());
+    python.args(program).args(["-c", script]).stdin(Stdio::null());
+    python.args(words.iter().map(|word| word.to_string()));
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let output = python.arg(hex).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
@@ -212,16 +207,15 @@ pub(super) fn half_close(target: &Target) -> Outcome {
         let reply = client.reply(&stream, &request);
         reply.map_err(|problem| problem.with(&format!(" (round {round} of 10)")))?;
         stream.set_read_timeout(Some(client.patience))?;
-        let (symptom, details) = match io::copy(&mut stream.take(1 << 20), &mut io::sink()) {
+        match io::copy(&mut stream.take(1 << 20), &mut io::sink()) {
             Err(error) if is_timeout(&error) => {
-                ("hangs", client.late("the connection stays open after the client's end for"))
+                return Err(client.hangs("the connection stays open after the client's end for"));
             }
             Ok(length) if length == 1 << 20 => {
-                ("loses data", "sent 1 MiB more after the reply".into())
+                return Err(Fails("loses data", "sent 1 MiB more after the reply".into()));
             }
-            _ => continue,
-        };
-        return Err(Fails(symptom, details));
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -332,19 +326,19 @@ fn send_while_taken(
 
 /// Fails if the memory of the server has grown by half of what it took.
 fn assert_not_grown(target: &Target, before: usize, taken: usize, why: &str) -> Outcome {
-    let start = Instant::now();
+    // The memory of a server that was already running is unknown.
+    let unknown = if let Content::Function(_) = target.client.content { taken } else { 0 };
+    let mut growth = 0;
     // The server may not yet have read the last bytes.
-    while taken > 0 && start.elapsed() < Duration::from_secs(1) {
-        // The memory of a server that was already running is unknown.
-        let unknown = if let Content::Function(_) = target.client.content { taken } else { 0 };
-        let growth = target.memory().map_or(unknown, |after| after.saturating_sub(before));
-        if growth >= taken / 2 {
-            let details = format!("took {taken} MiB {why}, and its memory grew by {growth} MiB");
-            return Err(Fails("grows", details));
-        }
-        sleep(Duration::from_millis(50));
+    let has_grown = || {
+        growth = target.memory().map_or(unknown, |after| after.saturating_sub(before));
+        growth >= taken / 2
+    };
+    if taken == 0 || !wait_until(Duration::from_secs(1), has_grown) {
+        return Ok(());
     }
-    Ok(())
+    let details = format!("took {taken} MiB {why}, and its memory grew by {growth} MiB");
+    Err(Fails("grows", details))
 }
 
 pub(super) fn client_error_in_accept(target: &Target) -> Outcome {
@@ -372,8 +366,7 @@ pub(super) fn requests_while_suspended(target: &Target) -> Outcome {
 /// Resets connections over which no reply has been sent.
 fn reset(target: &Target, count: usize, delay: &str) -> Outcome {
     let address = target.client.address;
-    let words = [&address.ip() as &dyn ToString, &address.port(), &count, &delay];
-    let words = words.map(ToString::to_string);
+    let words: [&dyn ToString; 4] = [&address.ip(), &address.port(), &count, &delay];
     let reset = python("python3", include_str!("reset.py"), &words, &target.client.half());
     reset.map(drop).ok_or(NotTried("needs python3, and a backlog of 5 connections".into()))
 }
@@ -396,18 +389,15 @@ pub(super) fn reset_while_writing(target: &Target) -> Outcome {
         // An early reset arrives before the first write, the others after it.
         let is_early = number % 2 == 0;
         let mut stream = if is_early { unread_reply(target)? } else { target.client.connect()? };
-        if number % 5 > 0 {
-            stream.set_nonblocking(true)?;
-            let _ = stream.write_all(&bulk);
-            let _ = stream.shutdown(Shutdown::Write);
-        } else {
-            // More than a server can reply to before it has to wait, however fast it is. After the end
-            // of the stream, the reset fails its write with EPIPE and SIGPIPE instead of ECONNRESET.
-            stream.set_write_timeout(Some(Duration::from_millis(500)))?;
-            let _ = (0..64).try_for_each(|_| stream.write_all(&bulk));
-            let _ = stream.shutdown(Shutdown::Write);
-            sleep(Duration::from_millis(100));
-        }
+        // Every fifth sends more than a server can reply to before it has to wait, however fast it is.
+        // After the end of the stream, the reset fails its write with EPIPE and SIGPIPE instead of
+        // ECONNRESET.
+        let (count, wait) = if number % 5 == 0 { (64, 100) } else { (1, 0) };
+        stream.set_nonblocking(number % 5 > 0)?;
+        stream.set_write_timeout(Some(Duration::from_millis(500)))?;
+        let _ = (0..count).try_for_each(|_| stream.write_all(&bulk));
+        let _ = stream.shutdown(Shutdown::Write);
+        sleep(Duration::from_millis(wait));
     }
     Ok(())
 }
@@ -470,7 +460,7 @@ pub(super) fn crowd(target: &Target, first: &[u8], drip: Option<(u8, Duration)>)
             });
         }
         let stream = other.open();
-        let served = stream.as_ref().map_err(Problem::clone);
+        let served = stream.as_ref().map_err(Verdict::clone);
         let served = served.and_then(|stream| other.exchange_on(stream, &request));
         drop(done);
         (stream, served)
@@ -570,7 +560,6 @@ pub(super) fn descriptors_exhausted(target: &mut Target) -> Outcome {
             not_tried @ Err(NotTried(_)) => return server.assert_running().and(not_tried),
             outcome => server.aftermath(outcome)?,
         }
-        target.remark(server.remarks());
     }
     Ok(())
 }
@@ -670,8 +659,10 @@ type Tapped = (Target, Receiver<Vec<u8>>, usize, Vec<u8>);
 fn tap(target: &mut Target, text: Option<&[u8]>) -> Outcome<Tapped> {
     const START: Duration = Duration::from_millis(200);
     let mut server = target.another(None, true)?;
+    let pipes = server.server.as_mut().and_then(Process::take_output);
+    let (stdout, stderr) = pipes.expect("it was started with pipes");
     let (sender, output) = mpsc::sync_channel(1);
-    for mut pipe in server.pipes() {
+    for mut pipe in [Box::new(stdout) as Box<dyn Read + Send>, Box::new(stderr)] {
         let (sender, mut buffer) = (sender.clone(), [0; 4_096]);
         thread::spawn(move || {
             while let Ok(length @ 1..) = pipe.read(&mut buffer) {

@@ -24,6 +24,7 @@ pub use target::Target;
 
 use Inject::{Another, Crowd, This};
 use Protocol::{Tcp, Udp};
+use Verdict::{Fails, Flaky, NotTried, Survives};
 use client::is_timeout;
 use injections::*;
 use std::io::ErrorKind::{ConnectionRefused, ConnectionReset};
@@ -44,23 +45,24 @@ pub enum Verdict {
     NotTried(String),
 }
 
-/// Why a step of the kit did not succeed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
-    /// The server failed: the symptom, in the words of the survival table, and the details.
-    Fails(&'static str, String),
-    /// The kit could not do it, and why.
-    NotTried(String),
-}
+/// A step of the kit. If it does not succeed, the verdict is that the server fails, or that the fault
+/// was not tried.
+type Outcome<T = ()> = Result<T, Verdict>;
 
-type Outcome<T = ()> = Result<T, Problem>;
-
-impl Problem {
+impl Verdict {
     /// Adds to the details of a failure.
-    fn with(self, more: &str) -> Problem {
+    fn with(self, more: &str) -> Verdict {
         match self {
-            Problem::Fails(symptom, details) => Problem::Fails(symptom, details + more),
+            Fails(symptom, details) => Fails(symptom, details + more),
             other => other,
+        }
+    }
+
+    /// Returns the verdict without its first words.
+    pub fn reason(&self) -> String {
+        match self {
+            Survives(reason) | NotTried(reason) => reason.clone(),
+            Fails(symptom, details) | Flaky(symptom, details) => format!("{symptom}: {details}"),
         }
     }
 }
@@ -198,15 +200,15 @@ pub fn inject(name: &str, target: &mut Target) -> Verdict {
     let fault = faults(protocol).find(|fault| fault.name == name);
     let fault = fault.unwrap_or_else(|| panic!("there is no fault {name} for {protocol:?}"));
     let verdict = match target.repair().and_then(|()| attempt(fault.inject, target)) {
-        Ok(()) => Verdict::Survives(target.remarks()),
-        Err(Problem::NotTried(reason)) => Verdict::NotTried(reason),
-        Err(Problem::Fails(symptom, details)) => confirm(fault, target, symptom, details),
+        Ok(()) => Survives(target.remarks()),
+        Err(Fails(symptom, details)) => confirm(fault, target, symptom, details),
+        Err(verdict) => verdict,
     };
     target.needs_restart |= match verdict {
-        Verdict::Survives(_) => target.is_known_to("spins"),
+        Survives(_) => target.is_known_to("spins"),
         // What was begun may keep it busy.
-        Verdict::NotTried(_) => target.assert_idle().is_err(),
-        Verdict::Fails(..) | Verdict::Flaky(..) => true,
+        NotTried(_) => target.assert_idle().is_err(),
+        Fails(..) | Flaky(..) => true,
     };
     verdict
 }
@@ -216,9 +218,15 @@ fn confirm(fault: &Fault, target: &mut Target, symptom: &'static str, details: S
     target.needs_restart = true;
     // Ordinary requests had the same effect before, which confirms it as well.
     if target.is_known_to(symptom) || target.repair().is_err() {
-        return Verdict::Fails(symptom, details);
+        return Fails(symptom, details);
     }
-    if let Some(control) = control(fault) {
+    // What is like the fault, but without it. Some faults consist of ordinary requests.
+    let control = match fault.name {
+        "disconnect" | "many-clients" => None,
+        "client-error-in-accept" => Some(requests_while_suspended as fn(&Target) -> Outcome),
+        _ => Some(ordinary_requests as _),
+    };
+    if let Some(control) = control {
         let patience = target.client.patience;
         target.client.patience = 4 * patience; // A busy computer is no defect of the server.
         let outcome = match symptom {
@@ -228,15 +236,15 @@ fn confirm(fault: &Fault, target: &mut Target, symptom: &'static str, details: S
         target.client.patience = patience;
         match outcome {
             // It is not accused of the same in every row.
-            Err(Problem::Fails(alone @ ("leaks" | "spins"), _)) => {
+            Err(Fails(alone @ ("leaks" | "spins"), _)) => {
                 target.known.push(alone);
                 target.needs_restart = true;
                 if target.repair().is_err() {
-                    return Verdict::Fails(symptom, details);
+                    return Fails(symptom, details);
                 }
             }
-            Err(Problem::Fails(alone, details)) => {
-                return Verdict::NotTried(format!("it {alone} without the fault: {details}"));
+            Err(Fails(alone, details)) => {
+                return NotTried(format!("it {alone} without the fault: {details}"));
             }
             _ => {}
         }
@@ -244,23 +252,13 @@ fn confirm(fault: &Fault, target: &mut Target, symptom: &'static str, details: S
     // Several rounds have confirmed it already.
     if symptom == "leaks" && !target.is_known_to(symptom) {
         target.known.push(symptom);
-        return Verdict::Fails(symptom, details);
+        return Fails(symptom, details);
     }
     match attempt(fault.inject, target) {
-        Ok(()) if target.is_known_to(symptom) => Verdict::Survives(target.remarks()),
-        Ok(()) => Verdict::Flaky(symptom, details),
-        Err(Problem::Fails(symptom, details)) => Verdict::Fails(symptom, details),
-        Err(Problem::NotTried(_)) => Verdict::Fails(symptom, details),
-    }
-}
-
-/// Returns what is like a fault, but without it; nothing for a fault that consists of ordinary
-/// requests.
-fn control(fault: &Fault) -> Option<fn(&Target) -> Outcome> {
-    match fault.name {
-        "disconnect" | "many-clients" => None,
-        "client-error-in-accept" => Some(requests_while_suspended),
-        _ => Some(ordinary_requests),
+        Ok(()) if target.is_known_to(symptom) => Survives(target.remarks()),
+        Ok(()) => Flaky(symptom, details),
+        Err(verdict @ Fails(..)) => verdict,
+        Err(_) => Fails(symptom, details),
     }
 }
 
@@ -302,7 +300,7 @@ fn attempt(inject: Inject, target: &mut Target) -> Outcome {
     }
     let third = target.left_over();
     let Some(third) = third.filter(|third| third.total() > second.total()) else { return Ok(()) };
-    Err(Problem::Fails("leaks", format!("{first}, then {second}, then {third}")))
+    Err(Fails("leaks", format!("{first}, then {second}, then {third}")))
 }
 
 /// Injects a fault while another client is connected, which must be served, and checks the server
@@ -322,44 +320,32 @@ fn inject_beside(inject: fn(&Target) -> Outcome, is_crowd: bool, target: &mut Ta
         injected.and(served)
     });
     match injected {
-        Err(Problem::NotTried(_)) => target.assert_running().and(injected),
+        Err(NotTried(_)) => target.assert_running().and(injected),
         injected => target.aftermath(injected),
     }
 }
 
 /// Tells errors that the server causes from those of the system on which the kit runs.
-impl From<io::Error> for Problem {
-    fn from(error: io::Error) -> Problem {
+impl From<io::Error> for Verdict {
+    fn from(error: io::Error) -> Verdict {
         match error.kind() {
             // Windows reports a datagram that is refused as a reset.
-            ConnectionRefused | ConnectionReset => {
-                Problem::Fails("exits", "no longer listens".into())
-            }
-            _ if is_timeout(&error) => Problem::Fails("hangs", "no reply".into()),
-            _ => Problem::NotTried(error.to_string()),
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Problem::Fails(symptom, details) => write!(f, "{symptom}: {details}"),
-            Problem::NotTried(reason) => f.write_str(reason),
+            ConnectionRefused | ConnectionReset => Fails("exits", "no longer listens".into()),
+            _ if is_timeout(&error) => Fails("hangs", "no reply".into()),
+            _ => NotTried(error.to_string()),
         }
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let reason = self.reason();
         match self {
-            Verdict::Survives(remark) if remark.is_empty() => f.write_str("survives"),
-            Verdict::Survives(remark) => write!(f, "survives ({remark})"),
-            Verdict::Fails(symptom, details) => write!(f, "FAILS: {symptom}: {details}"),
-            Verdict::Flaky(symptom, details) => {
-                write!(f, "flaky: {symptom}: {details} (once in two)")
-            }
-            Verdict::NotTried(reason) => write!(f, "not tried: {reason}"),
+            Survives(_) if reason.is_empty() => f.write_str("survives"),
+            Survives(_) => write!(f, "survives ({reason})"),
+            Fails(..) => write!(f, "FAILS: {reason}"),
+            Flaky(..) => write!(f, "flaky: {reason} (once in two)"),
+            NotTried(_) => write!(f, "not tried: {reason}"),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Honest clients among all faults, for as long as the user of the kit likes.
 
 use super::Inject::Another;
-use super::Problem::Fails;
+use super::Verdict::{self, Fails, Flaky, NotTried, Survives};
 use super::client::{Client, finish, has_ended, lines};
-use super::{Outcome, Protocol, Target, Verdict, attempt, faults};
+use super::{Outcome, Protocol, Target, attempt, faults};
 use crate::grouped;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::{self, sleep};
@@ -16,10 +16,10 @@ pub fn repeat(names: &[&str], target: &mut Target, limit: Duration) -> Verdict {
     let selected = selected.filter(|fault| !matches!(fault.inject, Another(_)));
     let number = selected.clone().count();
     if target.serves_one_client || number == 0 {
-        return Verdict::NotTried("the server survives no fault beside other clients".into());
+        return NotTried("the server survives no fault beside other clients".into());
     }
-    if let Err(problem) = target.repair() {
-        return Verdict::NotTried(problem.to_string());
+    if let Err(verdict) = target.repair() {
+        return verdict;
     }
     let (client, start) = (target.client.with_patience(2), Instant::now());
     let (stop, served, mut rounds) = (AtomicBool::new(false), AtomicUsize::new(0), 0);
@@ -36,10 +36,10 @@ pub fn repeat(names: &[&str], target: &mut Target, limit: Duration) -> Verdict {
             }
             let failed = attempt(fault.inject, target);
             if let Err(Fails(symptom, details)) = failed {
-                let problem = Fails(symptom, format!("{}: {details}", fault.name));
+                let verdict = Fails(symptom, format!("{}: {details}", fault.name));
                 match attempt(fault.inject, target) {
-                    Err(Fails(..)) => outcome = Err(problem),
-                    _ => once = Some(problem),
+                    Err(Fails(..)) => outcome = Err(verdict),
+                    _ => once = Some(verdict),
                 }
             }
             rounds += 1;
@@ -48,13 +48,13 @@ pub fn repeat(names: &[&str], target: &mut Target, limit: Duration) -> Verdict {
         stop.store(true, Relaxed);
         clients.into_iter().filter_map(|it| it.join().ok()).fold(outcome, Outcome::and)
     });
-    let count = [rounds, served.into_inner()].map(grouped);
-    let count = format!("{} faults among {} honest requests", count[0], count[1]);
+    let [rounds, served] = [rounds, served.into_inner()].map(grouped);
+    let count = format!("{rounds} faults among {served} honest requests");
     let after = |details| format!("{details} after {count}");
     match (outcome, once) {
-        (Err(Fails(symptom, details)), _) => Verdict::Fails(symptom, after(details)),
-        (_, Some(Fails(symptom, details))) => Verdict::Flaky(symptom, after(details)),
-        _ => Verdict::Survives(format!("{count}; memory {first} MiB, then {} MiB", memory(target))),
+        (Err(Fails(symptom, details)), _) => Fails(symptom, after(details)),
+        (_, Some(Fails(symptom, details))) => Flaky(symptom, after(details)),
+        _ => Survives(format!("{count}; memory {first} MiB, then {} MiB", memory(target))),
     }
 }
 

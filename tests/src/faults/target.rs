@@ -1,11 +1,10 @@
 //! The server under test: how it is started, and what its processes do.
 
-use super::Problem::{Fails, NotTried};
-use super::client::{Client, Content, Options, PAUSE, TICK, finish};
-use super::{Outcome, Protocol};
+use super::Verdict::{Fails, NotTried};
+use super::client::{Client, Content, Options, PAUSE, TICK, finish, wait_until};
+use super::{Outcome, Protocol, Verdict};
 use crate::{Process, proc, signal, unused_address};
 use std::fmt;
-use std::io::Read;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +24,7 @@ pub struct Target {
     /// Symptoms of which a row was accused, or which ordinary requests cause.
     pub(super) known: Vec<&'static str>,
     /// How ordinary requests break it, if they do.
-    ordinary: Option<String>,
+    pub ordinary: Option<String>,
     /// Whether it is to be started again before the next fault.
     pub(super) needs_restart: bool,
     /// When no client is connected.
@@ -114,9 +113,9 @@ impl Target {
             self.server = None;
             self.needs_restart = true;
         }
-        let mut target = Target::new(self.client.clone(), self.launch.clone());
-        target.known.clone_from(&self.known);
-        target.starts_processes = self.starts_processes;
+        let target = Target::new(self.client.clone(), self.launch.clone());
+        let (known, starts_processes) = (self.known.clone(), self.starts_processes);
+        let mut target = Target { known, starts_processes, ..target };
         target.launch(limit, tapped)?;
         target.usage = target.usage_at_start();
         Ok(target)
@@ -125,26 +124,16 @@ impl Target {
     /// Kills the server, and starts it once more on the same port.
     pub(super) fn restart(&mut self) -> Outcome {
         let launch = self.launch.clone().ok_or(NotTried("needs the command".into()))?;
-        let start = Instant::now();
         self.server = None;
         // A descendant may still listen.
-        while start.elapsed() < self.client.patience && self.client.connect().is_ok() {
-            sleep(TICK);
-        }
+        wait_until(self.client.patience, || self.client.connect().is_err());
         self.server = Some(spawn(&mut launch(self.client.address.port()), false)?);
         self.wait_until_ready().map_err(|error| match self.exit() {
             Some(how) => Fails("exits", how),
-            None => Fails("hangs", error.to_string()),
+            None => Fails("hangs", error.reason()),
         })?;
         self.usage = self.usage_now();
         Ok(())
-    }
-
-    /// Returns standard output and standard error of a server that was started with them as pipes.
-    pub(super) fn pipes(&mut self) -> [Box<dyn Read + Send>; 2] {
-        let output = self.server.as_mut().and_then(Process::take_output);
-        let (stdout, stderr) = output.expect("it was started with pipes");
-        [Box::new(stdout), Box::new(stderr)]
     }
 
     fn wait_until_ready(&mut self) -> Outcome {
@@ -189,16 +178,14 @@ impl Target {
                 ports.extend(found.map(|port| (protocol, port)));
             }
         }
-        let missing =
-            if self.client.options.no_reply { "no request read by" } else { "no reply from" };
+        let no_reply = self.client.options.no_reply;
+        let missing = if no_reply { "no request read by" } else { "no reply from" };
         let silence = format!("{missing} {address} within {} s", limit.as_secs_f64());
         let pass = "pass --request, and perhaps --reply or --no-reply";
         match ports.first() {
             Some((protocol, port)) if !ports.contains(&(own.name(), address.port())) => {
-                let protocol = protocol.to_uppercase();
-                format!(
-                    "{silence}; the server listens on {protocol} port {port}: pass --port {port}"
-                )
+                let listens = format!("listens on {} port {port}", protocol.to_uppercase());
+                format!("{silence}; the server {listens}: pass --port {port}")
             }
             None if own == Protocol::Udp || self.client.connect().is_err() => {
                 format!("{silence}; does the server listen there? Otherwise {pass}")
@@ -210,34 +197,30 @@ impl Target {
     /// Finds out how the server replies.
     fn learn(mut self) -> Outcome<Target> {
         let unlearned = self.client.clone();
-        let learned = self.learn_replies();
-        if let Err(Fails(symptom, details)) = learned {
-            // It replied at first. A second request over a connection may be too much for it.
-            self.client = Client { greets: self.client.greets, once: true, ..unlearned };
-            self.starts_processes = true;
-            self.ordinary = Some(self.blame(symptom, details));
-            self.needs_restart = true;
-        } else {
-            learned?;
+        match self.learn_replies() {
+            Err(fails @ Fails(..)) => {
+                // It replied at first. A second request over a connection may be too much for it.
+                self.client = Client { greets: self.client.greets, once: true, ..unlearned };
+                self.starts_processes = true;
+                self.ordinary = Some(self.blame(&fails));
+                self.needs_restart = true;
+                Ok(self)
+            }
+            learned => learned.map(|()| self),
         }
-        Ok(self)
     }
 
     /// Returns how ordinary requests break the server, and which.
-    fn blame(&mut self, symptom: &'static str, details: String) -> String {
-        let after = "after a request and a disconnect";
+    fn blame(&mut self, learning: &Verdict) -> String {
         self.needs_restart = true;
-        if let Err(problem) = self.repair() {
-            return format!("{problem} {after}");
-        }
         // It has replied once, and the client has disconnected.
-        if let Err(problem) = self.aftermath(Ok(())) {
-            return format!("{problem} {after}");
+        if let Err(verdict) = self.repair().and_then(|()| self.aftermath(Ok(()))) {
+            return format!("{} after a request and a disconnect", verdict.reason());
         }
         let empty = self.client.open().map(|stream| finish(&stream));
         match self.aftermath(empty) {
-            Err(problem) => format!("{problem} after an empty connection"),
-            Ok(()) => format!("{symptom}: {details} after a few requests"),
+            Err(verdict) => format!("{} after an empty connection", verdict.reason()),
+            Ok(()) => format!("{} after a few requests", learning.reason()),
         }
     }
 
@@ -303,16 +286,16 @@ impl Target {
     fn learn_content(&mut self) -> Outcome {
         let request = self.client.request(b"x\n");
         if self.client.options.request.is_some() {
-            let samples = (0..5).map(|_| self.client.sample(&request));
-            let samples = samples.collect::<Outcome<Vec<_>>>()?;
-            let (length, mut start) = (samples[0].len(), samples[0].clone());
+            let first = self.client.sample(&request)?;
             // No more than the part of a reply that tells a success from an error, as in HTTP.
-            start.truncate(12);
-            while !samples.iter().all(|sample| sample.starts_with(&start)) {
-                start.pop();
+            let (mut common, mut is_like) = (first.len().min(12), true);
+            for _ in 1..5 {
+                let sample = self.client.sample(&request)?;
+                common = sample.iter().zip(&first[..common]).take_while(|(a, b)| a == b).count();
+                is_like &= sample.len() == first.len();
             }
-            if samples.iter().all(|sample| sample.len() == length) {
-                self.client.content = Content::Like(length, start);
+            if is_like {
+                self.client.content = Content::Like(first.len(), first[..common].to_vec());
             }
             return Ok(());
         }
@@ -366,10 +349,10 @@ impl Target {
             }
             Content::Given => format!("{address} replies as given."),
             Content::Like(length, _) => format!("{address} replies with {length} bytes."),
-            Content::Unknown => {
-                let advice = "Replies that are cut off go unnoticed. Pass --request and --reply.";
-                format!("{address} replies with other bytes, perhaps with an error. {advice}")
-            }
+            Content::Unknown => format!(
+                "{address} replies with other bytes, perhaps with an error. \
+                 Replies that are cut off go unnoticed. Pass --request and --reply."
+            ),
         };
         let say = |is_true, text| if is_true { text } else { "" };
         summary += say(*greets, " It greets each client.");
@@ -378,19 +361,14 @@ impl Target {
         summary + say(self.serves_one_client, " It serves one client at a time.")
     }
 
-    /// Returns how ordinary requests break the server, if they do.
-    pub fn ordinary_requests_fail(&self) -> Option<&str> {
-        self.ordinary.as_deref()
-    }
-
     pub(super) fn is_known_to(&self, symptom: &str) -> bool {
         self.known.contains(&symptom)
     }
 
-    /// Adds a remark to the verdict of a server that survives. It may be empty.
+    /// Adds a remark to the verdict of a server that survives.
     pub(super) fn remark(&self, text: String) {
         let mut remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
-        if !text.is_empty() && !remarks.contains(&text) {
+        if !remarks.contains(&text) {
             remarks.push(text);
         }
     }
@@ -411,8 +389,8 @@ impl Target {
         if (self.needs_restart || self.exit().is_some()) && self.launch.is_some() {
             self.needs_restart = true;
             self.server = None; // Its port may be needed.
-            self.launch(None, false)
-                .map_err(|problem| NotTried(format!("cannot be started again: {problem}")))?;
+            let started = self.launch(None, false);
+            started.map_err(|it| NotTried(format!("cannot be started again: {}", it.reason())))?;
             self.usage = self.usage_at_start();
         } else if self.needs_restart {
             self.recover().map_err(|_| NotTried("the server no longer replies".into()))?;
@@ -423,15 +401,12 @@ impl Target {
 
     /// Waits until the server replies. It may not reply to the first request because of the fault.
     pub(super) fn recover(&mut self) -> Outcome {
-        let start = Instant::now();
-        loop {
-            let probed = self.client.probe();
-            if probed.is_ok() || start.elapsed() > 2 * self.client.patience || self.exit().is_some()
-            {
-                return probed;
-            }
-            sleep(TICK);
-        }
+        let mut probed = Ok(());
+        wait_until(2 * self.client.patience, || {
+            probed = self.client.probe();
+            probed.is_ok() || self.exit().is_some()
+        });
+        probed
     }
 
     /// Checks that the server still runs, replies, and is idle when nothing is sent to it. Returns
@@ -581,8 +556,7 @@ impl Target {
 
     /// Suspends all threads of the server.
     pub(super) fn suspend(&self) -> Outcome {
-        let start = Instant::now();
-        let processes = self.processes()?;
+        let (start, processes) = (Instant::now(), self.processes()?);
         signal("STOP", &processes);
         let is_suspended = |id| proc::state(id).is_none_or(|state| "TZ".contains(state));
         while !processes.iter().flat_map(|id| proc::threads(*id)).all(is_suspended) {
