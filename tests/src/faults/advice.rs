@@ -1,6 +1,7 @@
 //! What the kit advises.
 
 use super::Verdict::{self, Fails, Flaky};
+use super::client::Client;
 use super::{FAULTS, Target};
 
 /// Returns what to change in a server that does not survive a fault, and where to read more. Another
@@ -51,11 +52,9 @@ pub const LIMITS: &str =
 /// Returns a warning if `--reply` is also contained in the reply to a request that no protocol has.
 pub fn warning(target: &Target) -> Option<String> {
     const ODD: &[u8] = b"????????\r\n\r\n";
-    let mut client = target.client.clone();
-    client.patience /= 5;
-    let has_reply = client.options.reply.is_some();
-    let sends_first = client.options.request.as_deref() != Some(b"");
-    let is_weak = has_reply && sends_first && client.exchange(ODD).is_ok();
+    let client = Client { patience: target.client.patience / 5, ..target.client.clone() };
+    let may_pass = client.options.reply.is_some() && !target.speaks_first();
+    let is_weak = may_pass && client.exchange(ODD).is_ok();
     let text = "contains --reply as well, so an error may pass for a reply.";
     is_weak.then(|| format!("The reply to \"{}\" {text}", ODD.escape_ascii()))
 }

@@ -66,9 +66,6 @@ pub(super) enum Content {
     Unknown,
 }
 
-/// Decides about the bytes that have arrived so far.
-type IsComplete<'a> = &'a dyn Fn(&[u8]) -> bool;
-
 /// How to talk to a server.
 #[derive(Clone)]
 pub(super) struct Client {
@@ -207,26 +204,29 @@ impl Client {
         if self.options.no_reply {
             return self.wait_until_read(stream.local_addr()?.port());
         }
-        let expected = match &self.content {
-            Content::Function(reply_to) => text(&reply_to(request)).len(),
-            _ => 0,
-        };
-        let is_complete = |reply: &[u8]| match &self.content {
-            Content::Function(_) => reply.len() >= expected && text(reply).len() >= expected,
+        self.verify(request, &self.read(stream, Some(request))?)
+    }
+
+    fn is_complete(&self, request: &[u8], reply: &[u8]) -> bool {
+        match &self.content {
+            Content::Function(reply_to) => {
+                let expected = text(&reply_to(request)).len();
+                reply.len() >= expected && text(reply).len() >= expected
+            }
             Content::Given => self.is_given(reply),
             Content::Like(length, _) => reply.len() >= *length,
             Content::Unknown => false,
-        };
-        let is_known = !matches!(self.content, Content::Unknown);
-        self.verify(request, &self.read(stream, is_known.then_some(&is_complete as _))?)
+        }
     }
 
-    /// Reads until the reply is complete, if this can be recognized, the stream ends, or no more arrives.
-    pub fn read(&self, mut stream: &TcpStream, end: Option<IsComplete>) -> Outcome<Vec<u8>> {
+    /// Reads until the reply to a request is complete, if this can be recognized, the stream ends, or no
+    /// more arrives.
+    pub fn read(&self, mut stream: &TcpStream, request: Option<&[u8]>) -> Outcome<Vec<u8>> {
+        let request = request.filter(|_| !matches!(self.content, Content::Unknown));
         let (mut reply, mut buffer) = (Vec::new(), vec![0; 65_536]);
         let (limit, start) = (stream.read_timeout()?, Instant::now());
-        while end.is_none_or(|is_complete| !is_complete(&reply)) {
-            if end.is_none() && !reply.is_empty() {
+        while request.is_none_or(|request| !self.is_complete(request, &reply)) {
+            if request.is_none() && !reply.is_empty() {
                 // Other clients cause what arrives, as in a chat.
                 if reply.len() > 1 << 20 || start.elapsed() > self.patience {
                     break;
@@ -246,18 +246,6 @@ impl Client {
             }
         }
         stream.set_read_timeout(limit)?;
-        Ok(reply)
-    }
-
-    /// Returns the reply to a request of which nothing is known yet.
-    pub fn sample(&self, request: &[u8]) -> Outcome<Vec<u8>> {
-        if self.protocol == Protocol::Udp {
-            return self.reply_to(request);
-        }
-        let mut stream = self.open()?;
-        let _ = stream.write_all(request);
-        let reply = self.read(&stream, None)?;
-        finish(&stream);
         Ok(reply)
     }
 
@@ -305,24 +293,26 @@ impl Client {
 
     /// Waits until a server that never replies has read what was sent. The port is the client's.
     fn wait_until_read(&self, client: u16) -> Outcome {
+        if !cfg!(target_os = "linux") {
+            return Err(NotTried("--no-reply needs Linux".into()));
+        }
         let (start, port, mut reads) = (Instant::now(), self.address.port(), 0);
+        let is_udp = self.protocol == Protocol::Udp;
         loop {
             // Before the sockets are listed, which takes seconds if there are very many.
             let is_late = start.elapsed() > self.patience;
             let sockets = proc::sockets_since(Instant::now(), self.protocol.name(), port);
             let mut own = sockets.iter().filter(|it| it.port == port && it.peer == client);
-            let is_there = own.clone().next().is_some();
-            // On its way to the server, or in a connection that the server's queue has no room for.
-            let is_sent = self.protocol == Protocol::Udp
-                || sockets.iter().all(|it| (it.port, it.peer) != (client, port) || it.unsent == 0);
-            let is_read = is_sent && own.all(|it| it.unread == 0 && it.is_established);
-            // A datagram may be on its way as well.
-            reads = if is_read { reads + 1 } else { 0 };
-            if !cfg!(target_os = "linux") {
-                return Err(NotTried("--no-reply needs Linux".into()));
-            } else if !is_there && self.protocol == Protocol::Udp {
+            if is_udp && own.clone().next().is_none() {
                 return Err(Fails("exits", "no longer listens".into()));
-            } else if reads > usize::from(self.protocol == Protocol::Udp) {
+            }
+            // On its way to the server, or in a connection that the server's queue has no room for.
+            let mut sent = sockets.iter().filter(|it| (it.port, it.peer) == (client, port));
+            let is_sent = is_udp || sent.all(|it| it.unsent == 0);
+            let is_read = is_sent && own.all(|it| it.unread == 0 && it.is_established);
+            reads = if is_read { reads + 1 } else { 0 };
+            // A datagram may be on its way as well.
+            if reads > usize::from(is_udp) {
                 return Ok(());
             } else if is_late {
                 return Err(self.hangs("a request is unread after"));

@@ -33,13 +33,11 @@ pub(super) fn largest_datagram(target: &Target) -> Outcome {
     // Whether it deserves a reply is for the server to decide, but not which part of it.
     let reply = if client.options.no_reply { Vec::new() } else { reply.unwrap_or_default() };
     let reply = reply.to_ascii_uppercase();
-    let is_repeated = reply.windows(start.len()).any(|window| window == start);
-    if is_repeated && reply.len() < length {
+    if !reply.windows(start.len()).any(|window| window == start) {
+        target.remark("reply not checked".into());
+    } else if reply.len() < length {
         let lost = grouped(length - reply.len());
         return Err(Fails("loses data", format!("lost {lost} of {} bytes", grouped(length))));
-    }
-    if !is_repeated {
-        target.remark("reply not checked".into());
     }
     Ok(())
 }
@@ -81,10 +79,8 @@ pub(super) fn many_clients(target: &Target) -> Outcome {
     if client.protocol == Udp && !client.options.no_reply {
         no_reply_needed(target, &request)?;
     }
-    let threads = || -> usize {
-        let processes = target.processes().unwrap_or_default();
-        processes.into_iter().map(|id| proc::threads(id).len()).sum()
-    };
+    let processes = || target.processes().unwrap_or_default().into_iter();
+    let threads = || processes().map(|id| proc::threads(id).len()).sum::<usize>();
     let mut rounds = vec![threads()];
     for _ in 0..3 {
         let (start, mut count) = (Instant::now(), 0);
@@ -227,9 +223,7 @@ pub(super) fn one_byte_at_a_time(target: &Target) -> Outcome {
         let _ = stream.write_all(bytes);
         sleep(Duration::from_millis(10)); // The server reads each byte by itself.
     }
-    target.client.reply(&stream, &request)?;
-    finish(&stream);
-    Ok(())
+    target.client.reply(&stream, &request).map(|()| finish(&stream))
 }
 
 pub(super) fn invalid_utf8(target: &Target) -> Outcome {
@@ -375,11 +369,8 @@ pub(super) fn reset_while_reading(target: &Target) -> Outcome {
     if target.client.once || target.client.options.no_reply {
         return reset(target, 20, "0.02");
     }
-    for _ in 0..20 {
-        // Closing a socket with unread data sends a reset instead of the end of the stream.
-        unread_reply(target)?;
-    }
-    Ok(())
+    // Closing a socket with unread data sends a reset instead of the end of the stream.
+    (0..20).try_for_each(|_| unread_reply(target).map(drop))
 }
 
 pub(super) fn reset_while_writing(target: &Target) -> Outcome {
@@ -684,10 +675,10 @@ fn tap(target: &mut Target, text: Option<&[u8]>) -> Outcome<Tapped> {
     let read = || written.extend(output.try_iter().flatten());
     let (count, _) = log_requests(&server, 400, Duration::from_secs(2), read);
     // Less may be about its start.
-    match written.len() > count {
-        true => Ok((server, output, count, written)),
-        false => Err(NotTried("the server writes nothing to its output for a request".into())),
+    if written.len() <= count {
+        return Err(NotTried("the server writes nothing to its output for a request".into()));
     }
+    Ok((server, output, count, written))
 }
 
 /// Makes exchanges that the server may log: many, since a runtime may buffer 4,096 bytes. Returns how

@@ -5,6 +5,7 @@ use super::client::{Client, Content, Options, PAUSE, TICK, finish, wait_until};
 use super::{Outcome, Protocol, Verdict};
 use crate::{Process, proc, signal, unused_address};
 use std::fmt;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -256,8 +257,7 @@ impl Target {
         Ok(())
     }
 
-    /// Returns whether nothing is sent to the server.
-    fn speaks_first(&self) -> bool {
+    pub(super) fn speaks_first(&self) -> bool {
         self.client.options.request.as_deref() == Some(b"")
     }
 
@@ -286,11 +286,20 @@ impl Target {
     fn learn_content(&mut self) -> Outcome {
         let request = self.client.request(b"x\n");
         if self.client.options.request.is_some() {
-            let first = self.client.sample(&request)?;
+            let client = &self.client;
+            let sample = || match client.protocol {
+                Protocol::Udp => client.reply_to(&request),
+                Protocol::Tcp => {
+                    let mut stream = client.open()?;
+                    let _ = stream.write_all(&request);
+                    client.read(&stream, None).inspect(|_| finish(&stream))
+                }
+            };
+            let first = sample()?;
             // No more than the part of a reply that tells a success from an error, as in HTTP.
             let (mut common, mut is_like) = (first.len().min(12), true);
             for _ in 1..5 {
-                let sample = self.client.sample(&request)?;
+                let sample = sample()?;
                 common = sample.iter().zip(&first[..common]).take_while(|(a, b)| a == b).count();
                 is_like &= sample.len() == first.len();
             }
@@ -433,7 +442,6 @@ impl Target {
         }
     }
 
-    /// Fails if the server has exited.
     pub(super) fn assert_running(&mut self) -> Outcome {
         let probed = self.client.probe();
         sleep(TICK); // gives a process time to exit
@@ -554,7 +562,6 @@ impl Target {
         Ok(sizes.sum::<u64>() as usize >> 10)
     }
 
-    /// Suspends all threads of the server.
     pub(super) fn suspend(&self) -> Outcome {
         let (start, processes) = (Instant::now(), self.processes()?);
         signal("STOP", &processes);
@@ -568,7 +575,6 @@ impl Target {
         Ok(())
     }
 
-    /// Resumes the server.
     pub(super) fn resume(&self) {
         signal("CONT", &self.processes().unwrap_or_default());
     }
