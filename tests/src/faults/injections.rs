@@ -463,11 +463,8 @@ pub(super) fn crowd(target: &Target, first: &[u8], drip: Option<(u8, Duration)>)
         let _ = other.reply(stream, &request);
     }
     stream.iter().for_each(finish);
+    target.remark(format!("{count} clients"));
     match served {
-        Ok(()) => {
-            target.remark(format!("{count} clients"));
-            Ok(())
-        }
         Err(Fails(symptom, details)) if symptom != "exits" => {
             let symptom = if symptom == "hangs" { symptom } else { "drops clients" };
             Err(Fails(symptom, format!("one more client beside {count}: {details}")))
@@ -526,16 +523,14 @@ pub(super) fn burst_of_connections(target: &Target) -> Outcome {
     served.retain(|result| !matches!(result, Err(NotTried(_))));
     let count = grouped(served.len());
     let failed: Vec<_> = served.iter().filter_map(|result| result.as_ref().err()).collect();
+    target.remark(format!("{count} clients"));
     match failed[..] {
         _ if served.is_empty() => Err(NotTried("the system allows no connections".into())),
         [Fails(_, first), ..] => {
             let text = format!("{} of {count} clients were not served", grouped(failed.len()));
             Err(Fails("drops clients", format!("{text}, the first: {first}")))
         }
-        _ => {
-            target.remark(format!("{count} clients"));
-            Ok(())
-        }
+        _ => Ok(()),
     }
 }
 
@@ -619,7 +614,7 @@ pub(super) fn suspend_and_resume(target: &Target) -> Outcome {
 pub(super) fn closed_output(target: &mut Target) -> Outcome {
     let (mut server, output, ..) = tap(target, None)?;
     drop(output);
-    let _ = log_requests(&server, 400, Duration::from_secs(2), || {});
+    let _ = log_requests(&server, 400, Duration::from_secs(2));
     server.aftermath(Ok(()))
 }
 
@@ -631,7 +626,7 @@ pub(super) fn unread_output(target: &mut Target) -> Outcome {
         target.remark("control characters of a request appear in its output".into());
     }
     let needed = 200_000 * count / written.len(); // A pipe has room for 64 KiB.
-    let (served, outcome) = log_requests(&server, needed, Duration::from_secs(10), || {});
+    let (served, outcome) = log_requests(&server, needed, Duration::from_secs(10));
     let verdict = match (outcome, server.exit()) {
         (Err(_), Some(how)) => Err(Fails("exits", how)),
         (Err(problem), _) => Err(problem.with(" once the pipe is full")),
@@ -649,6 +644,7 @@ type Tapped = (Target, Receiver<Vec<u8>>, usize, Vec<u8>);
 /// Starts one more server, and reads its output while it serves requests, at first one with a text.
 fn tap(target: &mut Target, text: Option<&[u8]>) -> Outcome<Tapped> {
     const START: Duration = Duration::from_millis(200);
+    const LIMIT: Duration = Duration::from_secs(2);
     let mut server = target.another(None, true)?;
     let pipes = server.server.as_mut().and_then(Process::take_output);
     let (stdout, stderr) = pipes.expect("it was started with pipes");
@@ -672,8 +668,11 @@ fn tap(target: &mut Target, text: Option<&[u8]>) -> Outcome<Tapped> {
     if let Some(text) = text {
         let _ = no_reply_needed(&server, &[&server.client.half(), text, b"\r\n\r\n"].concat());
     }
-    let read = || written.extend(output.try_iter().flatten());
-    let (count, _) = log_requests(&server, 400, Duration::from_secs(2), read);
+    let (start, mut count) = (Instant::now(), 0);
+    while count < 400 && start.elapsed() < LIMIT && server.client.probe().is_ok() {
+        count += 1;
+        written.extend(output.try_iter().flatten());
+    }
     // Less may be about its start.
     if written.len() <= count {
         return Err(NotTried("the server writes nothing to its output for a request".into()));
@@ -683,19 +682,13 @@ fn tap(target: &mut Target, text: Option<&[u8]>) -> Outcome<Tapped> {
 
 /// Makes exchanges that the server may log: many, since a runtime may buffer 4,096 bytes. Returns how
 /// many succeeded, and how the last one ended.
-fn log_requests(
-    server: &Target,
-    count: usize,
-    limit: Duration,
-    mut after_each: impl FnMut(),
-) -> (usize, Outcome) {
+fn log_requests(server: &Target, count: usize, limit: Duration) -> (usize, Outcome) {
     let start = Instant::now();
     for number in 0..count {
         let result = server.client.probe();
         if result.is_err() || start.elapsed() > limit {
             return (number, result);
         }
-        after_each();
     }
     (count, Ok(()))
 }

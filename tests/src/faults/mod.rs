@@ -223,15 +223,15 @@ fn confirm(fault: &Fault, target: &mut Target, symptom: &'static str, details: S
     // What is like the fault, but without it. Some faults consist of ordinary requests.
     let control = match fault.name {
         "disconnect" | "many-clients" => None,
-        "client-error-in-accept" => Some(requests_while_suspended as fn(&Target) -> Outcome),
-        _ => Some(ordinary_requests as _),
+        "client-error-in-accept" => Some(This(requests_while_suspended)),
+        _ => Some(This(ordinary_requests)),
     };
     if let Some(control) = control {
         let patience = target.client.patience;
         target.client.patience = 4 * patience; // A busy computer is no defect of the server.
         let outcome = match symptom {
-            "leaks" => attempt(This(control), target),
-            _ => inject_beside(control, false, target),
+            "leaks" => attempt(control, target),
+            _ => inject_once(control, target),
         };
         target.client.patience = patience;
         match outcome {
@@ -265,18 +265,16 @@ fn confirm(fault: &Fault, target: &mut Target, symptom: &'static str, details: S
 /// Injects a fault once, or more often if the server leaves something over.
 fn attempt(inject: Inject, target: &mut Target) -> Outcome {
     target.forget_remarks();
-    let (inject, is_crowd) = match inject {
-        This(inject) => (inject, false),
-        Crowd(inject) => (inject, true),
-        Another(inject) => return inject(target),
-    };
-    inject_beside(inject, is_crowd, target)?;
+    inject_once(inject, target)?;
+    if matches!(inject, Another(_)) {
+        return Ok(());
+    }
     // It may still be at work on a crowd, and meanwhile allow other clients less.
-    target.needs_restart = is_crowd;
+    target.needs_restart = matches!(inject, Crowd(_));
     let Some(first) = target.left_over() else { return Ok(()) };
     // It may have been opened once and for all. A leak grows with the number of rounds.
     target.usage = target.usage_now();
-    inject_beside(inject, is_crowd, target)?;
+    inject_once(inject, target)?;
     let Some(second) = target.left_over() else { return Ok(()) };
     let (start, mut most) = (Instant::now(), 0);
     for round in 1.. {
@@ -291,7 +289,7 @@ fn attempt(inject: Inject, target: &mut Target) -> Outcome {
         if (0..100).try_for_each(exchange).is_err() || round > 5 && is_over {
             break;
         }
-        inject_beside(inject, is_crowd, target)?;
+        inject_once(inject, target)?;
         let now = target.usage_now().total();
         most = most.max(now);
         if now + 4 < most {
@@ -303,17 +301,22 @@ fn attempt(inject: Inject, target: &mut Target) -> Outcome {
     Err(Fails("leaks", format!("{first}, then {second}, then {third}")))
 }
 
-/// Injects a fault while another client is connected, which must be served, and checks the server
-/// afterwards.
-fn inject_beside(inject: fn(&Target) -> Outcome, is_crowd: bool, target: &mut Target) -> Outcome {
+/// Injects a fault, in general while another client is connected, which must be served, and checks the
+/// server afterwards.
+fn inject_once(inject: Inject, target: &mut Target) -> Outcome {
+    let (inject, is_crowd) = match inject {
+        This(inject) => (inject, false),
+        Crowd(inject) => (inject, true),
+        Another(inject) => return inject(target),
+    };
     let client = &target.client;
     let is_served = client.protocol == Tcp && !client.once && !target.serves_one_client;
     let injected = thread::scope(|scope| {
         let client = client.with_patience(2);
         let stream = if is_served { Some(client.open()?) } else { None };
         let (stop, stopped) = mpsc::channel();
-        let other =
-            stream.map(|stream| scope.spawn(move || client.stay(stream, is_crowd, &stopped)));
+        let stay = |stream| scope.spawn(move || client.stay(stream, is_crowd, &stopped));
+        let other = stream.map(stay);
         let injected = inject(target);
         drop(stop);
         let served = other.and_then(|other| other.join().ok()).unwrap_or(Ok(()));
