@@ -4,8 +4,6 @@ use crate::copying::start_copy;
 use crate::support::*;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::thread;
-use std::time::Duration;
 
 const SERVERS: [&str; 2] = ["tcp-threaded-server", "udp-threaded-server"];
 
@@ -89,7 +87,7 @@ fn idle_server_makes_no_system_calls() {
         wait_until("all workers wait", || calls().matches(call).count() > 8);
         wait_until("the reader of standard input waits", || calls().contains(" read(0, "));
         let before = calls();
-        thread::sleep(Duration::from_secs(2)); // what is tested: nothing happens
+        std::thread::sleep(std::time::Duration::from_secs(2)); // what is tested: nothing happens
         assert_eq!(calls(), before);
         output_of(server);
     }

@@ -1,7 +1,7 @@
 //! The UDP clients on a network that loses, duplicates and reorders datagrams.
 
 use crate::support::*;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -82,6 +82,7 @@ fn relay(socket: &UdpSocket, server: SocketAddr, done: &AtomicBool) -> [usize; 3
 #[cfg(target_os = "linux")]
 mod needs_root {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     #[ignore = "needs root, unshare and ip"]
