@@ -1,4 +1,4 @@
-//! A running server, and what is measured while clients put it under load. The clients are `load.c`.
+//! A running server, and what is measured while the clients of `load.c` put it under load.
 
 use crate::{Kind, Row};
 use std::error::Error;

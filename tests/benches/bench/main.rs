@@ -249,7 +249,7 @@ fn measure(rows: &[&Row], quick: bool, mut csv: File) -> Result<(), Box<dyn Erro
 /// Describes the machine and the versions that are measured.
 fn machine() -> Result<String, Box<dyn Error>> {
     const SCRIPT: &str = r#"
-        version() { "$@" 2>&1 | grep -o '[0-9]\+\.[0-9.]\+' | head -n 1 | grep . || echo missing; }
+        version() { "$@" 2>/dev/null | grep -om 1 '[0-9]\+\.[0-9.]\+' || echo missing; }
         model=$(sed -n 's/^model name\t: //p' /proc/cpuinfo | head -n 1)
         echo "$(nproc) cores (${model:-unknown model}), linux $(uname -r);" \
             "rustc $(version rustc -V), gcc $(version gcc -dumpfullversion)," \

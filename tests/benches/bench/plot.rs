@@ -54,17 +54,15 @@ pub fn plot(title: &str, panels: &[(&str, Vec<Vec<Figure>>)]) -> String {
         y += 1.5 * LINE;
         text(&mut body, 12.0, y, "font-weight=\"bold\"", work);
         y += if is_range { 0.7 * LINE } else { 0.0 };
-        let top = y;
-        draw(&mut body, servers, top);
-        for (server, y) in servers.iter().zip((1..).map(|n| top + f64::from(n) * LINE)) {
+        draw(&mut body, servers, y);
+        for server in servers {
+            y += LINE;
             let shown = &server[server.len() / 2];
             text(&mut body, LABEL, y, "text-anchor=\"end\"", &shown.label);
             text(&mut body, WIDTH - 8.0, y, "text-anchor=\"end\"", &shown.text);
         }
-        y += LINE * servers.len() as f64;
     }
-    let notes = if is_range { RANGE_NOTES } else { BAR_NOTES };
-    for note in notes {
+    for note in if is_range { RANGE_NOTES } else { BAR_NOTES } {
         y += 1.2 * LINE;
         text(&mut body, 12.0, y, "", note);
     }
@@ -117,15 +115,16 @@ fn bars(body: &mut String, servers: &[Vec<Figure>], mut y: f64) {
     }
 }
 
-fn percentiles(body: &mut String, servers: &[Vec<Figure>], top: f64) {
+fn percentiles(body: &mut String, servers: &[Vec<Figure>], mut y: f64) {
     // From 30 µs to 300 ms.
     let at = |value: f64| START + (END - START) * ((value / 3e-5).log10() / 4.0).clamp(0.0, 1.0);
-    let bottom = top + LINE * servers.len() as f64 + 4.0;
+    let (top, bottom) = (y + 4.0, y + 4.0 + LINE * servers.len() as f64);
     for (value, name) in [(1e-4, "0.1 ms"), (1e-3, "1"), (1e-2, "10"), (1e-1, "100")] {
-        path(body, "grid", &format!("M{:.1} {:.1}V{bottom:.1}", at(value), top + 4.0));
-        text(body, at(value), top, "text-anchor=\"middle\" font-size=\"10\"", name);
+        path(body, "grid", &format!("M{:.1} {top:.1}V{bottom:.1}", at(value)));
+        text(body, at(value), y, "text-anchor=\"middle\" font-size=\"10\"", name);
     }
-    for (server, y) in servers.iter().zip((1..).map(|n| top + f64::from(n) * LINE)) {
+    for server in servers {
+        y += LINE;
         let [p50, p99, p999] = &server[..] else { continue };
         bar(body, p99, at(p50.median), at(p999.median), y);
         path(body, "spread", &format!("M{:.1} {:.1}v12", at(p99.median), y - 10.0));
