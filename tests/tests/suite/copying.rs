@@ -237,9 +237,9 @@ fn command_writes_packages_and_modules() {
     // Below the folder of this workspace it must not be taken for a member. The target directory may be
     // elsewhere.
     let written = fs::read_to_string(folder.join("b/Cargo.toml")).unwrap();
-    let [folder, root] = [&folder, &repository("")].map(|path| path.canonicalize().unwrap());
+    let [real, root] = [&folder, &repository("")].map(|path| path.canonicalize().unwrap());
     let workspace = written.strip_prefix(&tcp.manifest("b")).unwrap();
-    assert_eq!(workspace.ends_with("\n[workspace]\n"), folder.starts_with(root), "{workspace}");
+    assert_eq!(workspace.ends_with("\n[workspace]\n"), real.starts_with(root), "{workspace}");
     // The build of the nested workspace may hold the lock.
     let (code, output) = finish(cargo(&folder.join("b")).arg("test"));
     assert!(code == 0 && output.contains(" 1 passed;"), "{output}");

@@ -13,7 +13,6 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 #[cfg(target_os = "linux")]
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
-use std::time::Duration;
 use tests::copying::{HANDLER, recipes, replace, replace_function};
 
 /// Calls the function of a recipe.
@@ -280,7 +279,8 @@ fn oldest_late_connection_makes_room() {
 fn connect_leaves_time_for_next_address() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let full = listener.local_addr().unwrap();
-    let connect = |_| TcpStream::connect_timeout(&full, Duration::from_millis(200)).ok();
+    let timeout = std::time::Duration::from_millis(200);
+    let connect = |_| TcpStream::connect_timeout(&full, timeout).ok();
     let backlog: Vec<TcpStream> = (0..1_000).map_while(connect).collect();
     assert!(backlog.len() < 1_000);
     let server = Process::start("tcp-threaded-server", &[]);
