@@ -297,6 +297,7 @@ impl Client {
             return Err(NotTried("--no-reply needs Linux".into()));
         }
         let (start, port, mut reads) = (Instant::now(), self.address.port(), 0);
+        let mut pause = TICK;
         let is_udp = self.protocol == Protocol::Udp;
         loop {
             // Before the sockets are listed, which takes seconds if there are very many.
@@ -317,7 +318,8 @@ impl Client {
             } else if is_late {
                 return Err(self.hangs("a request is unread after"));
             }
-            sleep(TICK);
+            sleep(pause);
+            pause = (2 * pause).min(10 * TICK); // Listing sockets takes long.
         }
     }
 

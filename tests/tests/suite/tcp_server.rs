@@ -94,7 +94,7 @@ mod linux {
 
     #[test]
     fn starts_workers_when_needed_and_ends_surplus() {
-        let _lock = use_all_cores();
+        let _lock = hold_many_connections();
         for (limit, connections, running) in [("1010", 90, 90 + 32), ("40", 40, 40)] {
             let server = Process::start(SERVER, &["--workers", limit, "--quiet"]);
             assert_eq!(status(server.id(), "Threads"), 1);
@@ -110,7 +110,7 @@ mod linux {
     /// The quarter that is in reserve is one of the workers that run.
     #[test]
     fn reserve_remains_if_resources_are_missing() {
-        let _lock = use_all_cores();
+        let _lock = hold_many_connections();
         // The address space has room for nine stacks.
         let stacks = "export RUST_MIN_STACK=100000000 MALLOC_ARENA_MAX=1; ulimit -v 900000";
         for (limit, early, silent) in [("ulimit -n 80", 50, 30), (stacks, 5, 8)] {
@@ -128,7 +128,7 @@ mod linux {
     /// A handler needs descriptors as well, which workers that wait must leave to it.
     #[test]
     fn descriptors_remain_for_handler() {
-        let _lock = use_all_cores();
+        let _lock = hold_many_connections();
         let server = copied("tcp-threaded-opening");
         let mut command = shell("ulimit -n 100; exec \"$0\" \"$@\"", server);
         let server = Process::listening(command.args([":0", "--idle-timeout", "600"]));
