@@ -369,13 +369,14 @@ impl Process {
     /// Closes standard input, and waits until the process has exited and its output is captured.
     pub fn output(&mut self) -> Output {
         self.close_stdin();
-        let deadline = self.deadline();
+        let (deadline, mut pause) = (self.deadline(), Duration::from_millis(1));
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("it is a child of this process") {
                 break status;
             }
             assert!(Instant::now() < deadline, "{} does not exit", self.name);
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(pause);
+            pause = (2 * pause).min(Duration::from_millis(16));
         };
         let [stdout, stderr] = [&self.stdout, &self.stderr].map(|output| {
             let mut output = lock(output);
