@@ -1,5 +1,7 @@
-//! The fault kit: each fault on a server with exactly this defect. The module `survival` injects all of them
-//! into servers that survive them.
+//! The fault kit: each fault on a server with exactly this defect. The module `survival` injects all of
+//! them into our own servers.
+
+pub mod survival;
 
 use crate::support::*;
 use std::net::SocketAddr;

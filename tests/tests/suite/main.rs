@@ -23,7 +23,6 @@ mod signals;
 mod stop;
 mod streams;
 mod support;
-mod survival;
 mod tcp_client;
 mod tcp_server;
 mod udp_client;

@@ -1,9 +1,9 @@
 //! The pages: their commands are run, their output is compared, their links are followed.
 
 use crate::command_line::default_of;
+use crate::faults::survival::assert_verdict;
 use crate::mutations::tests_by_pitfall;
 use crate::support::*;
-use crate::survival::assert_verdict;
 use predicates::str::ends_with;
 use std::path::{Path, PathBuf};
 use std::process::Command;
