@@ -96,19 +96,19 @@ impl Server {
         }
     }
 
-    /// Starts workers until 32 wait for a connection.
+    /// Starts workers until 32 wait. On Linux, each needs a descriptor, and its handler may need another.
     fn start_workers<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
         if self.busy.load(SeqCst) <= self.limit.load(SeqCst) / 2 + 1 {
             self.limit.store(self.workers, SeqCst); // the system may allow more again
         }
         let wanted = || self.limit.load(SeqCst).min(self.busy.load(SeqCst) + 32);
         let next = |n| (n < wanted()).then_some(n + 1);
-        // On Linux, a worker needs a descriptor to wait, and its handler may need another one.
-        while let [Ok(first), Ok(second)] = [(); 2].map(|()| self.listener.try_clone()) {
+        let descriptor = || self.listener.try_clone();
+        while let Ok(reserved) = descriptor() {
             let Ok(n) = self.running.fetch_update(SeqCst, SeqCst, next) else { return };
             let worker = thread::Builder::new().name(format!("worker {}", n + 1));
-            let work = move || (drop((first, second)), self.work(scope, n + 1));
-            if let Err(error) = worker.spawn_scoped(scope, work) {
+            let work = move || (drop(reserved), self.work(scope, n + 1));
+            if let Err(error) = descriptor().and_then(|_| worker.spawn_scoped(scope, work)) {
                 self.limit.store(self.running.fetch_sub(1, SeqCst) - 1, SeqCst);
                 return error!("cannot start another worker: {error}");
             }
