@@ -49,8 +49,9 @@ struct Server {
     workers: usize,
     idle_timeout: Option<Duration>, // never zero; `None` disables the timeout
     limit: AtomicUsize, // `workers`, or fewer after a descriptor or a thread was missing
+    /// How many workers run, and how many of these serve a connection.
     running: AtomicUsize,
-    busy: AtomicUsize, // workers that serve a connection, among those that run
+    busy: AtomicUsize,
     stopping: AtomicBool,
     /// The listener again, as a type that std can shut down. This makes `accept` fail in all workers.
     #[cfg(target_os = "linux")]
@@ -96,24 +97,22 @@ impl Server {
         }
     }
 
-    /// Starts workers until 32 wait. On Linux, each needs a descriptor, and its handler may need another.
+    /// Starts workers until 32 wait for a connection.
     fn start_workers<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
-        if self.busy.load(SeqCst) <= self.limit.load(SeqCst) / 2 + 1 {
+        if self.listener.try_clone().is_err() {
+            self.limit.store(self.running.load(SeqCst).max(2) - 1, SeqCst); // leave some to handlers
+        } else if self.busy.load(SeqCst) <= self.limit.load(SeqCst) / 2 + 1 {
             self.limit.store(self.workers, SeqCst); // the system may allow more again
         }
         let wanted = || self.limit.load(SeqCst).min(self.busy.load(SeqCst) + 32);
         let next = |n| (n < wanted()).then_some(n + 1);
-        let descriptor = || self.listener.try_clone();
-        while let Ok(reserved) = descriptor() {
-            let Ok(n) = self.running.fetch_update(SeqCst, SeqCst, next) else { return };
+        while let Ok(n) = self.running.fetch_update(SeqCst, SeqCst, next) {
             let worker = thread::Builder::new().name(format!("worker {}", n + 1));
-            let work = move || (drop(reserved), self.work(scope, n + 1));
-            if let Err(error) = descriptor().and_then(|_| worker.spawn_scoped(scope, work)) {
+            if let Err(error) = worker.spawn_scoped(scope, move || self.work(scope, n + 1)) {
                 self.limit.store(self.running.fetch_sub(1, SeqCst) - 1, SeqCst);
                 return error!("cannot start another worker: {error}");
             }
         }
-        self.limit.store(self.running.load(SeqCst).max(2) - 1, SeqCst); // leave some to handlers
     }
 
     /// Waits for a connection. Returns `None` once the server is stopping.

@@ -285,10 +285,10 @@ fn attempt(inject: Inject, target: &mut Target) -> Outcome {
             Udp => client.exchange(&request),
             Tcp => client.exchange_on(&client.open()?, &request),
         };
-        let limit = start.elapsed() + client.patience / 2;
+        let limit = start.elapsed() + client.patience;
         let mut requests = (0..100).take_while(|_| start.elapsed() < limit);
-        let is_over = most > 700 || start.elapsed() > 3 * client.patience;
-        if requests.try_for_each(exchange).is_err() || round > 3 && is_over {
+        let _ = requests.try_for_each(exchange); // there may be no descriptor for more
+        if round > 5 && (most > 700 || start.elapsed() > 3 * client.patience) {
             break;
         }
         inject_once(inject, target)?;
