@@ -526,14 +526,20 @@ impl Target {
     /// becomes no less.
     pub(super) fn left_over(&self) -> Option<Usage> {
         const SLACK: usize = 4; // A runtime may open a few for itself.
-        let (mut least, mut since) = (usize::MAX, Instant::now());
+        let is_runnable = |thread| proc::state(thread) == Some('R');
+        let (start, mut least, mut since) = (Instant::now(), usize::MAX, Instant::now());
         while !self.is_known_to("leaks") {
             let mut left_over = self.usage_now();
             left_over.descriptors = left_over.descriptors.saturating_sub(self.usage.descriptors);
             left_over.processes = left_over.processes.saturating_sub(self.usage.processes);
             if left_over.descriptors.max(left_over.processes) <= SLACK {
                 break;
-            } else if left_over.total() < least {
+            }
+            // A busy system may not let it close connections.
+            let is_busy =
+                left_over.workers.iter().any(|id| proc::threads(*id).into_iter().any(is_runnable))
+                    && start.elapsed() < 6 * self.client.patience;
+            if is_busy || left_over.total() < least {
                 (least, since) = (left_over.total(), Instant::now());
             } else if since.elapsed() > self.client.patience {
                 return Some(left_over);

@@ -186,7 +186,7 @@ fn start_flawed(protocol: &str, defect: &str) -> (Process, SocketAddr) {
 
 /// Checks rows, several at a time, since a kit mostly waits.
 fn check(rows: &[Row]) {
-    let at_a_time = 10; // each kit takes four descriptors of this process
+    let at_a_time = 8; // each kit takes several descriptors of this process
     let check = |[words, defect, expected]: &Row| {
         let protocol = words.split(' ').next().unwrap();
         // One that fails is waited for. One that survives is not, however busy the system is.
