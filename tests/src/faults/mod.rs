@@ -291,11 +291,13 @@ fn attempt(inject: Inject, target: &mut Target) -> Outcome {
         if round > 5 && (most > 700 || start.elapsed() > 3 * client.patience) {
             break;
         }
+        let before = target.usage_now().total();
         inject_once(inject, target)?;
-        let now = target.usage_now().total();
-        most = most.max(now);
-        if now + 4 < most {
-            return Ok(());
+        for total in [before, target.usage_now().total()] {
+            if total + 4 < most {
+                return Ok(());
+            }
+            most = most.max(total);
         }
     }
     let third = target.left_over();
