@@ -213,8 +213,9 @@ pub fn count_waiting(socket: &UdpSocket) -> usize {
 pub fn write_file(path: &Path, content: &str) {
     if fs::read_to_string(path).ok().as_deref() != Some(content) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        // Other processes may be reading the file.
-        let new = path.with_extension(format!("{}.new", std::process::id()));
+        // Other processes may be reading the file, and other threads writing it.
+        let thread = thread::current().id();
+        let new = path.with_extension(format!("{}-{thread:?}.new", std::process::id()));
         fs::write(&new, content).unwrap();
         fs::rename(new, path).unwrap();
     }
