@@ -44,7 +44,7 @@ pub fn state(id: u32) -> Option<char> {
 }
 
 /// Returns a number from `/proc/ID/status`, such as `Threads` or `VmHWM` (peak memory in KiB).
-pub fn status(id: u32, field: &str) -> Option<u64> {
+pub fn status(id: u32, field: &str) -> Option<usize> {
     let status = read(&format!("{id}/status"))?;
     let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     value.split_whitespace().next()?.parse().ok()
@@ -96,20 +96,18 @@ pub struct Socket {
     inode: String,
 }
 
-/// Returns the sockets of a protocol, `tcp` or `udp`, of which one of both ends has this port.
-pub fn sockets_at(protocol: &str, port: u16) -> Vec<Socket> {
-    sockets_with(protocol, &format!(":{port:04X} "))
-}
-
-/// Returns the same as it was at some time from `start` on. What one of many threads lists, all those
-/// use that waited for it.
-pub fn sockets_since(start: Instant, protocol: &'static str, port: u16) -> Arc<Vec<Socket>> {
-    type Listing = (Instant, (&'static str, u16), Arc<Vec<Socket>>);
+/// Returns the sockets of a protocol, `tcp` or `udp`, of which one of both ends has this port. What
+/// one of many threads lists, all those use that waited for it.
+pub fn sockets_at(protocol: &str, port: u16) -> Arc<Vec<Socket>> {
+    type Listing = (Instant, (String, u16), Arc<Vec<Socket>>);
     static LISTED: Mutex<Option<Listing>> = Mutex::new(None);
+    let (called, place) = (Instant::now(), (protocol.into(), port));
     let mut listed = LISTED.lock().unwrap_or_else(PoisonError::into_inner);
-    let (now, place) = (Instant::now(), (protocol, port));
-    let listing = listed.take_if(|listing| listing.0 >= start && listing.1 == place);
-    let listing = listing.unwrap_or_else(|| (now, place, Arc::new(sockets_at(protocol, port))));
+    let listing = listed.take_if(|listing| listing.0 >= called && listing.1 == place);
+    let listing = listing.unwrap_or_else(|| {
+        let text = format!(":{port:04X} ");
+        (Instant::now(), place, Arc::new(sockets_with(protocol, &text)))
+    });
     Arc::clone(&listed.insert(listing).2)
 }
 

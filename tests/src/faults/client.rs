@@ -302,7 +302,7 @@ impl Client {
         loop {
             // Before the sockets are listed, which takes seconds if there are very many.
             let is_late = start.elapsed() > self.patience;
-            let sockets = proc::sockets_since(Instant::now(), self.protocol.name(), port);
+            let sockets = proc::sockets_at(self.protocol.name(), port);
             let mut own = sockets.iter().filter(|it| it.port == port && it.peer == client);
             if is_udp && own.clone().next().is_none() {
                 return Err(Fails("exits", "no longer listens".into()));

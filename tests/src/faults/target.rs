@@ -565,7 +565,7 @@ impl Target {
     /// Returns the resident memory of all processes in MiB.
     pub(super) fn memory(&self) -> Outcome<usize> {
         let sizes = self.processes()?.into_iter().filter_map(|id| proc::status(id, "VmRSS"));
-        Ok(sizes.sum::<u64>() as usize >> 10)
+        Ok(sizes.sum::<usize>() >> 10)
     }
 
     pub(super) fn suspend(&self) -> Outcome {

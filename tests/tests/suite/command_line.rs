@@ -118,9 +118,10 @@ fn number_of_workers_is_that_of_help() {
     assert_eq!(default_of("udp-threaded-server", "--workers"), "one per core, at least 2");
     let cores = std::thread::available_parallelism().unwrap().get().max(2);
     let server = Process::start("udp-threaded-server", &[]);
-    wait_until("all workers run", || status(server.id(), "Threads") >= cores);
+    let threads = || proc::status(server.id(), "Threads").unwrap();
+    wait_until("all workers run", || threads() >= cores);
     request_any("udp-threaded-server", server.address());
-    assert_eq!(status(server.id(), "Threads"), cores);
+    assert_eq!(threads(), cores);
     // Not by as many connections: on a busy system, the server closes the last before they send.
     let workers = default_of("tcp-threaded-server", "--workers").replace("; macOS: ", " ");
     let (workers, on_macos) = workers.split_once(' ').unwrap();

@@ -7,7 +7,7 @@ pub use tests::candidates::Protocol;
 pub use tests::{DEADLINE, LARGEST, PAIRS, Pair, Process, closed_pipe, copying::programs, program};
 #[cfg(target_os = "linux")]
 pub use tests::{proc, signal};
-pub use tests::{retry_on_eintr, tcp, udp, unused_address};
+pub use tests::{tcp, udp, unused_address};
 
 use assert_cmd::assert::{Assert, OutputAssertExt};
 use std::io::{ErrorKind, Read, Write};
@@ -149,11 +149,6 @@ pub fn response(server: SocketAddr, request: &[u8]) -> Vec<u8> {
     read_to_end(&stream)
 }
 
-/// Closes a connection with unread bytes, for which the kernel sends a reset.
-pub fn reset(stream: TcpStream) {
-    assert!(retry_on_eintr(|| stream.peek(&mut [0])).unwrap() > 0);
-}
-
 /// Returns bytes among which no two nearby sections are equal.
 pub fn letters(from: usize, length: usize) -> Vec<u8> {
     (from..from + length).map(|i| b'a' + ((i ^ (i >> 7) ^ (i >> 13)) % 26) as u8).collect()
@@ -283,11 +278,6 @@ mod linux {
         let [own, peer] = [stream.local_addr(), stream.peer_addr()].map(|it| it.unwrap().port());
         let is_it = |it: &proc::Socket| (it.port, it.peer, it.unread) == (peer, own, 0);
         wait_until("the peer has read", || proc::sockets_at("tcp", peer).iter().any(is_it));
-    }
-
-    /// Returns a number as [`proc::status`] does.
-    pub fn status(process: u32, field: &str) -> usize {
-        proc::status(process, field).unwrap() as usize
     }
 
     /// Returns a script that will run in a namespace of its own. Its arguments are to follow.

@@ -7,7 +7,6 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 const CLIENT: &str = "tcp-threaded-client";
-const SERVER: &str = "tcp-threaded-server";
 
 #[test]
 fn splits_responses_by_length_not_by_read() {
@@ -111,16 +110,19 @@ fn accepts_response_of_any_length_to_stdin() {
 fn sends_and_receives_at_same_time() {
     // More than the buffers of both directions hold.
     let request = [&letters(0, 24 << 20)[..], b"\n"].concat();
-    let server = Process::start(SERVER, &["--quiet"]);
+    let server = Process::start("tcp-threaded-server", &["--until-eof"]);
     let mut client = start_client(CLIENT, &[&server.address().to_string(), "-"]);
     client.write(&request);
     assert!(client.wait_for("").is_some());
     #[cfg(target_os = "linux")]
     for process in [server.id(), client.id()] {
-        let peak = status(process, "VmHWM");
+        let peak = proc::status(process, "VmHWM").unwrap();
         assert!(peak < 16_384, "{peak} KiB");
     }
     assert!(output_of(client).into_bytes() == request.to_ascii_uppercase());
+    // The server prints a line per read: 24,576 of 1 KiB, or 384 of 64 KiB.
+    let reads = output_of(server).matches("\" from ").count();
+    assert!((384..6_000).contains(&reads), "{reads} reads");
 }
 
 #[cfg(target_os = "linux")]

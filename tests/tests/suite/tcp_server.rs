@@ -39,31 +39,6 @@ fn prints_connection_reads_and_end() {
     assert_eq!(output_of(server).lines().collect::<Vec<_>>(), expected);
 }
 
-#[test]
-fn reset_is_one_line_and_frees_worker() {
-    let mut server = Process::start(SERVER, &["--workers", "1", "--until-eof"]);
-    let mut stream = tcp(server.address());
-    let client = stream.local_addr().unwrap();
-    stream.write_all(b"reset").unwrap();
-    reset(stream);
-    assert_eq!(exchange(&tcp(server.address()), b"after"), b"AFTER");
-    assert_eq!(server.exit_code(), 0);
-    let stderr = server.stderr();
-    assert!(stderr.starts_with(&format!("{SERVER}: {client}: ")), "{stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
-}
-
-#[test]
-fn reads_grow_to_64_kib() {
-    let server = Process::start(SERVER, &["--until-eof"]);
-    let request = "x".repeat(16 << 20);
-    let response = output("tcp-threaded-client", &[&server.address().to_string(), "-"], &*request);
-    assert!(response == request.to_uppercase());
-    // One line per read: 16,384 of 1 KiB, 256 of 64 KiB.
-    let reads = output_of(server).matches("\"xxx").count();
-    assert!((256..4096).contains(&reads), "{reads} reads");
-}
-
 /// Without the reserve, silent clients would occupy all workers for ten minutes.
 #[test]
 fn serves_new_client_beside_silent_ones() {
@@ -97,13 +72,14 @@ mod linux {
         let _lock = hold_many_connections();
         for (limit, connections, running) in [("1010", 90, 90 + 32), ("40", 40, 40)] {
             let server = Process::start(SERVER, &["--workers", limit, "--quiet"]);
-            assert_eq!(status(server.id(), "Threads"), 1);
+            let threads = || proc::status(server.id(), "Threads").unwrap();
+            assert_eq!(threads(), 1);
             let clients = connect(&server, connections);
-            assert_eq!(status(server.id(), "Threads"), running);
+            assert_eq!(threads(), running);
             drop(clients);
             // Each ends after a connection.
             (0..90).for_each(|_| drop(connect(&server, 1)));
-            wait_until("64 wait at most", || status(server.id(), "Threads") < 70);
+            wait_until("64 wait at most", || threads() < 70);
         }
     }
 

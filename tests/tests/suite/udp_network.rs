@@ -1,29 +1,21 @@
 //! The UDP clients on a network that loses, duplicates and reorders datagrams.
 
 use crate::support::*;
-use std::collections::HashMap;
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::net::UdpSocket;
 use std::thread;
 use std::time::{Duration, Instant};
 
 #[test]
 fn clients_get_all_replies() {
     for name in UDP_CLIENTS {
-        let server = Process::start("udp-threaded-server", &["--quiet"]);
-        let (network, address) = fake_udp_server();
-        let done = AtomicBool::new(false);
+        let (server, address) = fake_udp_server();
         let lines: String = (0..500).map(|number| format!("line {number:03}\n")).collect();
         let options = ["--timeout", "0.001", "--attempts", "16", &address, "-"];
-        let (replies, fates) = thread::scope(|scope| {
-            let fates = scope.spawn(|| relay(&network, server.address(), &done));
-            let mut client = start_client(name, &options);
-            client.write(lines.as_bytes());
-            let exit_code = client.exit_code();
-            done.store(true, Relaxed);
-            assert_eq!((exit_code, client.stderr()), (0, String::new()), "{name}");
-            (client.stdout(), fates.join().unwrap())
-        });
+        let mut client = start_client(name, &options);
+        client.write(lines.as_bytes());
+        client.close_stdin();
+        let fates = reply_over_bad_network(&server, &mut client);
+        let replies = output_of(client);
         // The network was as bad as it should be.
         assert!(fates.iter().all(|&count| count > 150), "lost, duplicated, delayed: {fates:?}");
         let mut replies: Vec<&str> = replies.lines().collect();
@@ -34,46 +26,35 @@ fn clients_get_all_replies() {
     }
 }
 
-/// Relays datagrams between clients and a server until `done`. In either direction it loses a fifth,
-/// duplicates two, and delays two until other datagrams have passed or none arrives.
+/// Replies to requests until the client exits. A third of the replies is lost, as if the request had
+/// been, a third is duplicated, and a third arrives after the next ones or when there are none.
 ///
 /// Returns how many were lost, duplicated and delayed.
-fn relay(socket: &UdpSocket, server: SocketAddr, done: &AtomicBool) -> [usize; 3] {
-    socket.set_nonblocking(true).unwrap();
+fn reply_over_bad_network(server: &UdpSocket, client: &mut Process) -> [usize; 3] {
+    server.set_nonblocking(true).unwrap();
     let (start, mut payload) = (Instant::now(), [0; 64]);
     let (mut fates, mut delayed) = ([0; 3], Vec::new());
-    // The last sender of a request, by the expected reply.
-    let mut clients = HashMap::new();
     // The state of a linear congruential generator, whose high bits are random.
     let mut random = 0x5eed_u32;
-    // An error means that the client has exited.
-    let deliver = |payload: &[u8], to: SocketAddr| drop(socket.send_to(payload, to));
-    while !done.load(Relaxed) && start.elapsed() < 2 * DEADLINE {
-        let earlier = std::mem::take(&mut delayed);
-        if let Ok((length, from)) = socket.recv_from(&mut payload) {
-            let payload = &payload[..length];
-            let reply = payload.to_ascii_uppercase();
-            let to = if from == server {
-                clients[&reply]
-            } else {
-                clients.insert(reply, from);
-                server
-            };
+    while client.is_running() && start.elapsed() < 2 * DEADLINE {
+        let (mut replies, earlier) = (Vec::new(), std::mem::take(&mut delayed));
+        if let Ok((length, sender)) = server.recv_from(&mut payload) {
+            let reply = (payload[..length].to_ascii_uppercase(), sender);
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let fate = ((random >> 16) as usize % 5).div_ceil(2);
+            let fate = (random >> 16) as usize % 3;
             fates[fate] += 1;
-            if fate == 1 {
-                deliver(payload, to);
-            }
-            if fate != 0 {
-                delayed.push((payload.to_vec(), to));
+            match fate {
+                0 => {}
+                1 => replies.extend([reply.clone(), reply]),
+                _ => delayed.push(reply),
             }
         } else {
-            // No datagram is waiting, or, on Windows, a client has exited.
+            // No datagram is waiting, or, on Windows, a client has closed a socket.
             thread::sleep(Duration::from_millis(1));
         }
-        for (payload, to) in earlier {
-            deliver(&payload, to);
+        for (reply, client) in replies.into_iter().chain(earlier) {
+            // An error means that the client has closed the socket.
+            let _ = server.send_to(&reply, client);
         }
     }
     fates
