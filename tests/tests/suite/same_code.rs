@@ -3,19 +3,20 @@
 //! what protects it.
 
 use crate::support::*;
+use predicates::Predicate;
+use predicates::reflection::Case;
+use predicates::str::diff;
 use tests::copying::source;
 
-/// Returns a function of a program, with the comments above it, and without indentation.
+/// Returns a function of a program, with what stands above it up to an empty line, and without
+/// indentation.
 fn function(program: &str, name: &str) -> Option<String> {
     let (_, source) = source(program);
-    let lines: Vec<&str> = source.lines().collect();
-    let start = lines.iter().position(|it| it.trim_start().starts_with(&format!("fn {name}(")))?;
-    let (indentation, _) = lines[start].split_once("fn ")?;
-    let length = lines[start..].iter().position(|line| *line == format!("{indentation}}}"))?;
-    let is_comment = |line: &&&str| line.trim_start().starts_with("///");
-    let comments = lines[..start].iter().rev().take_while(is_comment).count();
-    let function = lines[start - comments..=start + length].iter().map(|line| line.trim());
-    Some(function.collect::<Vec<&str>>().join("\n"))
+    let (above, function) = source.split_once(&format!("fn {name}("))?;
+    let indentation = above.rsplit('\n').next()?;
+    let length = function.find(&format!("\n{indentation}}}\n"))?;
+    let (start, end) = (above.rfind("\n\n")?, source.len() - function.len() + length);
+    Some(source[start..end].lines().map(str::trim).collect::<Vec<&str>>().join("\n"))
 }
 
 /// Returns a part of a function, both ends included.
@@ -26,26 +27,15 @@ fn part(program: &str, name: &str, from: &str, to: &str) -> Option<String> {
     Some(function[start..start + length].into())
 }
 
-/// Returns the lines in which a text of the programs differs from that of the first of them.
+/// Returns how a text of the programs differs from that of the first of them.
 fn differences(what: &str, programs: &[String], text: impl Fn(&str) -> Option<String>) -> String {
-    let model = text(&programs[0]).unwrap_or_else(|| panic!("{}: no {what}", programs[0]));
-    let model: Vec<&str> = model.lines().collect();
+    let model = &programs[0];
+    let is_same = diff(text(model).unwrap_or_else(|| panic!("{model}: no {what}")));
     let mut differences = String::new();
     for program in &programs[1..] {
         let other = text(program).unwrap_or("(there is none)".into());
-        let other: Vec<&str> = other.lines().collect();
-        if model == other {
-            continue;
-        }
-        let same = model.iter().zip(&other).take_while(|(one, other)| one == other).count();
-        let ends = model[same..].iter().rev().zip(other[same..].iter().rev());
-        let same_end = ends.take_while(|(one, other)| one == other).count();
-        differences += &format!("{what} is not the same:\n");
-        for (sign, name, lines) in [("-", &programs[0], &model), ("+", program, &other)] {
-            differences += &format!("{sign}{sign}{sign} {name}\n");
-            for line in &lines[same..lines.len() - same_end] {
-                differences += &format!("{sign} {line}\n");
-            }
+        for difference in is_same.find_case(false, &other).iter().flat_map(Case::products) {
+            differences += &format!("{what} of {model} and of {program}: {difference}\n");
         }
     }
     differences
