@@ -2,14 +2,14 @@
 
 use crate::pages::anchor;
 use crate::support::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 use std::{env, fmt, fs};
 use tests::copying::replace;
 
-const TABLE: &str = "tests/mutations.txt";
+const TABLE: &str = include_str!("../../mutations.txt");
 
 /// An edit of a program.
 struct Mutation {
@@ -19,18 +19,13 @@ struct Mutation {
     /// The texts to replace, and the texts in their place.
     edits: Vec<[String; 2]>,
     tests: Vec<&'static str>,
-    /// Its first line in the table.
-    line: usize,
 }
 
 impl Mutation {
     /// Returns the content of the file after the edit, or why it does not fit.
     fn apply(&self, folder: &Path) -> Result<String, String> {
-        let Mutation { file, line, edits, .. } = self;
-        let source = fs::read_to_string(folder.join(file)).unwrap();
-        let replaced =
-            edits.iter().try_fold(source, |source, [old, new]| replace(&source, old, new));
-        replaced.map_err(|error| format!("{TABLE}:{line}: {file}: {error}"))
+        let source = fs::read_to_string(folder.join(self.file)).unwrap();
+        self.edits.iter().try_fold(source, |source, [old, new]| replace(&source, old, new))
     }
 }
 
@@ -41,78 +36,75 @@ impl fmt::Display for Mutation {
     }
 }
 
-/// The tests of each subject, with their lines in the table.
-type Tests = BTreeMap<&'static str, Vec<(&'static str, usize)>>;
-
 /// Reads the table, whose head explains the signs.
-fn table() -> (Vec<Mutation>, Tests) {
-    let (mut mutations, mut tests) = (Vec::<Mutation>::new(), Tests::new());
+fn table() -> Vec<Mutation> {
+    let mut mutations = Vec::<Mutation>::new();
     let (mut pitfalls, mut files) = ("", "");
-    let lines = (1..).zip(include_str!("../../mutations.txt").lines()).map(|(number, line)| {
-        let (sign, text) = line.split_once(' ').unwrap_or((line, ""));
-        (number, sign, text)
-    });
-    let lines: Vec<(usize, &str, &str)> = lines.collect();
-    let is_edit = |sign: &str| sign == "-" || sign == "+";
-    for block in lines.chunk_by(|above, below| is_edit(above.1) && is_edit(below.1)) {
-        let (line, sign, text) = block[0];
+    let lines: Vec<&str> = TABLE.lines().collect();
+    let is_edit = |line: &str| line.starts_with(['-', '+']);
+    for block in lines.chunk_by(|above, below| is_edit(above) && is_edit(below)) {
+        let (sign, text) = block[0].split_once(' ').unwrap_or((block[0], ""));
         match sign {
             "" | "#" => {}
             "==" => (pitfalls, files) = (text, ""),
             "@" => files = text,
             "-" => {
-                let with = |lines: &[(usize, &str, &str)], sign: &str| {
-                    let lines = lines.iter().filter(|line| line.1 == sign).map(|line| line.2);
+                // A - after a + begins another replacement.
+                let is_same =
+                    |above: &&str, below: &&str| above.starts_with('-') || below.starts_with('+');
+                let with = |lines: &[&str], sign| {
+                    let lines = lines.iter().filter_map(|line| line.strip_prefix(sign));
                     lines.collect::<Vec<&str>>().join("\n")
                 };
-                // A - after a + begins another replacement.
-                let replacements = block.chunk_by(|above, below| above.1 == "-" || below.1 == "+");
-                let edits = replacements.map(|lines| ["-", "+"].map(|sign| with(lines, sign)));
+                let edits =
+                    block.chunk_by(is_same).map(|lines| ["- ", "+ "].map(|sign| with(lines, sign)));
                 let edits: Vec<[String; 2]> = edits.collect();
-                mutations.extend(files.split(' ').map(|file| Mutation {
-                    pitfalls,
-                    file,
-                    edits: edits.clone(),
-                    tests: vec![],
-                    line,
-                }));
+                let mutation =
+                    |file| Mutation { pitfalls, file, edits: edits.clone(), tests: vec![] };
+                mutations.extend(files.split(' ').map(mutation));
             }
             "?" => {
-                for subject in pitfalls.split("; ") {
-                    let named = text.split(' ').map(|test| (test, line));
-                    tests.entry(subject).or_default().extend(named);
-                }
                 for mutation in mutations.iter_mut().filter(|mutation| mutation.tests.is_empty()) {
                     mutation.tests = text.split(' ').collect();
                 }
             }
-            _ => panic!("{TABLE}:{line}: {sign} {text}"),
+            _ => panic!("{}", block[0]),
         }
     }
-    (mutations, tests)
+    mutations
 }
 
-/// Returns the tests of the suite by the subject that they prove or show, with their lines.
-pub fn tests_by_pitfall() -> Tests {
-    table().1
+/// Returns the tests of the suite that prove a pitfall or show it.
+pub fn tests_of(pitfall: &str) -> Vec<&'static str> {
+    let mut tests = Vec::new();
+    for section in TABLE.split("\n== ") {
+        let (pitfalls, rest) = section.split_once('\n').unwrap();
+        if pitfalls.split("; ").any(|it| it == pitfall) {
+            tests.extend(rest.lines().filter_map(|line| line.strip_prefix("? ")));
+        }
+    }
+    tests.into_iter().flat_map(|tests| tests.split(' ')).collect()
 }
 
 #[test]
 fn table_fits_programs_and_tests() {
-    let (mutations, tests) = table();
-    let root = repository("");
-    let mut errors: Vec<String> =
-        mutations.iter().filter_map(|mutation| mutation.apply(&root).err()).collect();
-    let untested = mutations.iter().filter(|mutation| mutation.tests.is_empty());
-    errors.extend(untested.map(|Mutation { line, .. }| format!("{TABLE}:{line}: no test follows")));
-    let this = env::current_exe().unwrap();
-    let list = output_of(Process::spawn(Command::new(this).arg("--list")));
-    for (test, line) in tests.into_values().flatten() {
-        if !list.lines().any(|listed| listed == format!("{test}: test")) {
-            errors.push(format!("{TABLE}:{line}: there is no test {test}"));
+    let mut errors = Vec::new();
+    for mutation in table() {
+        let error = mutation.apply(&repository("")).err();
+        errors.extend(error.map(|error| format!("{mutation}: {error}")));
+        if mutation.tests.is_empty() {
+            errors.push(format!("{mutation}: no test follows"));
         }
     }
-    assert!(errors.is_empty(), "{}", errors.join("\n"));
+    let this = env::current_exe().unwrap();
+    let list = output_of(Process::spawn(Command::new(this).arg("--list")));
+    let tests = TABLE.lines().filter_map(|line| line.strip_prefix("? "));
+    for test in tests.flat_map(|tests| tests.split(' ')) {
+        if !list.lines().any(|listed| listed == format!("{test}: test")) {
+            errors.push(format!("there is no test {test}"));
+        }
+    }
+    assert!(errors.is_empty(), "tests/mutations.txt:\n{}", errors.join("\n"));
 }
 
 #[test]
@@ -120,7 +112,7 @@ fn table_fits_programs_and_tests() {
 fn every_mutation_fails_its_tests() {
     let folder = copy_of_repository();
     let selected = env::var("MUTATIONS").unwrap_or_default();
-    let (mut mutations, _) = table();
+    let mut mutations = table();
     mutations.retain(|edit| format!("{edit} {}", edit.tests.join(" ")).contains(&selected));
     let tests: BTreeSet<&str> = mutations.iter().flat_map(|edit| edit.tests.clone()).collect();
     let failed = failed_tests(&folder, &Vec::from_iter(tests), None);

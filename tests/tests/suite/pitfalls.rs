@@ -2,7 +2,7 @@
 //! symptom, and the lines that prevent them do not.
 
 use crate::copying::copied;
-use crate::mutations::tests_by_pitfall;
+use crate::mutations::tests_of;
 use crate::pages::block;
 use crate::support::*;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -14,11 +14,10 @@ use tests::copying::read;
 /// Returns the code of docs/pitfalls.md that is not that of a program: of the entries whose code this
 /// module contains, or of the others.
 pub fn snippets(is_here: bool) -> Vec<String> {
-    let (page, tests) = (read("docs/pitfalls.md"), tests_by_pitfall());
     let mut snippets = Vec::new();
-    for entry in page.split("\n### ").skip(1) {
-        let mut tests = tests.get(entry.lines().next().unwrap()).into_iter().flatten();
-        let is_tested_here = tests.any(|(test, _)| test.starts_with("pitfalls::"));
+    for entry in read("docs/pitfalls.md").split("\n### ").skip(1) {
+        let tests = tests_of(entry.lines().next().unwrap());
+        let is_tested_here = tests.iter().any(|test| test.starts_with("pitfalls::"));
         // Text and code take turns. A link to a line precedes quoted code, and a marker a program.
         for pair in entry.split("\n```").collect::<Vec<&str>>().chunks_exact(2) {
             let is_program = pair[0].contains(".rs#L") || pair[0].ends_with("-->");
