@@ -64,35 +64,31 @@ pub fn replace_function(source: &str, start: &str, function: &str) -> Result<Str
     parts.ok_or_else(|| format!("no function follows {start:?}"))
 }
 
-/// A block of the pages.
-struct Block<'a> {
-    kind: &'a str,
-    /// The programs or recipes to which it belongs.
-    names: Vec<&'a str>,
-    /// The code, or the first words in the font of code if a line of text follows the marker.
-    code: &'a str,
-}
-
-fn blocks(pages: &str) -> Vec<Block<'_>> {
-    let parse = |rest| {
-        let (marker, rest) = str::split_once(rest, " -->\n")?;
-        let (kind, names) = marker.split_once(' ')?;
+/// Returns the markers of a page, such as `copy: run udp-echo-server`, each with the block of code that
+/// follows, or with the first words in the font of code if a line of text follows.
+pub fn blocks(page: &str) -> impl Iterator<Item = (&str, &str)> {
+    page.split("<!-- ").skip(1).filter_map(|part| {
+        let (marker, rest) = part.split_once(" -->\n")?;
         let code = match rest.strip_prefix("```") {
             Some(block) => block.split_once('\n')?.1.split_once("```")?.0,
             None => rest.split('`').nth(1)?,
         };
-        Some(Block { kind, names: names.split(' ').collect(), code })
-    };
-    pages.split("<!-- copy: ").skip(1).filter_map(parse).collect()
+        Some((marker, code))
+    })
 }
 
 /// Returns the names of the recipes, in the order of the pages.
 pub fn recipes() -> Vec<String> {
     let pages = PAGES.map(read).concat();
-    let mut blocks = blocks(&pages);
-    blocks.retain(|block| matches!(block.kind, "run" | "handler" | "guard"));
-    let names = blocks.iter().flat_map(|block| &block.names).map(ToString::to_string);
-    names.filter(|name| programs().all(|program| program != *name)).collect()
+    let mut recipes = Vec::new();
+    for (marker, _) in blocks(&pages) {
+        let words: Vec<&str> = marker.split(' ').collect();
+        if let ["copy:", "run" | "handler" | "guard", names @ ..] = &words[..] {
+            recipes.extend(names.iter().map(ToString::to_string));
+        }
+    }
+    recipes.retain(|name| programs().all(|program| program != *name));
+    recipes
 }
 
 /// A copy of a program.
@@ -126,11 +122,15 @@ impl Copy {
             return Err(format!("{} changes {RECIPES_FOR}, not {program}", recipes.join(", ")));
         }
         let pages = PAGES.map(read).concat();
-        let blocks = blocks(&pages);
         let of = |kind: &str, names: &[&str]| -> Vec<&str> {
-            let blocks = blocks.iter().filter(|block| block.kind == kind);
-            let blocks = blocks.filter(|block| block.names.iter().any(|name| names.contains(name)));
-            blocks.map(|block| block.code).collect()
+            let is_wanted = |marker: &str| {
+                let words = marker.strip_prefix("copy: ").and_then(|rest| rest.split_once(' '));
+                words.is_some_and(|(first, rest)| {
+                    first == kind && rest.split(' ').any(|name| names.contains(&name))
+                })
+            };
+            let blocks = blocks(&pages).filter(|(marker, _)| is_wanted(marker));
+            blocks.map(|(_, code)| code).collect()
         };
         for kind in ["kit", "handler", "guard", "run", "stop", "test"] {
             if of(kind, recipes).len() > 1 {

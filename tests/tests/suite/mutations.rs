@@ -146,12 +146,8 @@ fn every_mutation_fails_its_tests() {
 fn copy_of_repository() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutations");
     let mut git = Command::new("git");
-    git.current_dir(repository("")).args([
-        "ls-files",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]);
+    git.current_dir(repository(""))
+        .args("ls-files --cached --others --exclude-standard".split(' '));
     for file in output_of(Process::spawn(&mut git)).lines() {
         // A file may have been deleted.
         if let Ok(content) = fs::read_to_string(repository(file)) {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 use tests::candidates::CANDIDATES;
-use tests::copying::{read, source};
+use tests::copying::{blocks, read, source};
 use tests::faults::faults;
 use tests::picture::{PICTURES, picture};
 
@@ -25,12 +25,10 @@ fn pages() -> Vec<(PathBuf, String)> {
 
 /// Returns the code block that follows `<!-- marker -->` on one of the pages.
 pub fn block(marker: &str) -> String {
-    let marker = format!("<!-- {marker} -->\n```");
     let pages = pages();
-    let after = pages.iter().find_map(|(_, text)| Some(text.split_once(&marker)?.1));
-    let after = after.unwrap_or_else(|| panic!("no page contains {marker}"));
-    let (_language, code) = after.split_once('\n').unwrap();
-    format!("{}\n", code.split_once("\n```").unwrap().0)
+    let mut blocks = pages.iter().flat_map(|(_, text)| blocks(text));
+    let block = blocks.find(|(name, _)| *name == marker);
+    block.unwrap_or_else(|| panic!("no page contains <!-- {marker} -->")).1.into()
 }
 
 /// Makes outputs comparable: ports, workers and times differ each time, and datagrams may be
