@@ -5,6 +5,7 @@
 //! with the ASCII letters of a request in upper case, and is ready as soon as it replies.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -79,7 +80,7 @@ impl Candidate {
     /// # Errors
     ///
     /// Returns an error if the toolchain is missing or the build fails.
-    pub fn command(&self, port: u16) -> Result<Command, String> {
+    pub fn command(&self, port: impl Display) -> Result<Command, String> {
         static BUILT: Mutex<BTreeMap<&str, Result<Vec<PathBuf>, String>>> =
             Mutex::new(BTreeMap::new());
         let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,6 +5,7 @@ use crate::copying::root;
 use crate::faults::Verdict::{Fails, Flaky, NotTried, Survives};
 use crate::faults::{Options, Target, faults, inject};
 use crate::picture::{PICTURES, picture};
+use std::time::Duration;
 use std::{env, fs};
 
 const PAGE: &str = "docs/fault-kit.md";
@@ -60,14 +61,24 @@ fn header(protocol: Protocol) -> String {
 
 /// Injects every fault into a candidate, and returns its column of the table.
 fn column(candidate: &Candidate) -> Result<Vec<String>, String> {
-    let candidate = *candidate;
-    candidate.command(0)?;
-    let launch = move |port| candidate.command(port).expect("it was built before");
-    let mut target = Target::start(candidate.protocol, Options::default(), launch)
-        .map_err(|error| error.reason())?;
+    let command = candidate.command("{port}")?;
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let command = words.map(|word| word.to_string_lossy().into_owned()).collect();
+    // The defaults of the command line.
+    let options = Options {
+        command,
+        address: None,
+        request: None,
+        reply: None,
+        no_reply: false,
+        start: Duration::from_secs(10),
+        patience: Duration::from_secs(5),
+        clients: 1_000,
+    };
+    let mut target = Target::new(candidate.protocol, options).map_err(|error| error.reason())?;
     let mut column = vec![candidate.label.to_string(), "---".into()];
     for fault in faults(candidate.protocol) {
-        let verdict = inject(fault.name, &mut target);
+        let verdict = inject(fault, &mut target);
         eprintln!("{}: {}: {verdict}", candidate.label, fault.name);
         column.push(match verdict {
             Survives(_) => "survives".into(),

@@ -9,7 +9,7 @@ use common::{Args, Error, error, info};
 use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Instant;
 use tests::faults::Protocol::{self, Tcp, Udp};
 use tests::faults::Verdict::{self, Fails, Flaky, NotTried, Survives};
@@ -89,31 +89,14 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
     let options = options(args, protocol)?;
     let names = |option| names(args, option, protocol);
     let (only, skipped, expected) = (names("--only")?, names("--skip")?, names("--expect")?);
-    let address = match (&operands[1..], &command[..]) {
-        ([address], []) => Some(resolve(address)?),
-        ([], [_, ..]) if options.port.is_some() => None,
-        ([], [_, args @ ..]) if args.iter().any(|word| word.contains("{port}")) => None,
-        ([], [_, ..]) => return Err(usage("the command has no {port}: add it, or pass --port")),
-        _ => return Err(usage("expected udp or tcp, and ADDR or -- COMMAND with {port}")),
-    };
     let strict = args.flag("--strict");
     let limit = args.seconds("--repeat", 0)?;
     let junit = args.values("--junit")?.last().map(|file| PathBuf::from(*file));
-    let suite = [&["fault-kit"], &operands[..], &command].concat().join(" ");
+    let suite = xml(&[&["fault-kit"], &operands[..], &command].concat().join(" "));
     let mut report = Report { suite, junit, strict, expected, ..Report::default() };
     // What remains if the kit is killed.
     report.write_error("the kit has not finished")?;
-    let words: Vec<String> = command.iter().map(ToString::to_string).collect();
-    let launch = move |port: u16| {
-        let mut server = Command::new(&words[0]);
-        server.args(words[1..].iter().map(|word| word.replace("{port}", &port.to_string())));
-        server
-    };
-    let target = match address {
-        Some(address) => Target::running(protocol, address, options),
-        None => Target::start(protocol, options, launch),
-    };
-    let mut target = match target {
+    let mut target = match Target::new(protocol, options) {
         Ok(target) => target,
         Err(problem) => return report.cannot_check(&problem.reason()),
     };
@@ -121,7 +104,7 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
     for fault in faults(protocol).filter(|it| only.is_empty() || only.contains(&it.name)) {
         report.add(fault.name, || match skipped.contains(&fault.name) {
             true => NotTried(SKIPPED.into()),
-            false => inject(fault.name, &mut target),
+            false => inject(fault, &mut target),
         });
     }
     if !limit.is_zero() {
@@ -156,11 +139,21 @@ fn options(args: &Args, protocol: Protocol) -> Result<Options, Error> {
         let value = args.values(option)?.last().map(|text| bytes(text)).transpose();
         value.map_err(|error| usage(format!("{option}: {error}")))
     };
+    let (operands, command) = args.positionals()?;
+    let port = args.number("--port", 65_535)?.map(|port| port as u16);
+    let address = match (&operands[1..], &command[..], port) {
+        ([address], [], _) => Some(resolve(address)?),
+        ([], [_, ..], Some(port)) => Some(SocketAddr::from(([127, 0, 0, 1], port))),
+        ([], [_, args @ ..], _) if args.iter().any(|word| word.contains("{port}")) => None,
+        ([], [_, ..], _) => return Err(usage("the command has no {port}: add it, or pass --port")),
+        _ => return Err(usage("expected udp or tcp, and ADDR or -- COMMAND with {port}")),
+    };
     let options = Options {
+        command: command.into_iter().map(String::from).collect(),
+        address,
         request: given("--request")?,
         reply: given("--reply")?,
         no_reply: args.flag("--no-reply"),
-        port: args.number("--port", 65_535)?.map(|port| port as u16),
         start: args.timeout("--start", 10)?,
         patience: args.timeout("--patience", 5)?,
         clients: args.number("--clients", 10_000)?.unwrap_or(1_000) as usize,
@@ -215,6 +208,7 @@ const EXPECTED: &str = "failed as expected";
 /// What is printed, and written as JUnit XML.
 #[derive(Default)]
 struct Report<'a> {
+    /// The command line, as XML.
     suite: String,
     junit: Option<PathBuf>,
     strict: bool,
@@ -280,21 +274,18 @@ impl Report<'_> {
         if self.count("survived") > 0 && self.count("survived") + untried == self.results.len() {
             info!("{LIMITS}");
         }
-        let results = ["survived", "failed", EXPECTED, "flaky", "not tried"];
-        let counts = results.map(|result| match self.count(result) {
-            0 if [EXPECTED, "flaky"].contains(&result) => String::new(),
-            count if result == "survived" => format!("{count} {result}"),
-            count => format!(", {count} {result}"),
-        });
+        let is_shown =
+            |result: &&str| self.count(result) > 0 || ![EXPECTED, "flaky"].contains(result);
+        let results = ["survived", "failed", EXPECTED, "flaky", "not tried"].into_iter();
+        let counts = results.filter(is_shown).map(|it| format!("{} {it}", self.count(it)));
         let is_strict = self.is_failure && self.count("failed") == 0;
         let strict = if is_strict { " (a failure by --strict)" } else { "" };
-        info!("{}{strict}", counts.concat());
+        info!("{}{strict}", counts.collect::<Vec<_>>().join(", "));
         Ok(ExitCode::from(u8::from(self.is_failure)))
     }
 
     fn case(&self, name: &str, seconds: f64, result: &str) -> String {
-        let suite = xml(&self.suite);
-        let names = format!("classname=\"{suite}\" name=\"{name}\"");
+        let names = format!("classname=\"{}\" name=\"{name}\"", self.suite);
         format!("<testcase {names} time=\"{seconds:.3}\">{result}</testcase>\n")
     }
 
@@ -307,7 +298,7 @@ impl Report<'_> {
         let Some(file) = &self.junit else { return Ok(()) };
         let [tests, failures, errors, skipped] =
             ["<testcase", "<failure", "<error", "<skipped"].map(|tag| cases.matches(tag).count());
-        let suite = xml(&self.suite);
+        let suite = &self.suite;
         let text = format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"{suite}\" tests=\"{tests}\" \
              failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\">\n{cases}</testsuite>\n"

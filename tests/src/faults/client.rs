@@ -1,8 +1,8 @@
 //! The kit's side of a connection: what it sends, and what it expects from a complete reply.
 
-use super::Verdict::{Fails, NotTried};
-use super::{Outcome, Protocol, Verdict};
-use crate::{grouped, proc, retry_on_eintr};
+use super::Verdict::Fails;
+use super::{Outcome, Protocol, Verdict, require};
+use crate::{grouped, proc, retry_on_eintr, unused_address};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::mpsc::{Receiver, RecvTimeoutError::Timeout};
@@ -24,34 +24,47 @@ pub(super) fn wait_until(limit: Duration, mut is_true: impl FnMut() -> bool) -> 
     true
 }
 
+/// Repeats an exchange `most` times, or until one fails or the time is up. Returns how many succeeded,
+/// and how the last one ended.
+pub(super) fn exchange_repeatedly(
+    most: usize,
+    limit: Duration,
+    mut exchange: impl FnMut() -> Outcome,
+) -> (usize, Outcome) {
+    let (start, mut count) = (Instant::now(), 0);
+    while count < most && start.elapsed() < limit {
+        if let failed @ Err(_) = exchange() {
+            return (count, failed);
+        }
+        count += 1;
+    }
+    (count, Ok(()))
+}
+
 /// A reply whose end cannot be recognized is complete after such a time without further bytes.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the kit cannot find out about a server.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The command that starts the server, in which `{port}` stands for a free port of 127.0.0.1;
+    /// empty if the server is already running. It is started again after a fault that it does not
+    /// survive.
+    pub command: Vec<String>,
+    /// Where the server listens, if it does not take its port from the command.
+    pub address: Option<SocketAddr>,
     /// What to send instead of lines of text; empty if the server speaks first.
     pub request: Option<Vec<u8>>,
     /// What every complete reply contains.
     pub reply: Option<Vec<u8>>,
     /// Whether the server never replies.
     pub no_reply: bool,
-    /// The port on which the server listens, if it does not take it from its arguments.
-    pub port: Option<u16>,
     /// How long the server may take until its first reply.
     pub start: Duration,
     /// How long it may take until any other reply, or until more of a reply arrives.
     pub patience: Duration,
     /// How many clients connect at the same time.
     pub clients: usize,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        let [start, patience] = [10, 5].map(Duration::from_secs);
-        let ([request, reply], no_reply, port, clients) = ([None, None], false, None, 1_000);
-        Options { request, reply, no_reply, port, start, patience, clients }
-    }
 }
 
 /// How a complete reply is recognized.
@@ -85,7 +98,8 @@ pub(super) struct Client {
 
 impl Client {
     /// Returns a client that has learned nothing about the server yet.
-    pub fn new(protocol: Protocol, address: SocketAddr, options: Options) -> Client {
+    pub fn new(protocol: Protocol, options: Options) -> Client {
+        let address = options.address.unwrap_or_else(unused_address);
         let content = if options.reply.is_some() { Content::Given } else { Content::Unknown };
         let ([greets, once, any_port], patience) = ([false; 3], options.patience);
         Client { protocol, address, options, content, greets, once, any_port, patience }
@@ -267,21 +281,21 @@ impl Client {
             _ if reply.is_empty() && self.protocol == Protocol::Tcp => {
                 "closed without a reply".into()
             }
-            Content::Function(reply_to) if reply_to(request) == reply => return Ok(()),
             Content::Function(reply_to) => {
                 let (expected, received) = (text(&reply_to(request)), text(reply));
                 let length = grouped(expected.len());
-                match expected.len().saturating_sub(received.len()) {
+                match received.len() {
                     _ if received == expected => return Ok(()),
-                    0 => format!("replied with other bytes to {length} bytes: \"{start}\""),
-                    lost => format!("lost {} of {length} bytes", grouped(lost)),
+                    short if short < expected.len() => return Err(lost(short, expected.len())),
+                    _ => format!("replied with other bytes to {length} bytes: \"{start}\""),
                 }
             }
             Content::Like(length, beginning) if reply.starts_with(beginning) => {
-                match length.saturating_sub(reply.len()) {
-                    0 => return Ok(()),
-                    lost => format!("lost {} of {} bytes", grouped(lost), grouped(*length)),
-                }
+                return if reply.len() < *length {
+                    Err(lost(reply.len(), *length))
+                } else {
+                    Ok(())
+                };
             }
             Content::Like(length, _) if reply.len() == *length => return Ok(()),
             Content::Given if self.is_given(reply) => return Ok(()),
@@ -293,9 +307,7 @@ impl Client {
 
     /// Waits until a server that never replies has read what was sent. The port is the client's.
     fn wait_until_read(&self, client: u16) -> Outcome {
-        if !cfg!(target_os = "linux") {
-            return Err(NotTried("--no-reply needs Linux".into()));
-        }
+        require(cfg!(target_os = "linux"), "--no-reply needs Linux")?;
         let (start, port, mut reads) = (Instant::now(), self.address.port(), 0);
         let mut pause = TICK;
         let is_udp = self.protocol == Protocol::Udp;
@@ -366,6 +378,12 @@ pub(super) fn finish(stream: &TcpStream) {
 pub(super) fn lines(length: usize) -> Vec<u8> {
     let numbered = (0..).flat_map(|number: usize| format!("line {number:054}\n").into_bytes());
     numbered.take(length - 1).chain([b'\n']).collect()
+}
+
+/// Returns the verdict that a reply is too short.
+pub(super) fn lost(received: usize, expected: usize) -> Verdict {
+    let lost = grouped(expected - received);
+    Fails("loses data", format!("lost {lost} of {} bytes", grouped(expected)))
 }
 
 /// The bytes without line ends, which some servers strip or add.

@@ -2,8 +2,9 @@
 
 use super::Protocol::{Tcp, Udp};
 use super::Verdict::{Fails, NotTried};
-use super::client::{Client, Content, TICK, finish, is_timeout, lines, wait_until};
-use super::{Outcome, Target, Verdict};
+use super::client::{Client, Content, TICK, exchange_repeatedly, finish};
+use super::client::{is_timeout, lines, lost, wait_until};
+use super::{Outcome, Target, require};
 use crate::{Process, grouped, proc, retry_on_eintr};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -12,6 +13,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError::Timeout};
 use std::sync::{RwLock, mpsc};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
+
+/// Why a fault is not tried.
+const NEVER_REPLIES: &str = "the server never replies";
+const ONE_AT_A_TIME: &str = "the server serves one client at a time: see silent-clients";
 
 pub(super) fn one_byte_datagram(target: &Target) -> Outcome {
     match &target.client.options.request {
@@ -36,8 +41,7 @@ pub(super) fn largest_datagram(target: &Target) -> Outcome {
     if !reply.windows(start.len()).any(|window| window == start) {
         target.remark("reply not checked".into());
     } else if reply.len() < length {
-        let lost = grouped(length - reply.len());
-        return Err(Fails("loses data", format!("lost {lost} of {} bytes", grouped(length))));
+        return Err(lost(reply.len(), length));
     }
     Ok(())
 }
@@ -71,9 +75,7 @@ pub(super) fn no_reply_needed(target: &Target, bytes: &[u8]) -> Outcome {
 
 /// Makes many exchanges, each by a client of its own. Threads that remain from each round are leaked.
 pub(super) fn many_clients(target: &Target) -> Outcome {
-    if target.is_known_to("spins") {
-        return Err(NotTried("the server uses a whole core already".into()));
-    }
+    require(!target.is_known_to("spins"), "the server uses a whole core already")?;
     let (client, limit) = (&target.client, target.client.patience / 5);
     let request = client.request(b"One of many\n");
     if client.protocol == Udp && !client.options.no_reply {
@@ -141,10 +143,6 @@ fn flood_by_one_client(client: &Client, text: &[u8]) -> Outcome {
     Err(problem.with(&format!(" (one of {} replies to one of 4 clients)", grouped(replies))))
 }
 
-pub(super) fn source_port_0(target: &Target) -> Outcome {
-    forge(target, 0, 4, 0.2).map(drop)
-}
-
 pub(super) fn own_address(target: &Target) -> Outcome {
     let port = target.client.address.port();
     let count = forge(target, port, 1, 0.5)?;
@@ -160,9 +158,9 @@ pub(super) fn own_address(target: &Target) -> Outcome {
 }
 
 /// Forges datagrams to the server, and returns how many with these ports arrived.
-fn forge(target: &Target, port: u16, copies: usize, seconds: f64) -> Outcome<usize> {
+pub(super) fn forge(target: &Target, port: u16, copies: usize, seconds: f64) -> Outcome<usize> {
     let address = target.client.address;
-    let words: [&dyn ToString; 5] = [&address.ip(), &port, &address.port(), &copies, &seconds];
+    let words = format!("{} {port} {} {copies} {seconds}", address.ip(), address.port());
     let payload = target.client.request(b"forged");
     let python = |command| python(command, include_str!("forge.py"), &words, &payload);
     let count = python("python3").or_else(|| python("sudo -n python3"));
@@ -172,11 +170,10 @@ fn forge(target: &Target, port: u16, copies: usize, seconds: f64) -> Outcome<usi
 }
 
 /// Runs a script, whose arguments are the words and the bytes. Returns what it prints, if it succeeds.
-fn python(program: &str, script: &str, words: &[&dyn ToString], bytes: &[u8]) -> Option<String> {
+fn python(program: &str, script: &str, words: &str, bytes: &[u8]) -> Option<String> {
     let mut program = program.split(' ');
     let mut python = Command::new(program.next()?);
-    python.args(program).args(["-c", script]).stdin(Stdio::null());
-    python.args(words.iter().map(|word| word.to_string()));
+    python.args(program).args(["-c", script]).args(words.split(' ')).stdin(Stdio::null());
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let output = python.arg(hex).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
@@ -271,10 +268,8 @@ pub(super) fn line_without_an_end(target: &Target) -> Outcome {
 }
 
 pub(super) fn never_reads(target: &Target) -> Outcome {
-    replies(target)?;
-    if target.client.once {
-        return Err(NotTried("the server replies once over each connection".into()));
-    }
+    require(!target.client.options.no_reply, NEVER_REPLIES)?;
+    require(!target.client.once, "the server replies once over each connection")?;
     let before = target.memory().unwrap_or_default();
     let stream = target.client.connect()?;
     let bulk = target.client.bulk(65_520);
@@ -360,7 +355,7 @@ pub(super) fn requests_while_suspended(target: &Target) -> Outcome {
 /// Resets connections over which no reply has been sent.
 fn reset(target: &Target, count: usize, delay: &str) -> Outcome {
     let address = target.client.address;
-    let words: [&dyn ToString; 4] = [&address.ip(), &address.port(), &count, &delay];
+    let words = format!("{} {} {count} {delay}", address.ip(), address.port());
     let reset = python("python3", include_str!("reset.py"), &words, &target.client.half());
     reset.map(drop).ok_or(NotTried("needs python3, and a backlog of 5 connections".into()))
 }
@@ -374,7 +369,7 @@ pub(super) fn reset_while_reading(target: &Target) -> Outcome {
 }
 
 pub(super) fn reset_while_writing(target: &Target) -> Outcome {
-    replies(target)?;
+    require(!target.client.options.no_reply, NEVER_REPLIES)?;
     let bulk = target.client.bulk(65_520);
     for number in 0..20 {
         // An early reset arrives before the first write, the others after it.
@@ -410,29 +405,18 @@ fn unread_reply(target: &Target) -> Outcome<TcpStream> {
     }
 }
 
-fn replies(target: &Target) -> Outcome {
-    let never = target.client.options.no_reply;
-    if never { Err(NotTried("the server never replies".into())) } else { Ok(()) }
-}
-
 pub(super) fn unfinished_requests(target: &Target) -> Outcome {
-    crowd(target, &several_at_a_time(target)?.half(), None)
+    require(!target.serves_one_client, ONE_AT_A_TIME)?;
+    crowd(target, &target.client.half(), None)
 }
 
 pub(super) fn slow_clients(target: &Target) -> Outcome {
-    let client = several_at_a_time(target)?;
-    let half = client.half();
+    require(!target.serves_one_client, ONE_AT_A_TIME)?;
+    let (client, half) = (&target.client, target.client.half());
     // A request must not be complete before the end of the test.
     let rest = client.options.request.as_ref().map_or(1_000, |request| request.len() - half.len());
     let interval = (6 * client.patience / rest.max(1) as u32).max(Duration::from_millis(50));
     crowd(target, &half, Some((half.last().copied().unwrap_or(b'x'), interval)))
-}
-
-fn several_at_a_time(target: &Target) -> Outcome<&Client> {
-    match target.serves_one_client {
-        true => Err(NotTried("the server serves one client at a time: see silent-clients".into())),
-        false => Ok(&target.client),
-    }
 }
 
 /// Opens many connections, sends something over each, and perhaps a byte now and then. Meanwhile one
@@ -441,7 +425,7 @@ pub(super) fn crowd(target: &Target, first: &[u8], drip: Option<(u8, Duration)>)
     let streams = hold(&target.client, target.client.options.clients, first)?;
     let (other, (done, is_done)) = (target.client.with_patience(2), mpsc::channel::<()>());
     let request = other.request(b"One more\n");
-    let (stream, served) = thread::scope(|scope| {
+    let one_more = thread::scope(|scope| {
         if let Some((byte, interval)) = drip {
             let streams = &streams;
             scope.spawn(move || {
@@ -451,19 +435,21 @@ pub(super) fn crowd(target: &Target, first: &[u8], drip: Option<(u8, Duration)>)
             });
         }
         let stream = other.open();
-        let served = stream.as_ref().map_err(Verdict::clone);
-        let served = served.and_then(|stream| other.exchange_on(stream, &request));
+        let one_more = stream.map(|stream| (other.exchange_on(&stream, &request), stream));
         drop(done);
-        (stream, served)
+        one_more
     });
     let count = grouped(streams.len());
     leave(streams);
-    if let (Ok(stream), Err(_)) = (&stream, &served) {
-        // A late reply is read as well, lest its connection is reset.
-        let _ = other.reply(stream, &request);
-    }
-    stream.iter().for_each(finish);
     target.remark(format!("{count} clients"));
+    let served = one_more.and_then(|(served, stream)| {
+        if served.is_err() {
+            // A late reply is read as well, lest its connection is reset.
+            let _ = other.reply(&stream, &request);
+        }
+        finish(&stream);
+        served
+    });
     match served {
         Err(Fails(symptom, details)) if symptom != "exits" => {
             let symptom = if symptom == "hangs" { symptom } else { "drops clients" };
@@ -524,8 +510,8 @@ pub(super) fn burst_of_connections(target: &Target) -> Outcome {
     let count = grouped(served.len());
     let failed: Vec<_> = served.iter().filter_map(|result| result.as_ref().err()).collect();
     target.remark(format!("{count} clients"));
+    require(!served.is_empty(), "the system allows no connections")?;
     match failed[..] {
-        _ if served.is_empty() => Err(NotTried("the system allows no connections".into())),
         [Fails(_, first), ..] => {
             let text = format!("{} of {count} clients were not served", grouped(failed.len()));
             Err(Fails("drops clients", format!("{text}, the first: {first}")))
@@ -535,9 +521,7 @@ pub(super) fn burst_of_connections(target: &Target) -> Outcome {
 }
 
 pub(super) fn descriptors_exhausted(target: &mut Target) -> Outcome {
-    if target.is_known_to("spins") {
-        return Err(NotTried("the server uses a whole core already".into()));
-    }
+    require(!target.is_known_to("spins"), "the server uses a whole core already")?;
     target.processes()?;
     // An odd and an even limit, since a server may need two descriptors for each connection.
     for limit in [128, 129] {
@@ -614,27 +598,27 @@ pub(super) fn suspend_and_resume(target: &Target) -> Outcome {
 pub(super) fn closed_output(target: &mut Target) -> Outcome {
     let (mut server, output, ..) = tap(target, None)?;
     drop(output);
-    let _ = log_requests(&server, 400, Duration::from_secs(2));
+    // Many, since a runtime may buffer 4,096 bytes.
+    let _ = exchange_repeatedly(400, Duration::from_secs(2), || server.client.probe());
     server.aftermath(Ok(()))
 }
 
 /// Leaves standard output and standard error of a server open, but stops reading from them.
 pub(super) fn unread_output(target: &mut Target) -> Outcome {
     const BOLD: &[u8] = b"\x1b[1m";
-    let (mut server, output, count, written) = tap(target, Some(BOLD))?;
+    let (mut server, _output, count, written) = tap(target, Some(BOLD))?;
     if written.windows(BOLD.len()).any(|bytes| bytes == BOLD) {
         target.remark("control characters of a request appear in its output".into());
     }
     let needed = 200_000 * count / written.len(); // A pipe has room for 64 KiB.
-    let (served, outcome) = log_requests(&server, needed, Duration::from_secs(10));
-    let verdict = match (outcome, server.exit()) {
+    let probe = || server.client.probe();
+    let (served, outcome) = exchange_repeatedly(needed, Duration::from_secs(10), probe);
+    match (outcome, server.exit()) {
         (Err(_), Some(how)) => Err(Fails("exits", how)),
         (Err(problem), _) => Err(problem.with(" once the pipe is full")),
         _ if served < needed => Err(NotTried("the server is too slow to fill a pipe".into())),
         _ => server.aftermath(Ok(())),
-    };
-    drop(output);
-    verdict
+    }
 }
 
 /// A server, its output, how many probes it has replied to, and what it wrote meanwhile. Further
@@ -644,7 +628,6 @@ type Tapped = (Target, Receiver<Vec<u8>>, usize, Vec<u8>);
 /// Starts one more server, and reads its output while it serves requests, at first one with a text.
 fn tap(target: &mut Target, text: Option<&[u8]>) -> Outcome<Tapped> {
     const START: Duration = Duration::from_millis(200);
-    const LIMIT: Duration = Duration::from_secs(2);
     let mut server = target.another(None, true)?;
     let pipes = server.server.as_mut().and_then(Process::take_output);
     let (stdout, stderr) = pipes.expect("it was started with pipes");
@@ -668,29 +651,12 @@ fn tap(target: &mut Target, text: Option<&[u8]>) -> Outcome<Tapped> {
     if let Some(text) = text {
         let _ = no_reply_needed(&server, &[&server.client.half(), text, b"\r\n\r\n"].concat());
     }
-    let (start, mut count) = (Instant::now(), 0);
-    while count < 400 && start.elapsed() < LIMIT && server.client.probe().is_ok() {
-        count += 1;
-        written.extend(output.try_iter().flatten());
-    }
+    let (count, _) = exchange_repeatedly(400, Duration::from_secs(2), || {
+        server.client.probe().map(|()| written.extend(output.try_iter().flatten()))
+    });
     // Less may be about its start.
-    if written.len() <= count {
-        return Err(NotTried("the server writes nothing to its output for a request".into()));
-    }
+    require(written.len() > count, "the server writes nothing to its output for a request")?;
     Ok((server, output, count, written))
-}
-
-/// Makes exchanges that the server may log: many, since a runtime may buffer 4,096 bytes. Returns how
-/// many succeeded, and how the last one ended.
-fn log_requests(server: &Target, count: usize, limit: Duration) -> (usize, Outcome) {
-    let start = Instant::now();
-    for number in 0..count {
-        let result = server.client.probe();
-        if result.is_err() || start.elapsed() > limit {
-            return (number, result);
-        }
-    }
-    (count, Ok(()))
 }
 
 /// Kills a server while a client is connected, and starts it again on the same port.
@@ -698,7 +664,15 @@ pub(super) fn restart(target: &mut Target) -> Outcome {
     let mut server = target.another(None, false)?;
     let stream = server.client.open()?;
     server.client.exchange_on(&stream, &server.client.request(b"Before\n"))?;
-    server.restart()?;
+    server.server = None;
+    // A descendant may still listen.
+    wait_until(server.client.patience, || server.client.connect().is_err());
+    server.spawn(None, false)?;
+    server.wait_until_ready().map_err(|error| match server.exit() {
+        Some(how) => Fails("exits", how),
+        None => Fails("hangs", error.reason()),
+    })?;
+    server.usage = server.usage_now();
     drop(stream);
     server.aftermath(Ok(()))
 }

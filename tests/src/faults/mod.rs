@@ -25,7 +25,7 @@ pub use target::Target;
 use Inject::{Another, Crowd, This};
 use Protocol::{Tcp, Udp};
 use Verdict::{Fails, Flaky, NotTried, Survives};
-use client::is_timeout;
+use client::{exchange_repeatedly, is_timeout};
 use injections::*;
 use std::io::ErrorKind::{ConnectionRefused, ConnectionReset};
 use std::sync::mpsc;
@@ -48,6 +48,11 @@ pub enum Verdict {
 /// A step of the kit. If it does not succeed, the verdict is that the server fails, or that the fault
 /// was not tried.
 type Outcome<T = ()> = Result<T, Verdict>;
+
+/// Fails unless the fault can be tried; the reason says why it cannot.
+fn require(is_possible: bool, reason: &str) -> Outcome {
+    if is_possible { Ok(()) } else { Err(NotTried(reason.into())) }
+}
 
 impl Verdict {
     /// Adds to the details of a failure.
@@ -116,7 +121,7 @@ pub const FAULTS: &[Fault] = &[
     Fault { protocols: &[Udp], name: "flood", inject: This(flood),
         summary: "20,000 requests, of 100 to 1,000 bytes by default, from 4 clients as fast as possible.",
         hint: "Leave requests in the socket's queue, which is bounded, until a thread is free." },
-    Fault { protocols: &[Udp], name: "source-port-0", inject: This(source_port_0),
+    Fault { protocols: &[Udp], name: "source-port-0", inject: This(|it| forge(it, 0, 4, 0.2).map(drop)),
         summary: "A datagram from port 0, to which no reply can be sent (needs root, python3).",
         hint: "Do not exit when a send fails. The error concerns one client only." },
     Fault { protocols: &[Udp], name: "own-address", inject: This(own_address),
@@ -191,14 +196,7 @@ pub fn faults(protocol: Protocol) -> impl Iterator<Item = &'static Fault> + Clon
 
 /// Injects a fault into a server and checks the server afterwards. A failure is confirmed on a server
 /// that is started again, where ordinary requests alone do not cause it.
-///
-/// # Panics
-///
-/// Panics if there is no such fault for the protocol of the server.
-pub fn inject(name: &str, target: &mut Target) -> Verdict {
-    let protocol = target.client.protocol;
-    let fault = faults(protocol).find(|fault| fault.name == name);
-    let fault = fault.unwrap_or_else(|| panic!("there is no fault {name} for {protocol:?}"));
+pub fn inject(fault: &Fault, target: &mut Target) -> Verdict {
     let verdict = match target.repair().and_then(|()| attempt(fault.inject, target)) {
         Ok(()) => Survives(target.remarks()),
         Err(Fails(symptom, details)) => confirm(fault, target, symptom, details),
@@ -281,13 +279,12 @@ fn attempt(inject: Inject, target: &mut Target) -> Outcome {
         // Ruby, for example, lets several hundred descriptors wait for a garbage collection, which
         // requests cause.
         let (client, request) = (&target.client, target.client.request(b"One more\n"));
-        let exchange = |_| match client.protocol {
+        let exchange = || match client.protocol {
             Udp => client.exchange(&request),
             Tcp => client.exchange_on(&client.open()?, &request),
         };
-        let limit = start.elapsed() + client.patience;
-        let mut requests = (0..100).take_while(|_| start.elapsed() < limit);
-        let _ = requests.try_for_each(exchange); // there may be no descriptor for more
+        // There may be no descriptor for more.
+        let _ = exchange_repeatedly(100, client.patience, exchange);
         if round > 5 && (most > 700 || start.elapsed() > 3 * client.patience) {
             break;
         }

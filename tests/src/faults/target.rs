@@ -2,18 +2,14 @@
 
 use super::Verdict::{Fails, NotTried};
 use super::client::{Client, Content, Options, PAUSE, TICK, finish, wait_until};
-use super::{Outcome, Protocol, Verdict};
+use super::{Outcome, Protocol, Verdict, require};
 use crate::{Process, proc, signal, unused_address};
 use std::fmt;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-
-/// Returns the command that starts a server on a port of 127.0.0.1.
-type Launch = Arc<dyn Fn(u16) -> Command + Send + Sync>;
 
 /// A server to inject faults into.
 pub struct Target {
@@ -33,40 +29,33 @@ pub struct Target {
     /// What the verdict mentions if it survives the fault that is being injected.
     remarks: Mutex<Vec<String>>,
     /// `None` for a server that was already running.
-    launch: Option<Launch>,
     pub(super) server: Option<Process>,
 }
 
 impl Target {
-    /// Returns a server that is already running.
+    /// Starts a server, unless it is already running, and finds out how it replies.
     ///
     /// # Errors
     ///
     /// Returns why the server cannot be checked, or how the first requests broke it.
-    pub fn running(protocol: Protocol, address: SocketAddr, options: Options) -> Outcome<Target> {
-        let mut target = Target::new(Client::new(protocol, address, options), None);
-        target.wait_until_ready()?;
-        target.learn()
+    pub fn new(protocol: Protocol, options: Options) -> Outcome<Target> {
+        let mut target = Target::unknown(Client::new(protocol, options));
+        if target.has_command() { target.launch(None, false) } else { target.wait_until_ready() }?;
+        let unlearned = target.client.clone();
+        match target.learn() {
+            Err(problem @ Fails(..)) => {
+                // It replied at first. A second request over a connection may be too much for it.
+                target.client = Client { greets: target.client.greets, once: true, ..unlearned };
+                target.starts_processes = true;
+                target.ordinary = Some(target.blame(&problem));
+                target.needs_restart = true;
+            }
+            learned => learned?,
+        }
+        Ok(target)
     }
 
-    /// Starts a server by the command that `launch` returns for a port of 127.0.0.1. It is started
-    /// again after a fault that it does not survive.
-    ///
-    /// # Errors
-    ///
-    /// Returns why the server cannot be checked, or how the first requests broke it.
-    pub fn start(
-        protocol: Protocol,
-        options: Options,
-        launch: impl Fn(u16) -> Command + Send + Sync + 'static,
-    ) -> Outcome<Target> {
-        let client = Client::new(protocol, unused_address(), options);
-        let mut target = Target::new(client, Some(Arc::new(launch)));
-        target.launch(None, false)?;
-        target.learn()
-    }
-
-    fn new(client: Client, launch: Option<Launch>) -> Target {
+    fn unknown(client: Client) -> Target {
         Target {
             client,
             serves_one_client: false,
@@ -76,31 +65,24 @@ impl Target {
             needs_restart: false,
             usage: Usage::default(),
             remarks: Mutex::default(),
-            launch,
             server: None,
         }
+    }
+
+    fn has_command(&self) -> bool {
+        !self.client.options.command.is_empty()
     }
 
     /// Starts the server, and waits until it replies. If it is `tapped`, its standard output and
     /// standard error are left to the caller.
     fn launch(&mut self, descriptors: Option<usize>, tapped: bool) -> Outcome {
-        let launch = self.launch.clone().ok_or(NotTried("needs the command".into()))?;
-        let (start, port) = (Instant::now(), self.client.options.port);
-        self.client.address = unused_address();
-        port.inspect(|port| self.client.address.set_port(*port));
+        let (start, address) = (Instant::now(), self.client.options.address);
+        self.client.address = address.unwrap_or_else(unused_address);
         loop {
-            let mut command = launch(self.client.address.port());
-            if let Some(limit) = descriptors {
-                let mut shell = Command::new("sh");
-                // Sets both limits, since some runtimes raise the soft one.
-                shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]);
-                shell.arg(command.get_program()).args(command.get_args());
-                command = shell;
-            }
-            self.server = Some(spawn(&mut command, tapped)?);
+            self.spawn(descriptors, tapped)?;
             let result = self.wait_until_ready();
             // The port is not free at once after another server has used it.
-            let again = result.is_err() && port.is_some() && self.exit().is_some();
+            let again = result.is_err() && address.is_some() && self.exit().is_some();
             if !again || start.elapsed() > self.client.options.start {
                 return result;
             }
@@ -108,36 +90,42 @@ impl Target {
         }
     }
 
+    /// Starts a process of the server at its address.
+    pub(super) fn spawn(&mut self, descriptors: Option<usize>, tapped: bool) -> Outcome {
+        let port = self.client.address.port().to_string();
+        let words = self.client.options.command.iter();
+        let mut words: Vec<String> = words.map(|word| word.replace("{port}", &port)).collect();
+        if let Some(limit) = descriptors {
+            // Sets both limits, since some runtimes raise the soft one.
+            let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+            words.splice(0..0, ["sh".into(), "-c".into(), script]);
+        }
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        // The first line of a panic is enough, and output is not held back.
+        command.env("RUST_BACKTRACE", "0").env("PYTHONUNBUFFERED", "1");
+        let started = Process::guarded(&mut command, tapped);
+        let cannot = |error| NotTried(format!("cannot start {}: {error}", words[0]));
+        self.server = Some(started.map_err(cannot)?);
+        Ok(())
+    }
+
     /// Starts one more server by the same command, with this limit on its descriptors.
     pub(super) fn another(&mut self, limit: Option<usize>, tapped: bool) -> Outcome<Target> {
-        if self.client.options.port.is_some() {
+        require(self.has_command(), "needs the command")?;
+        if self.client.options.address.is_some() {
             self.server = None;
             self.needs_restart = true;
         }
-        let target = Target::new(self.client.clone(), self.launch.clone());
-        let (known, starts_processes) = (self.known.clone(), self.starts_processes);
-        let mut target = Target { known, starts_processes, ..target };
+        let mut target = Target::unknown(self.client.clone());
+        target.known.clone_from(&self.known);
+        target.starts_processes = self.starts_processes;
         target.launch(limit, tapped)?;
         target.usage = target.usage_at_start();
         Ok(target)
     }
 
-    /// Kills the server, and starts it once more on the same port.
-    pub(super) fn restart(&mut self) -> Outcome {
-        let launch = self.launch.clone().ok_or(NotTried("needs the command".into()))?;
-        self.server = None;
-        // A descendant may still listen.
-        wait_until(self.client.patience, || self.client.connect().is_err());
-        self.server = Some(spawn(&mut launch(self.client.address.port()), false)?);
-        self.wait_until_ready().map_err(|error| match self.exit() {
-            Some(how) => Fails("exits", how),
-            None => Fails("hangs", error.reason()),
-        })?;
-        self.usage = self.usage_now();
-        Ok(())
-    }
-
-    fn wait_until_ready(&mut self) -> Outcome {
+    pub(super) fn wait_until_ready(&mut self) -> Outcome {
         self.usage = Usage::default(); // It was that of other processes.
         let (start, limit) = (Instant::now(), self.client.options.start);
         let mut client = self.client.clone();
@@ -195,22 +183,6 @@ impl Target {
         }
     }
 
-    /// Finds out how the server replies.
-    fn learn(mut self) -> Outcome<Target> {
-        let unlearned = self.client.clone();
-        match self.learn_replies() {
-            Err(fails @ Fails(..)) => {
-                // It replied at first. A second request over a connection may be too much for it.
-                self.client = Client { greets: self.client.greets, once: true, ..unlearned };
-                self.starts_processes = true;
-                self.ordinary = Some(self.blame(&fails));
-                self.needs_restart = true;
-                Ok(self)
-            }
-            learned => learned.map(|()| self),
-        }
-    }
-
     /// Returns how ordinary requests break the server, and which.
     fn blame(&mut self, learning: &Verdict) -> String {
         self.needs_restart = true;
@@ -225,7 +197,8 @@ impl Target {
         }
     }
 
-    fn learn_replies(&mut self) -> Outcome {
+    /// Finds out how the server replies.
+    fn learn(&mut self) -> Outcome {
         let is_tcp = self.client.protocol == Protocol::Tcp;
         let processes = self.processes().unwrap_or_default();
         for time in [3 * PAUSE, 20 * PAUSE] {
@@ -395,7 +368,7 @@ impl Target {
 
     /// Starts the server again if the last fault broke it, or if it has exited since.
     pub(super) fn repair(&mut self) -> Outcome {
-        if (self.needs_restart || self.exit().is_some()) && self.launch.is_some() {
+        if (self.needs_restart || self.exit().is_some()) && self.has_command() {
             self.needs_restart = true;
             self.server = None; // Its port may be needed.
             let started = self.launch(None, false);
@@ -459,7 +432,6 @@ impl Target {
     /// The time that threads have used counts as well, since they may not live long.
     pub(super) fn assert_idle(&self) -> Outcome {
         const TICKS: u32 = 4;
-        let is_runnable = |thread| proc::state(thread) == Some('R');
         let (start, mut used, mut busy, mut all) = (Instant::now(), Duration::ZERO, 0, 0);
         while self.server.is_some() {
             // Listing all processes of the system takes long.
@@ -468,7 +440,7 @@ impl Target {
             let before = cpu_time();
             let is_busy = |_: &u32| {
                 sleep(TICK);
-                family.iter().any(|id| proc::threads(*id).into_iter().any(is_runnable))
+                is_runnable(&family)
             };
             let runnable = (0..TICKS).filter(is_busy).count();
             let recent = cpu_time().saturating_sub(before);
@@ -526,7 +498,6 @@ impl Target {
     /// becomes no less.
     pub(super) fn left_over(&self) -> Option<Usage> {
         const SLACK: usize = 4; // A runtime may open a few for itself.
-        let is_runnable = |thread| proc::state(thread) == Some('R');
         let (start, mut least, mut since) = (Instant::now(), usize::MAX, Instant::now());
         while !self.is_known_to("leaks") {
             let mut left_over = self.usage_now();
@@ -536,10 +507,8 @@ impl Target {
                 break;
             }
             // A busy system may not let it close connections.
-            let is_busy =
-                left_over.workers.iter().any(|id| proc::threads(*id).into_iter().any(is_runnable))
-                    && start.elapsed() < 6 * self.client.patience;
-            if is_busy || left_over.total() < least {
+            let may_wait = start.elapsed() < 6 * self.client.patience;
+            if may_wait && is_runnable(&left_over.workers) || left_over.total() < least {
                 (least, since) = (left_over.total(), Instant::now());
             } else if since.elapsed() > self.client.patience {
                 return Some(left_over);
@@ -569,16 +538,12 @@ impl Target {
     }
 
     pub(super) fn suspend(&self) -> Outcome {
-        let (start, processes) = (Instant::now(), self.processes()?);
+        let processes = self.processes()?;
         signal("STOP", &processes);
         let is_suspended = |id| proc::state(id).is_none_or(|state| "TZ".contains(state));
-        while !processes.iter().flat_map(|id| proc::threads(*id)).all(is_suspended) {
-            if start.elapsed() > self.client.patience {
-                return Err(NotTried("SIGSTOP cannot be sent by sh".into()));
-            }
-            sleep(Duration::from_millis(1));
-        }
-        Ok(())
+        let threads = || processes.iter().flat_map(|id| proc::threads(*id));
+        let suspended = wait_until(self.client.patience, || threads().all(is_suspended));
+        require(suspended, "SIGSTOP cannot be sent by sh")
     }
 
     pub(super) fn resume(&self) {
@@ -586,12 +551,10 @@ impl Target {
     }
 }
 
-fn spawn(command: &mut Command, tapped: bool) -> Outcome<Process> {
-    // The first line of a panic is enough, and output is not held back.
-    command.env("RUST_BACKTRACE", "0").env("PYTHONUNBUFFERED", "1");
-    let program = command.get_program().to_string_lossy().into_owned();
-    let started = Process::guarded(command, tapped);
-    started.map_err(|error| NotTried(format!("cannot start {program}: {error}")))
+/// Returns whether a thread of one of the processes runs, or waits for a core.
+fn is_runnable(processes: &[u32]) -> bool {
+    let mut threads = processes.iter().flat_map(|id| proc::threads(*id));
+    threads.any(|thread| proc::state(thread) == Some('R'))
 }
 
 /// What the processes of a server use.
