@@ -3,10 +3,11 @@
 //! # Layout
 //!
 //! - This file is the harness. The helpers that only the tests need are in `tests/suite/support.rs`.
+//! - [`benchmark`]: the figures of the benchmark, as a CSV file has them.
 //! - [`candidates`]: the servers that are compared, ours and the competitors.
 //! - [`copying`]: the copies that `bin/copy.rs` writes.
 //! - [`faults`]: the fault kit.
-//! - [`survival`]: the table of candidates and faults; [`picture`] draws it.
+//! - [`survival`]: the table of candidates and faults; [`picture`] draws it, with [`svg`].
 //! - [`proc`]: what Linux reports about processes.
 //! - `bin/`: the command lines of the demo, the fault kit and the survival table.
 //!
@@ -16,12 +17,14 @@
 //! if the system refuses what it needs: a build, a process, a socket or a pipe. No child outlives
 //! the value that represents it, and a failed test prints the output of its processes.
 
+pub mod benchmark;
 pub mod candidates;
 pub mod copying;
 pub mod faults;
 pub mod picture;
 pub mod proc;
 pub mod survival;
+pub mod svg;
 
 use candidates::Protocol;
 use std::env;

@@ -10,12 +10,13 @@
    loop), and a request waits from the time at which it had to be sent.
 
    It warms up and waits for a line. Then it runs for SECONDS. Both times it prints the number of
-   replies, of wrong ones, of requests without a reply, and of replies that took longer than LATE
-   seconds; the time and its own CPU time; the 50th, 99th and 99.9th percentile of the wait, and the
-   99th of its own delay in sending; all in seconds. It exits when its standard input ends. */
+   replies, of requests without a reply, and of replies that took longer than LATE seconds; the time;
+   and the 50th, 99th and 99.9th percentile of the wait; all in seconds. A wrong reply is an error. It
+   exits when its standard input ends. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <err.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -29,53 +30,32 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_WINDOW = 8, DIGITS = 8, MAX_TIMES = 1 << 24 };
+enum { MAX_WINDOW = 8, DIGITS = 8, MAX_REPLIES = 1 << 24 };
 
 struct client {
     int fd, filled;             /* how much of the next reply has been received */
     uint32_t first, sent, done; /* numbers of the first request, the next request, the next reply */
     uint64_t times[MAX_WINDOW]; /* when the last requests were sent */
+    uint64_t due, last;         /* when to send the next in an open loop; when a reply arrived */
     char *reply;
-};
-
-struct thread {
-    pthread_t id;
-    int number, epoll;
-    uint32_t in_flight;
-    uint64_t last; /* when the last reply arrived */
-    char *request, *expected;
 };
 
 static int udp, closes, size, clients, active, window, cores;
 static double rate;
 static struct sockaddr_in server = {.sin_family = AF_INET};
 static struct client *all;
-static uint64_t *due; /* in an open loop, when each client has to send its next request */
 static uint64_t start, end;
-static atomic_uint wrong;
-static struct times {
-    atomic_size_t length;
-    uint32_t values[MAX_TIMES]; /* in nanoseconds */
-} waits, delays;
+static atomic_size_t replies;
+static float waits[MAX_REPLIES]; /* in seconds */
 
-static void fail(const char *call) {
-    perror(call);
-    exit(1);
-}
+static _Thread_local int epoll;
+static _Thread_local uint32_t in_flight;
+static _Thread_local char *request, *expected;
 
-static uint64_t read_clock(clockid_t clock) {
+static uint64_t now(void) {
     struct timespec time;
-    clock_gettime(clock, &time);
+    clock_gettime(CLOCK_MONOTONIC, &time);
     return time.tv_sec * UINT64_C(1000000000) + time.tv_nsec;
-}
-
-#define now() read_clock(CLOCK_MONOTONIC)
-
-static void push(struct times *times, uint64_t value) {
-    size_t index = times->length++;
-    if (index >= MAX_TIMES)
-        exit(1);
-    times->values[index] = value < UINT32_MAX ? value : UINT32_MAX;
 }
 
 /* When a client has to send a request in an open loop: once in each period, at a random time. */
@@ -92,60 +72,63 @@ static void stamp(char *bytes, uint32_t number) {
         bytes[i] = '0' + (number >> 4 * i & 15);
 }
 
-static void watch(struct thread *thread, struct client *client, int call, int events) {
+static void watch(struct client *client, int call, int events) {
     struct epoll_event event = {.events = events, .data.ptr = client};
-    if (epoll_ctl(thread->epoll, call, client->fd, &event) == -1)
-        fail("epoll_ctl");
+    if (epoll_ctl(epoll, call, client->fd, &event) == -1)
+        err(1, "epoll_ctl");
 }
 
 static int open_socket(int flags) {
     int on = 1, fd = socket(AF_INET, (udp ? SOCK_DGRAM : SOCK_STREAM) | flags, 0);
     if (fd == -1)
-        fail("socket");
+        err(1, "socket");
     if (connect(fd, (struct sockaddr *)&server, sizeof server) == -1 && errno != EINPROGRESS)
-        fail("connect");
+        err(1, "connect");
     if (!udp)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     return fd;
 }
 
-static void send_request(struct thread *thread, struct client *client) {
+static void send_request(struct client *client) {
     client->times[client->sent % MAX_WINDOW] = now();
-    stamp(thread->request, client->sent++);
-    thread->in_flight++;
+    stamp(request, client->sent++);
+    in_flight++;
     if (closes) {
         client->fd = open_socket(SOCK_NONBLOCK);
-        watch(thread, client, EPOLL_CTL_ADD, EPOLLOUT);
+        watch(client, EPOLL_CTL_ADD, EPOLLOUT);
     } else {
         /* A request that cannot be sent gets no reply, and is counted as lost. */
-        send(client->fd, thread->request, size, MSG_NOSIGNAL);
+        send(client->fd, request, size, MSG_NOSIGNAL);
     }
 }
 
 /* Counts a reply; in a closed loop, the client then sends its next request. */
-static void check(struct thread *thread, struct client *client, int length) {
+static void check(struct client *client, int length) {
     uint64_t time = now();
     uint32_t number = client->done++;
     if (udp) /* Replies to datagrams may arrive in another order. */
         for (int i = number = 0; i < DIGITS; i++)
             number |= (uint32_t)(client->reply[i] - '0' & 15) << 4 * i;
-    stamp(thread->expected, number);
-    if (length != size || memcmp(client->reply, thread->expected, size) != 0 ||
+    stamp(expected, number);
+    if (length != size || memcmp(client->reply, expected, size) != 0 ||
         number - client->first >= client->sent - client->first)
-        wrong++;
-    else
-        push(&waits, time - (rate ? intended(client, number) : client->times[number % MAX_WINDOW]));
-    thread->in_flight--;
-    thread->last = time;
+        errx(1, "a wrong reply");
+    uint64_t sent = rate ? intended(client, number) : client->times[number % MAX_WINDOW];
+    size_t index = replies++;
+    if (index >= MAX_REPLIES)
+        errx(1, "too many replies");
+    waits[index] = (time - sent) / 1e9;
+    in_flight--;
+    client->last = time;
     client->filled = 0;
     if (!rate && time < end)
-        send_request(thread, client);
+        send_request(client);
 }
 
-static void ready(struct thread *thread, struct client *client, int events) {
+static void ready(struct client *client, int events) {
     if (events & EPOLLOUT) { /* The connection is open, or has failed. */
-        send(client->fd, thread->request, size, MSG_NOSIGNAL);
-        watch(thread, client, EPOLL_CTL_MOD, EPOLLIN);
+        send(client->fd, request, size, MSG_NOSIGNAL);
+        watch(client, EPOLL_CTL_MOD, EPOLLIN);
         return;
     }
     /* One byte more, to notice a datagram that is too long. */
@@ -156,98 +139,91 @@ static void ready(struct thread *thread, struct client *client, int events) {
     if (failed || closes && client->filled == size)
         close(client->fd);
     if (length >= 0 && udp || client->filled == size) {
-        check(thread, client, client->filled);
+        check(client, client->filled);
     } else if (failed) {
-        thread->in_flight -= client->sent - client->done;
+        in_flight -= client->sent - client->done;
         client->done = client->sent, client->filled = 0;
-        due[client - all] = UINT64_MAX;
+        client->due = UINT64_MAX;
     }
 }
 
 static void *work(void *arg) {
-    struct thread *thread = arg;
-    char request[size], expected[size];
+    int number = (intptr_t)arg;
+    char requested[size], replied[size];
     struct epoll_event events[16];
     uint64_t time, limit = end + (udp ? 1 : 20) * UINT64_C(1000000000);
     prctl(PR_SET_TIMERSLACK, 1); /* Otherwise Linux wakes a thread up to 50 µs late. */
-    thread->epoll = epoll_create1(0);
+    epoll = epoll_create1(0);
+    request = requested, expected = replied;
     for (int i = 0; i < size; i++) { /* letters among other bytes */
         request[i] = size < DIGITS ? 'a' + i : i % 2 ? i / 2 : 'a' + i / 2 % 26;
         expected[i] = toupper(request[i]);
     }
-    thread->request = request, thread->expected = expected;
-    for (int i = thread->number; i < active; i += cores) {
+    for (int i = number; i < active; i += cores) {
         struct client *client = &all[i];
         client->first = client->sent;
-        due[i] = rate ? intended(client, client->sent) : UINT64_MAX;
+        client->due = rate ? intended(client, client->sent) : UINT64_MAX;
         if (!closes)
-            watch(thread, client, EPOLL_CTL_ADD, EPOLLIN);
+            watch(client, EPOLL_CTL_ADD, EPOLLIN);
         for (int sent = 0; !rate && sent < window; sent++) {
             if (closes) /* Clients on other machines would not keep the server from the processor. */
                 sched_yield();
-            send_request(thread, client);
+            send_request(client);
         }
     }
     while ((time = now()) < limit) {
         uint64_t next = UINT64_MAX;
-        for (int i = thread->number; rate && i < active; i += cores) {
-            for (; due[i] <= time && due[i] < end; due[i] = intended(&all[i], all[i].sent)) {
-                push(&delays, now() - due[i]);
-                send_request(thread, &all[i]);
-            }
-            next = due[i] < end && due[i] < next ? due[i] : next;
+        for (int i = number; rate && i < active; i += cores) {
+            struct client *client = &all[i];
+            for (; client->due <= time && client->due < end;
+                 client->due = intended(client, client->sent))
+                send_request(client);
+            next = client->due < end && client->due < next ? client->due : next;
         }
-        if (next == UINT64_MAX && !thread->in_flight)
+        if (next == UINT64_MAX && !in_flight)
             break;
         uint64_t wait = (next < limit ? next : limit) - time;
         struct timespec timeout = {wait / 1000000000, wait % 1000000000};
-        int count = epoll_pwait2(thread->epoll, events, 16, &timeout, NULL);
+        int count = epoll_pwait2(epoll, events, 16, &timeout, NULL);
         for (int i = 0; i < count; i++)
-            ready(thread, events[i].data.ptr, events[i].events);
+            ready(events[i].data.ptr, events[i].events);
     }
-    close(thread->epoll);
+    close(epoll);
     return NULL;
 }
 
 static int compare(const void *left, const void *right) {
-    uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
+    float a = *(const float *)left, b = *(const float *)right;
     return (a > b) - (a < b);
 }
 
 /* Returns a percentile in seconds; requests without a reply wait for an infinite time. */
-static double percentile(struct times *times, double sent, double percent) {
+static double percentile(double sent, double percent) {
     size_t index = sent * percent / 100;
-    return index < times->length ? times->values[index] / 1e9 : sent ? 1.0 / 0.0 : 0.0;
+    return index < replies ? waits[index] : 1.0 / 0.0;
 }
 
 /* Runs the load, and prints its figures. */
 static void run(double seconds, double late_after) {
-    struct thread threads[cores];
-    double sent = 0, late = 0, time = seconds;
-    uint64_t before = read_clock(CLOCK_PROCESS_CPUTIME_ID);
-    wrong = waits.length = delays.length = 0;
+    pthread_t threads[cores];
+    double sent = 0, late = 0;
+    replies = 0;
     start = now(), end = start + seconds * 1e9;
-    for (int i = 0; i < cores; i++) {
-        threads[i] = (struct thread){.number = i};
-        if (pthread_create(&threads[i].id, NULL, work, &threads[i]) != 0)
-            fail("pthread_create");
-    }
-    for (int i = 0; i < cores; i++) {
-        pthread_join(threads[i].id, NULL);
-        if (threads[i].last > start + time * 1e9)
-            time = (threads[i].last - start) / 1e9;
-    }
-    double used = (read_clock(CLOCK_PROCESS_CPUTIME_ID) - before) / 1e9;
-    for (int i = 0; i < active; i++)
+    for (intptr_t i = 0; i < cores; i++)
+        if ((errno = pthread_create(&threads[i], NULL, work, (void *)i)) != 0)
+            err(1, "pthread_create");
+    for (int i = 0; i < cores; i++)
+        pthread_join(threads[i], NULL);
+    uint64_t last = end;
+    for (int i = 0; i < active; i++) {
         sent += all[i].sent - all[i].first;
-    for (size_t i = 0; i < waits.length; i++)
-        late += waits.values[i] > late_after * 1e9;
-    qsort(waits.values, waits.length, sizeof *waits.values, compare);
-    qsort(delays.values, delays.length, sizeof *delays.values, compare);
-    printf("%zu %u %.0f %.0f %.9f %.6f %.9f %.9f %.9f %.9f\n", waits.length, wrong,
-           sent - waits.length - wrong, late, time, used, percentile(&waits, sent, 50),
-           percentile(&waits, sent, 99), percentile(&waits, sent, 99.9),
-           percentile(&delays, delays.length, 99));
+        last = all[i].last > last ? all[i].last : last;
+    }
+    for (size_t i = 0; i < replies; i++)
+        late += waits[i] > late_after;
+    qsort(waits, replies, sizeof *waits, compare);
+    printf("%zu,%.0f,%.0f,%.9f,%.9f,%.9f,%.9f\n", replies, sent - replies, late,
+           (last - start) / 1e9, percentile(sent, 50), percentile(sent, 99), percentile(sent, 99.9));
 }
 
 int main(int argc, char **argv) {
@@ -262,21 +238,20 @@ int main(int argc, char **argv) {
     rate = atof(argv[8]);
     cores = sysconf(_SC_NPROCESSORS_ONLN);
     all = calloc(clients, sizeof *all);
-    due = calloc(clients, sizeof *due);
-    char *replies = calloc(clients, size + 1);
-    if (!all || !due || !replies)
-        fail("calloc");
+    char *buffers = calloc(clients, size + 1);
+    if (!all || !buffers)
+        err(1, "calloc");
     setlinebuf(stdout);
     alarm(60);
     for (int i = 0; i < clients; i++) {
         char hello[5];
-        all[i].reply = replies + i * (size + 1);
+        all[i].reply = buffers + i * (size + 1);
         if (closes)
             continue;
         all[i].fd = open_socket(0);
         if (send(all[i].fd, "hello", 5, MSG_NOSIGNAL) != 5 ||
             recv(all[i].fd, hello, 5, MSG_WAITALL) != 5)
-            fail("the first exchange");
+            err(1, "the first exchange");
     }
     if (seconds > 0)
         run(seconds / 5, late_after);

@@ -4,37 +4,22 @@ use crate::{Kind, Row};
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 use tests::candidates::Protocol;
-use tests::proc;
+use tests::{Process, proc};
 
 /// The path of the clients' program.
 const PROGRAM: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/load");
 
 /// Bytes of a thread's kernel stack, on x86-64 and 64-bit ARM.
-const KERNEL_STACK: f64 = 16384.0;
+const KERNEL_STACK: u64 = 16384;
 
-/// The names of the figures of one round: first those that the load prints.
-#[rustfmt::skip]
-pub const FIGURES: [&str; 15] = [
-    "replies", "wrong", "lost", "late", "seconds", "load CPU", "p50", "p99", "p99.9", "send delay",
-    "server CPU", "server waited", "RSS", "page tables", "kernel stacks",
-];
-
-/// The figures in seconds and bytes; NaN where the operating system does not report them.
-pub struct Sample(pub Vec<f64>);
-
-impl Sample {
-    pub fn get(&self, figure: &str) -> f64 {
-        self.0[FIGURES.iter().position(|it| *it == figure).expect("it is the name of a figure")]
-    }
-}
-
-/// A server that replies; it is killed when it is dropped.
+/// A server that replies.
 pub struct Running {
-    pub child: Child,
+    pub process: Process,
+    name: &'static str,
     protocol: Protocol,
     address: SocketAddr,
     /// Seconds from its start until it was ready.
@@ -42,12 +27,13 @@ pub struct Running {
 }
 
 /// The CPU time that a process has used, counted in two ways, since neither suffices.
-#[derive(PartialEq)]
+#[derive(Default, PartialEq)]
 struct Cpu {
     /// The threads that have not exited.
     threads: Vec<u32>,
     /// For how many seconds these have run, and have waited for a core.
-    living: [f64; 2],
+    ran: f64,
+    waited: f64,
     /// For how many seconds all threads have run, in steps of 10 ms.
     all: f64,
 }
@@ -64,15 +50,13 @@ pub fn build() -> Result<(), Box<dyn Error>> {
 
 impl Running {
     /// Starts a server, and waits until it replies.
-    pub fn start(server: &str) -> Result<Running, Box<dyn Error>> {
+    pub fn start(server: &'static str) -> Result<Running, Box<dyn Error>> {
         let address = tests::unused_address();
         let mut command = crate::command(server, address.port())?;
-        // Not the harness's process: its threads would add to the time until the first reply.
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let start = Instant::now();
-        let child = command.spawn()?;
         let protocol = crate::candidate(server).protocol;
-        let mut running = Running { child, protocol, address, startup: 0.0 };
+        let start = Instant::now();
+        let process = Process::with_streams(&mut command, [(); 3].map(|()| Stdio::null()));
+        let mut running = Running { process, name: server, protocol, address, startup: 0.0 };
         while running.exchange().is_err() {
             if start.elapsed() > Duration::from_secs(10) {
                 return Err("not ready within 10 s".into());
@@ -101,15 +85,13 @@ impl Running {
         if &reply[..length] == b"HELLO" { Ok(()) } else { Err(ErrorKind::InvalidData.into()) }
     }
 
-    /// Measures one round of a row.
-    pub fn measure(&self, row: &Row, time: f64) -> Result<Sample, Box<dyn Error>> {
-        if row.kind == Kind::Start {
-            let seconds = |name| if name == "seconds" { self.startup } else { f64::NAN };
-            return Ok(Sample(FIGURES.map(seconds).into()));
-        }
+    /// Measures one round of a row, and returns its line of the CSV file.
+    pub fn measure(&self, row: &Row, round: usize, time: f64) -> Result<String, Box<dyn Error>> {
+        let begin = format!("\"{}\",{},{round}", row.title, self.name);
         if row.load.is_empty() {
-            self.settle();
-            return Ok(Sample([&[f64::NAN; 12][..], &self.memory()].concat()));
+            let now = self.settle();
+            let figures = format!("NaN,NaN,NaN,{},NaN,NaN,NaN", self.startup);
+            return Ok([begin, figures, self.usage(&now, &now)?].join(","));
         }
         let late_and_time = if row.kind == Kind::Burst { "0.9 0" } else { &format!("0.1 {time}") };
         let mut load = Command::new(PROGRAM)
@@ -124,21 +106,20 @@ impl Running {
         let before = self.settle();
         writeln!(load.stdin.as_mut().ok_or("no pipe")?)?;
         let line = lines.next().ok_or("the load has failed")??;
-        let cpu = before.zip(self.settle()).map(|(before, after)| after.since(&before));
+        let after = self.settle();
         if row.kind == Kind::Rest {
             load.wait()?;
             // The server takes some time to close its side of the connections.
             thread::sleep(Duration::from_millis(500));
             self.settle();
         }
-        let memory = self.memory();
+        let usage = self.usage(&before, &after)?;
         load.wait()?;
-        let figures = line.split(' ').flat_map(str::parse).chain(cpu.unwrap_or([f64::NAN; 2]));
-        Ok(Sample(figures.chain(memory).collect()))
+        Ok([begin, line, usage].join(","))
     }
 
     /// Waits until the process is idle, for at most 2 s, and returns the CPU time used so far.
-    fn settle(&self) -> Option<Cpu> {
+    fn settle(&self) -> Cpu {
         let start = Instant::now();
         loop {
             let before = self.cpu();
@@ -150,41 +131,27 @@ impl Running {
         }
     }
 
-    /// Returns the CPU time used so far. `None` if this is not Linux, or the process has exited.
-    fn cpu(&self) -> Option<Cpu> {
-        let (id, mut living) = (self.child.id(), [0, 0]);
-        let threads = proc::threads(id);
-        for (ran, waited) in threads.iter().filter_map(|thread| proc::schedstat(*thread)) {
-            living = [living[0] + ran, living[1] + waited];
+    fn cpu(&self) -> Cpu {
+        let id = self.process.id();
+        let mut cpu = Cpu { all: proc::cpu_time(id).as_secs_f64(), ..Cpu::default() };
+        for thread in proc::threads(id) {
+            let (ran, waited) = proc::schedstat(thread).unwrap_or_default();
+            cpu.threads.push(thread);
+            cpu.ran += ran as f64 / 1e9;
+            cpu.waited += waited as f64 / 1e9;
         }
-        let ticks = proc::stat::<u64>(id, 14)? + proc::stat::<u64>(id, 15)?;
-        let living = living.map(|nanoseconds| nanoseconds as f64 / 1e9);
-        Some(Cpu { threads, living, all: ticks as f64 / 100.0 })
+        cpu
     }
 
-    /// Returns the bytes of resident memory, of page tables, and of the threads' kernel stacks.
-    fn memory(&self) -> [f64; 3] {
-        [("VmRSS", 1024.0), ("VmPTE", 1024.0), ("Threads", KERNEL_STACK)].map(|(field, unit)| {
-            proc::status(self.child.id(), field).map_or(f64::NAN, |value| value as f64 * unit)
-        })
-    }
-}
-
-impl Cpu {
-    /// Returns the seconds used, and waited for a core, since an earlier [`Running::settle`].
-    fn since(&self, before: &Cpu) -> [f64; 2] {
-        let [ran, waited] = [0, 1].map(|i| self.living[i] - before.living[i]);
-        let all = self.all - before.all;
+    /// Returns the last columns: the CPU time between two times, and the memory.
+    fn usage(&self, before: &Cpu, after: &Cpu) -> Result<String, &'static str> {
+        let (ran, all) = (after.ran - before.ran, after.all - before.all);
         // Threads that came and went are known only by what they used.
-        let same = self.threads == before.threads && all - ran < 0.02;
-        [if same { ran } else { all }, waited]
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have exited.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let is_same = after.threads == before.threads && all - ran < 0.02;
+        let (used, waited) = (if is_same { ran } else { all }, after.waited - before.waited);
+        let status = |field| proc::status(self.process.id(), field).ok_or("the server has exited");
+        let (rss, page_tables) = (1024 * status("VmRSS")?, 1024 * status("VmPTE")?);
+        let kernel_stacks = KERNEL_STACK * status("Threads")?;
+        Ok(format!("{used},{waited},{rss},{page_tables},{kernel_stacks}"))
     }
 }

@@ -1,121 +1,84 @@
-//! The figures as a CSV file, as tables and, for docs/benchmarks.md, as plots.
+//! The figures as tables and, for docs/benchmarks.md, as plots.
 
-use crate::load::{FIGURES, Sample};
 use crate::plot::{Figure, plot};
 use crate::{BUSY, IDLE, Kind, ROWS, Row, SHORT, candidate, label};
 use std::error::Error;
 use std::fs;
+use tests::benchmark::{Round, quartiles};
 use tests::grouped;
 
-/// One round of one server.
-pub struct Record {
-    pub work: String,
-    pub server: String,
-    pub sample: Sample,
-}
-
-/// A figure in a table or a plot.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Metric {
-    Rate,
-    Cpu,
-    /// A percentile, or the time that the work took.
-    Seconds(&'static str),
-    Memory,
-    Rss,
-    /// The number of late or lost replies.
-    Late,
-}
-
-use Metric::{Cpu, Late, Memory, Rate, Rss, Seconds};
-
-impl Metric {
-    fn value(self, sample: &Sample) -> f64 {
-        let get = |figure| sample.get(figure);
-        match self {
-            Rate => get("replies") / get("seconds"),
-            Cpu => get("server CPU") / get("replies"),
-            Seconds(figure) => get(figure),
-            Memory => get("RSS") + get("page tables") + get("kernel stacks"),
-            Rss => get("RSS"),
-            Late => get("late") + get("lost") + get("wrong"),
-        }
-    }
-
-    /// Formats a value with its unit and three significant digits.
-    fn format(self, value: f64) -> String {
-        let (value, unit) = match self {
-            Rate => (value, "/s"),
-            Memory | Rss => (value / 1e6, " MB"),
-            Late => return grouped(value as usize),
-            _ if value == f64::INFINITY => return "no reply".into(),
-            _ if value >= 1.0 => (value, " s"),
-            _ if value >= 1e-3 => (value * 1e3, " ms"),
-            _ => (value * 1e6, " µs"),
-        };
-        let rounded: f64 = format!("{value:.2e}").parse().unwrap_or(value);
-        let decimals = (2 - rounded.log10().floor() as i32).max(0) as usize;
-        match decimals {
-            0 => grouped(rounded as usize) + unit,
-            _ => format!("{rounded:.decimals$}{unit}"),
-        }
-    }
-}
-
-/// Returns the columns of a row in the tables.
-fn columns(kind: Kind) -> &'static [(&'static str, Metric)] {
-    const P50: (&str, Metric) = ("p50", Seconds("p50"));
-    const P99: (&str, Metric) = ("p99", Seconds("p99"));
+/// Returns the columns of a row in the tables: their headings, and the figures.
+fn columns(kind: Kind) -> &'static [(&'static str, &'static str)] {
+    const P50: (&str, &str) = ("p50", "p50");
+    const P99: (&str, &str) = ("p99", "p99");
     match kind {
-        Kind::Exchange => &[("Requests", Rate), ("CPU per request", Cpu), P99],
-        Kind::Rate => &[P50, P99, ("p99.9", Seconds("p99.9")), ("Late or lost", Late)],
-        Kind::Idle => &[("Memory", Memory), ("of that RSS", Rss), P50, P99],
-        Kind::Rest => &[("Memory at rest", Memory), ("of that RSS", Rss)],
-        Kind::Burst => &[("All served after", Seconds("seconds")), ("Waited > 0.9 s", Late)],
-        Kind::Start => &[("Time", Seconds("seconds"))],
+        Kind::Exchange => &[("Requests", "requests"), ("CPU per request", "CPU"), P99],
+        Kind::Rate => &[P50, P99, ("p99.9", "p99.9"), ("Late or lost", "late or lost")],
+        Kind::Idle => &[("Memory", "memory"), ("of that RSS", "RSS"), P50, P99],
+        Kind::Rest => &[("Memory at rest", "memory"), ("of that RSS", "RSS")],
+        Kind::Burst => &[("All served after", "seconds"), ("Waited > 0.9 s", "late or lost")],
+        Kind::Start => &[("Time", "seconds")],
     }
 }
 
-/// Returns the least of the rounds' values, their quartiles, and the greatest.
-fn quartiles(samples: &[&Sample], value: impl Fn(&Sample) -> f64) -> Option<[f64; 5]> {
-    let mut values: Vec<f64> = samples.iter().map(|sample| value(sample)).collect();
-    values.retain(|value| !value.is_nan());
-    values.sort_unstable_by(f64::total_cmp);
-    let (last, quarter) = (values.len().checked_sub(1)?, values.len() / 4);
-    let median = (values[last / 2] + values[last.div_ceil(2)]) / 2.0;
-    Some([values[0], values[quarter], median, values[last - quarter], values[last]])
+/// Formats the value of a figure with its unit and three significant digits.
+fn format(figure: &str, value: f64) -> String {
+    let (value, unit) = match figure {
+        "requests" => (value, "/s"),
+        "memory" | "RSS" => (value / 1e6, " MB"),
+        "late or lost" => return grouped(value as usize),
+        _ if value == f64::INFINITY => return "no reply".into(),
+        _ if value >= 1.0 => (value, " s"),
+        _ if value >= 1e-3 => (value * 1e3, " ms"),
+        _ => (value * 1e6, " µs"),
+    };
+    let rounded: f64 = format!("{value:.2e}").parse().unwrap_or(value);
+    let decimals = (2 - rounded.log10().floor() as i32).max(0) as usize;
+    match decimals {
+        0 => grouped(rounded as usize) + unit,
+        _ => format!("{rounded:.decimals$}{unit}"),
+    }
 }
 
-/// Returns a server's figure of a row, if it was measured.
-fn figure(records: &[Record], row: &Row, server: &str, metric: Metric) -> Option<Figure> {
-    let records = records.iter().filter(|it| it.work == row.title && it.server == server);
-    let samples: Vec<&Sample> = records.map(|it| &it.sample).collect();
-    let [min, low, median, high, max] = quartiles(&samples, |sample| metric.value(sample))?;
+/// Returns a server's figure of a row, if it was measured: a bar to the median of the rounds, and a
+/// line over their middle half.
+fn figure(rounds: &[Round], row: &Row, server: &str, name: &str) -> Option<Figure> {
+    let of = |name| quartiles(rounds, row.title, server, name);
+    let [min, low, median, high, max] = of(name)?;
     let spread = (high - low) / 2.0 / median * 100.0;
-    let lost: f64 = samples.iter().map(|it| it.get("lost") + it.get("wrong")).sum();
-    let busy = |it: &Sample| (it.get("server CPU") + it.get("server waited")) / it.get("seconds");
-    let text = metric.format(median)
-        + &match metric {
-            Late if max == 0.0 => String::new(),
-            Late => format!(" ({} to {})", metric.format(min), metric.format(max)),
-            Rate if lost > 0.0 => format!(", {lost} lost"),
-            Rate if quartiles(&samples, busy)?[2] < 0.8 => format!(" ±{spread:.0}% *"),
-            _ if high == f64::INFINITY => String::new(),
-            _ => format!(" ±{spread:.0}%"),
-        };
-    let (label, ours) = (label(server), candidate(server).is_ours());
-    Some(Figure { label, ours, median, low, high, text })
+    let note = match name {
+        "late or lost" if max == 0.0 => String::new(),
+        "late or lost" => format!(" ({} to {})", format(name, min), format(name, max)),
+        "requests" if of("lost")?[4] > 0.0 => format!(", up to {} lost", of("lost")?[4]),
+        "requests" if of("busy")?[2] < 0.8 => format!(" ±{spread:.0}% *"),
+        _ if high == f64::INFINITY => String::new(),
+        _ => format!(" ±{spread:.0}%"),
+    };
+    Some(Figure {
+        label: label(server),
+        is_ours: candidate(server).is_ours(),
+        bar: [0.0, median],
+        line: [low, high],
+        text: format(name, median) + &note,
+    })
+}
+
+/// Returns p99 in a bar from p50 to p99.9.
+fn percentiles(rounds: &[Round], row: &Row, server: &str) -> Option<Figure> {
+    let p99 = figure(rounds, row, server, "p99")?;
+    let [p50, p999] = [figure(rounds, row, server, "p50")?, figure(rounds, row, server, "p99.9")?];
+    Some(Figure { bar: [p50.bar[1], p999.bar[1]], line: [p99.bar[1]; 2], ..p99 })
 }
 
 /// Returns the tables, in Markdown: one for the rows that have the same columns.
-pub fn tables(records: &[Record]) -> String {
+pub fn tables(rounds: &[Round]) -> String {
     let (mut text, mut above) = (String::new(), "");
     for row in &ROWS {
         let columns = columns(row.kind);
         let cells = |server| {
-            let figure = |column: &(_, Metric)| figure(records, row, server, column.1);
-            let figures = columns.iter().map(figure).collect::<Option<Vec<_>>>()?;
-            Some(line(&label(server), figures.iter().map(|figure| &*figure.text)))
+            let figure = |column: &(_, &str)| Some(figure(rounds, row, server, column.1)?.text);
+            let figures = columns.iter().map(figure).collect::<Option<Vec<String>>>()?;
+            Some(line(&label(server), figures.iter().map(|text| &**text)))
         };
         let lines: String = row.servers().filter_map(cells).collect();
         if lines.is_empty() {
@@ -138,22 +101,6 @@ fn line<'a>(head: &str, cells: impl Iterator<Item = &'a str>) -> String {
     format!("| {head:30} |{cells}\n")
 }
 
-impl Record {
-    /// Returns a line of a CSV file.
-    pub fn to_csv(&self, round: u32) -> String {
-        let figures: String = self.sample.0.iter().map(|figure| format!(",{figure}")).collect();
-        format!("\"{}\",{},{round}{figures}", self.work, self.server)
-    }
-
-    fn from_csv(line: &str) -> Option<Record> {
-        let (work, rest) = line.strip_prefix('"')?.split_once("\",")?;
-        let (server, rest) = rest.split_once(',')?;
-        let sample = Sample(rest.split(',').skip(1).flat_map(str::parse).collect());
-        let is_complete = sample.0.len() == FIGURES.len();
-        is_complete.then(|| Record { work: work.into(), server: server.into(), sample })
-    }
-}
-
 /// Writes the tables into the page of the same name as the CSV file, and the plots beside it.
 pub fn write(csv: &str) -> Result<(), Box<dyn Error>> {
     const BEGIN: &str = "<!-- tables -->\n";
@@ -161,42 +108,39 @@ pub fn write(csv: &str) -> Result<(), Box<dyn Error>> {
     let text = fs::read_to_string(csv)?;
     let mut lines = text.lines();
     let machine = lines.next().and_then(|line| line.strip_prefix("# ")).unwrap_or_default();
-    let records: Option<Vec<_>> = lines.skip(1).map(Record::from_csv).collect();
-    let records = records.ok_or("this file was not written by --csv")?;
+    let rounds: Option<Vec<Round>> = lines.skip(1).map(Round::parse).collect();
+    let rounds = rounds.ok_or("this file was not written by --csv")?;
     let stem = csv.trim_end_matches(".csv");
     let page = format!("{stem}.md");
     let old = fs::read_to_string(&page)?;
     let (before, rest) = old.split_once(BEGIN).ok_or("the page has no tables")?;
     let (_, after) = rest.split_once(END).ok_or("the tables have no end")?;
-    let (machine, tables) = (machine.replace("; ", ";\n"), tables(&records));
+    let (machine, tables) = (machine.replace("; ", ";\n"), tables(&rounds));
     fs::write(page, format!("{before}{BEGIN}{machine}.\n{tables}{END}{after}"))?;
-    let panel = |title: &'static str, row: &str, metrics: &[Metric]| {
-        let row = ROWS.iter().find(|it| it.title == row).expect("it is the title of a row");
-        let figures =
-            |server| metrics.iter().map(|it| figure(&records, row, server, *it)).collect();
-        (title, row.servers().filter_map(figures).collect())
+    let panel = |title, row: &Row, name: &str| {
+        (title, row.servers().filter_map(|server| figure(&rounds, row, server, name)).collect())
     };
-    // The panels of every row that has this column.
-    let panels = |column, metrics: &[Metric]| -> Vec<_> {
-        let rows = ROWS.iter().filter(|row| columns(row.kind).iter().any(|it| it.1 == column));
-        rows.map(|row| panel(row.title, row.title, metrics)).collect()
+    let range = |row: &'static Row| {
+        (row.title, row.servers().filter_map(|server| percentiles(&rounds, row, server)).collect())
     };
-    let percentiles = ["p50", "p99", "p99.9"].map(Seconds);
+    // The rows that have a column.
+    let rows =
+        |name| ROWS.iter().filter(move |row| columns(row.kind).iter().any(|it| it.1 == name));
+    let panels = |name| rows(name).map(|row| panel(row.title, row, name)).collect::<Vec<_>>();
     let summary = vec![
-        panel("CPU time to accept, reply and close", SHORT, &[Cpu]),
-        panel("p99 of the time until a reply: 512 connections, all busy", BUSY, &[Seconds("p99")]),
-        panel("Memory: 5,000 connections, mostly idle", IDLE, &[Memory]),
+        panel("CPU time to accept, reply and close", &SHORT, "CPU"),
+        panel("p99 of the time until a reply: 512 connections, all busy", &BUSY, "p99"),
+        panel("Memory: 5,000 connections, mostly idle", &IDLE, "memory"),
     ];
-    let mut latency = vec![panel(BUSY, BUSY, &percentiles)];
-    latency.extend(panels(Seconds("p99.9"), &percentiles));
+    let latency = [&BUSY].into_iter().chain(rows("p99.9")).map(range).collect();
     for (name, title, panels) in [
         ("latency", "Time until a reply", latency),
-        ("requests", "Requests per second: longer is better", panels(Rate, &[Rate])),
-        ("cpu", "CPU time per request: shorter is better", panels(Cpu, &[Cpu])),
-        ("memory", "Memory: shorter is better", panels(Memory, &[Memory])),
+        ("requests", "Requests per second: longer is better", panels("requests")),
+        ("cpu", "CPU time per request: shorter is better", panels("CPU")),
+        ("memory", "Memory: shorter is better", panels("memory")),
         ("summary", "Shorter is better", summary),
     ] {
-        fs::write(format!("{stem}-{name}.svg"), plot(title, &panels))?;
+        fs::write(format!("{stem}-{name}.svg"), plot(title, name == "latency", &panels))?;
     }
     Ok(())
 }

@@ -1,31 +1,12 @@
 //! The figures in the text of the pages: those of the benchmark are medians of docs/benchmarks.csv.
 //!
 //! The comment `figures` in docs/benchmarks.md has a line for each: `PHRASE | METRIC | WORK | SERVER…`.
-//! A metric is a column, or `CPU` per request, or `memory`, and may be divided by a number. A phrase
-//! with a unit states the smallest and the largest median of the servers. One without says in brackets
-//! how much the first server of each pair `A / B` needs in comparison.
+//! A metric may be divided by a number. A phrase with a unit states the smallest and the largest median
+//! of the servers. One without says in brackets how much the first server of each pair `A / B` needs in
+//! comparison.
 
-use std::collections::BTreeMap;
+use tests::benchmark::{Round, quartiles};
 use tests::copying::read;
-
-/// Returns the median of the rounds of a server.
-fn median(csv: &str, metric: &str, work: &str, server: &str) -> f64 {
-    let columns = csv.lines().nth(1).unwrap();
-    let begin = format!("{work},{server},");
-    let mut values = Vec::new();
-    for line in csv.lines().filter(|line| line.starts_with(&begin)) {
-        let numbers = line.rsplit(',').map(|value| value.parse().unwrap_or(f64::INFINITY));
-        let round: BTreeMap<&str, f64> = columns.rsplit(',').zip(numbers).collect();
-        values.push(match metric {
-            "CPU" => round["server CPU"] / round["replies"],
-            "memory" => round["RSS"] + round["page tables"] + round["kernel stacks"],
-            column => round[column],
-        });
-    }
-    assert!(!values.is_empty(), "benchmarks.csv: {work}, {server}");
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
 
 /// Returns the first and the last number of a phrase, scaled by its unit.
 fn stated(phrase: &str) -> (f64, f64) {
@@ -40,7 +21,8 @@ fn stated(phrase: &str) -> (f64, f64) {
 #[test]
 fn figures_are_those_of_benchmark() {
     let (readme, benchmarks) = (read("README.md"), read("docs/benchmarks.md"));
-    let csv = read("docs/benchmarks.csv").replace('"', "");
+    let csv = read("docs/benchmarks.csv");
+    let rounds: Vec<Round> = csv.lines().skip(2).filter_map(Round::parse).collect();
     let (prose, rest) = benchmarks.split_once("\n<!-- figures\n").unwrap();
     let performance = readme.split("\n## ").find(|section| section.starts_with("Performance\n"));
     let text = [prose, performance.unwrap()].join(" ");
@@ -50,7 +32,10 @@ fn figures_are_those_of_benchmark() {
         let line: Vec<&str> = line.split(" | ").collect();
         let [phrase, metric, work, servers @ ..] = &line[..] else { panic!("{line:?}") };
         let (metric, divisor) = metric.split_once('/').unwrap_or((metric, "1"));
-        let median = |server: &str| median(&csv, metric, work, server);
+        let median = |server: &str| {
+            let quartiles = quartiles(&rounds, work, server, metric);
+            quartiles.unwrap_or_else(|| panic!("benchmarks.csv: {work}, {server}"))[2]
+        };
         let measured = servers.iter().map(|server| match server.split_once(" / ") {
             Some((first, second)) => median(first) / median(second),
             None => median(server) / divisor.parse::<f64>().unwrap(),
