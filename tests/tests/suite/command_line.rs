@@ -23,7 +23,8 @@ fn help_and_version_name_program() {
 #[test]
 fn quiet_server_prints_only_its_address() {
     for name in servers() {
-        let mut server = Process::start(&name, &["--quiet", &ends_after(&name, 1)]);
+        let options = [&["--quiet"][..], &one_at_a_time(&name, "1")].concat();
+        let mut server = Process::start(&name, &options);
         request_any(&name, server.address());
         assert_eq!((server.exit_code(), server.stderr()), (0, String::new()));
         assert_eq!(server.stdout(), format!("listening on {}\n", server.address()));

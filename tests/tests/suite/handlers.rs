@@ -87,11 +87,9 @@ fn send_failing(name: &str, server: SocketAddr, request: &str) -> SocketAddr {
 fn panic_or_error_costs_request_but_no_worker() {
     for pair in ["udp-echo", "udp-threaded", "tcp-threaded"] {
         let (name, origin) = (&*format!("{pair}-faulty"), &*format!("{pair}-server"));
-        // A threaded server that loses its only worker stops serving.
-        let workers: &[&str] = if name.contains("threaded") { &["--workers", "1"] } else { &[] };
         for quiet in [&[][..], &["--quiet"]] {
-            let end = ends_after(origin, 6);
-            let options = [workers, &[&end], quiet].concat();
+            // A threaded server that loses its only worker stops serving.
+            let options = [&one_at_a_time(origin, "6"), quiet].concat();
             let mut server = start_copy(name, &options);
             for _ in 0..2 {
                 send_failing(name, server.address(), "panic");
@@ -132,7 +130,7 @@ fn handler_gets_timeouts_and_nodelay() {
         ("--quiet", &default_shown),
     ] {
         let mut server = start_copy("tcp-threaded-options", &[option, "--until-eof"]);
-        let shown = response(server.address(), b"");
+        let shown = read_to_end(&tcp(server.address()));
         assert_eq!(String::from_utf8_lossy(&shown), expected, "{option}");
         assert_eq!(server.exit_code(), 0);
     }

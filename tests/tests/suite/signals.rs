@@ -51,27 +51,3 @@ fn udp_clients_survive_sigstop_sigcont() {
         assert_eq!(count_waiting(&server), 0, "{name}");
     }
 }
-
-#[test]
-fn udp_client_reads_reply_that_arrived_while_suspended() {
-    for name in UDP_CLIENTS {
-        let start =
-            |address: &str| start_client(name, &["--attempts=1", "--timeout=3", address, "hello"]);
-        let [(server, address), (second_server, second_address)] =
-            [(); 2].map(|()| fake_udp_server());
-        let suspended = start(&address);
-        let (_, sender) = receive(&server);
-        let threads = || proc::threads(suspended.id()).into_iter().map(proc::state);
-        wait_until("it waits", || threads().all(|state| state == Some('S')));
-        signal("STOP", &[suspended.id()]);
-        wait_until("it is suspended", || proc::state(suspended.id()) == Some('T'));
-        // Its timeout ends first. This one's receive is only interrupted.
-        let second = start(&second_address);
-        receive(&second_server);
-        suspend_and_resume(second.id());
-        assert!(second.wait_for_error(": timed out; ").is_some());
-        server.send_to(b"HELLO", sender).unwrap();
-        signal("CONT", &[suspended.id()]);
-        assert_eq!(output_of(suspended), "HELLO\n");
-    }
-}

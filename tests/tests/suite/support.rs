@@ -121,7 +121,12 @@ pub fn request_any(server: &str, address: SocketAddr) {
     let pair = PAIRS.iter().find(|pair| pair.server() == server).unwrap();
     let request = pair.messages[0];
     let reply = match pair.protocol() {
-        Protocol::Tcp => response(address, format!("{request}\n").as_bytes()),
+        Protocol::Tcp => {
+            let mut stream = tcp(address);
+            writeln!(stream, "{request}").unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            read_to_end(&stream)
+        }
         Protocol::Udp if pair.replies() => self::request(&udp(address), request.as_bytes()),
         Protocol::Udp => {
             udp(address).send(request.as_bytes()).unwrap();
@@ -139,14 +144,6 @@ pub fn read_to_end(mut stream: &TcpStream) -> Vec<u8> {
         Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
         _ => response,
     }
-}
-
-/// Sends a request, half-closes the connection, and returns the response.
-pub fn response(server: SocketAddr, request: &[u8]) -> Vec<u8> {
-    let mut stream = tcp(server);
-    stream.write_all(request).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    read_to_end(&stream)
 }
 
 /// Returns bytes among which no two nearby sections are equal.
@@ -228,24 +225,24 @@ pub fn repository(path: &str) -> PathBuf {
     tests::copying::root().join(path)
 }
 
-/// Runs a program under a shell, which closes or redirects streams or sets limits for it.
+/// Runs a program under a shell, which first redirects streams or sets limits.
 #[cfg(unix)]
 pub fn shell(script: &str, program: impl Into<PathBuf>) -> Command {
     let mut shell = Command::new("sh");
-    shell.args(["-c", script]).arg(program.into());
+    shell.args(["-c", &format!("{script}; exec \"$0\" \"$@\"")]).arg(program.into());
     shell
 }
 
-/// Returns the option with which a server exits after this number of requests or, if it has none,
-/// after the end of its standard input.
-pub fn ends_after(name: &str, count: usize) -> String {
-    if name.contains("threaded") { "--until-eof".into() } else { format!("--count={count}") }
+/// Returns the options with which a server handles one request at a time, and exits after `count` or,
+/// if it does not count, after the end of its standard input.
+pub fn one_at_a_time(name: &str, count: &'static str) -> [&'static str; 2] {
+    if name.contains("threaded") { ["--workers=1", "--until-eof"] } else { ["--count", count] }
 }
 
 /// Runs a program that can open 4,096 files, if the system allows it: by default, macOS allows 256.
 pub fn command_with_descriptors(program: &str) -> Command {
     #[cfg(unix)]
-    return shell("ulimit -n 4096 2>/dev/null; exec \"$0\" \"$@\"", program);
+    return shell("ulimit -n 4096 2>/dev/null", program);
     #[cfg(not(unix))]
     Command::new(program)
 }

@@ -131,7 +131,7 @@ fn receives_response_before_last_message_is_sent() {
     const LENGTH: usize = 120_000; // of a message; an argument has at most 128 KiB
     // The arguments are more than both buffers hold, and more than a stack of 8 MiB allows.
     let messages = "$m ".repeat(48);
-    let script = format!("ulimit -s unlimited; m=$(printf %0{LENGTH}d 0); exec $0 $@ {messages}");
+    let script = format!("ulimit -s unlimited; m=$(printf %0{LENGTH}d 0); set -- $@ {messages}");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let mut client = shell(&script, program(CLIENT));

@@ -90,7 +90,7 @@ mod linux {
         // The address space has room for nine stacks.
         let stacks = "export RUST_MIN_STACK=100000000 MALLOC_ARENA_MAX=1; ulimit -v 900000";
         for (limit, early, silent) in [("ulimit -n 130", 80, 50), (stacks, 5, 8)] {
-            let mut command = shell(&format!("{limit}; exec \"$0\" \"$@\""), program(SERVER));
+            let mut command = shell(limit, program(SERVER));
             let options = [":0", "--idle-timeout=600", "--quiet", "--until-eof"];
             let mut server = Process::listening(command.args(options));
             let early = connect(&server, early);
@@ -106,7 +106,7 @@ mod linux {
     fn descriptors_remain_for_handler() {
         let _lock = hold_many_connections();
         let server = copied("tcp-threaded-opening");
-        let mut command = shell("ulimit -n 100; exec \"$0\" \"$@\"", server);
+        let mut command = shell("ulimit -n 100", server);
         let server = Process::listening(command.args([":0", "--idle-timeout", "600"]));
         let silent = |_| {
             let client = tcp(server.address());

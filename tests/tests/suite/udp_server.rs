@@ -16,8 +16,8 @@ fn lines_at_exit(server: Process) -> Vec<String> {
 fn replies_to_empty_and_to_largest_datagram() {
     for name in UDP_SERVERS {
         for (host, max) in hosts() {
-            let workers: &[&str] = if name.contains("threaded") { &["--workers=1"] } else { &[] };
-            let server = Process::start_at(name, &format!("{host}:0"), workers);
+            let options = one_at_a_time(name, "3");
+            let server = Process::start_at(name, &format!("{host}:0"), &options);
             let socket = udp(server.address());
             for length in [0, max, 1] {
                 let reply = request(&socket, &vec![b'x'; length]);
@@ -46,8 +46,7 @@ fn prints_no_untrusted_byte_unescaped() {
     let requests = [&every[..128], &every[128..], long.as_bytes()];
     let [echo, threaded] = UDP_SERVERS;
     for (name, worker) in [("udp-basic-server", ""), (echo, ""), (threaded, " (worker 1)")] {
-        let workers: &[&str] = if worker.is_empty() { &[] } else { &["--workers=1"] };
-        let server = Process::start(name, &[workers, &[&ends_after(name, 3)]].concat());
+        let server = Process::start(name, &one_at_a_time(name, "3"));
         let socket = udp(server.address());
         for payload in requests {
             if name == "udp-basic-server" {
@@ -84,7 +83,7 @@ fn more_requests_than_workers_wait_for_a_worker() {
 fn drops_datagram_from_own_port() {
     for name in UDP_SERVERS {
         let address = unused_address();
-        let server = Process::start_at(name, &address.to_string(), &[&ends_after(name, 2)]);
+        let server = Process::start_at(name, &address.to_string(), &one_at_a_time(name, "2"));
         let spoofer = UdpSocket::bind(("127.0.0.2", address.port())).unwrap();
         let socket = udp(address);
         for payload in ["one", "two"] {
