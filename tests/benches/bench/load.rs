@@ -14,7 +14,7 @@ use tests::{Process, proc};
 const PROGRAM: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/load");
 
 /// Bytes of a thread's kernel stack, on x86-64 and 64-bit ARM.
-const KERNEL_STACK: u64 = 16384;
+const KERNEL_STACK: usize = 16384;
 
 /// A server that replies.
 pub struct Running {
