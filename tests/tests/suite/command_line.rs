@@ -31,15 +31,6 @@ fn quiet_server_prints_only_its_address() {
     }
 }
 
-#[test]
-fn cargo_run_starts_server() {
-    for pair in PAIRS {
-        let manifest = fs::read_to_string(repository(pair.name).join("Cargo.toml")).unwrap();
-        let line = format!("\ndefault-run = \"{}\"\n", pair.server());
-        assert!(manifest.contains(&line), "{}", pair.name);
-    }
-}
-
 /// `common` tests more kinds of malformed arguments.
 #[test]
 fn error_names_what_is_malformed() {

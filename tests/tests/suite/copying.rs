@@ -125,10 +125,7 @@ fn build() -> Option<String> {
 
 /// Returns where the pages and programs contain the lines that the compiler shows.
 fn origins(errors: &str) -> String {
-    let shown = errors.lines().filter_map(|line| {
-        let (number, code) = line.split_once(" | ")?;
-        number.trim().parse::<u32>().ok().map(|_| code.trim())
-    });
+    let shown = errors.lines().filter_map(|line| Some(line.split_once(" | ")?.1.trim()));
     // Others, such as `}`, are everywhere.
     let shown: Vec<&str> = shown.filter(|code| code.len() > 8).collect();
     let programs = programs().map(|program| source(&program));

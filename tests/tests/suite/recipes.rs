@@ -125,7 +125,6 @@ fn respond_or_report_invalid_requests() {
     let sets: String = (0..10_001).map(|n| format!("set {n} x\n")).collect();
     let mut servers = BTreeMap::new();
     for (recipe, request, expected) in [
-        ("lines", "ann\nben\n", Ok("hello, ann\nhello, ben\n")),
         ("lines", "ann", Err(error)),
         ("lines", &longest, Ok(&*format!("hello, {longest}"))),
         ("lines", &format!("x{longest}"), Err(error)),
@@ -135,7 +134,6 @@ fn respond_or_report_invalid_requests() {
         ("numbers", &format!("x{}stop\n", longest.trim_end()), Err("the line is too long")),
         ("state", "", Ok("1\n")),
         ("state", "", Ok("2\n")),
-        ("length-prefix", "\0\0\0\x02hi\0\0\0\0", Ok("\0\0\0\x02HI\0\0\0\0")),
         ("length-prefix", &largest, Ok(&largest.to_uppercase())),
         ("length-prefix", "\0\x10\0\x01", Err("the message is too long")),
         ("length-prefix", "\0\0\0\x02h", Err("failed to fill whole buffer")),
