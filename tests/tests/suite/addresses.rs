@@ -62,9 +62,12 @@ mod needs_root {
     use std::process::Command;
     use std::time::{Duration, Instant};
 
-    /// Returns a script that runs in a network of its own. Its arguments are to follow.
-    fn in_network(script: &str) -> Command {
-        unshare("--net", &format!("ip link set lo up && cd /proc/sys/net/ipv4 || exit 9; {script}"))
+    /// Returns a script that runs in a network of its own, with the paths of programs as arguments.
+    fn in_network(script: &str, programs: &[&str]) -> Command {
+        let script = format!("ip link set lo up && cd /proc/sys/net/ipv4 || exit 9; {script}");
+        let mut command = unshare("--net", &script);
+        command.args(programs.iter().map(|name| program(name)));
+        command
     }
 
     /// Runs a command whose address is a port at `several`, the name of ::1 and then of 127.0.0.1.
@@ -156,8 +159,8 @@ mod needs_root {
             ("udp-echo-client", &["--attempts=1", "--timeout=0.01"]),
             ("udp-threaded-client", &["--attempts=1", "--timeout=0.01"]),
         ] {
-            let mut client = in_network(script);
-            client.arg(program(name)).args(options).args(["127.0.0.1:40000", "x"]);
+            let mut client = in_network(script, &[name]);
+            client.args(options).args(["127.0.0.1:40000", "x"]);
             let mut client = Process::spawn(&mut client);
             assert_eq!(client.exit_code(), 0, "{name}");
             assert_eq!(client.stderr().lines().count(), 8, "{}", client.stderr());
@@ -174,7 +177,7 @@ mod needs_root {
         let script = "echo 40000 40000 >ip_local_port_range || exit 9
             exec \"$0\" --attempts=1 --timeout=0.1 :40000";
         for name in UDP_CLIENTS {
-            let client = run(in_network(script).arg(program(name)), "").code(1);
+            let client = run(&mut in_network(script, &[name]), "").code(1);
             let error = "no reply from 127.0.0.1:40000 after 1 attempt: Address already in use";
             client.stderr(starts_with(format!("{name}: {error}")));
         }
@@ -186,9 +189,8 @@ mod needs_root {
         // The client closes each connection first, and then its port cannot be used for a minute.
         let script = "echo 0 >tcp_tw_reuse; echo 40000 40003 >ip_local_port_range
             \"$0\" --until-eof | { read -r _; for _ in 1 2 3 4 5; do \"$1\" || exit; done; }";
-        let mut command = in_network(script);
-        command.arg(program("tcp-threaded-server")).arg(program("tcp-threaded-client"));
-        let mut client = Process::spawn(&mut command);
+        let programs = ["tcp-threaded-server", "tcp-threaded-client"];
+        let mut client = Process::spawn(&mut in_network(script, &programs));
         // The server stops at the end of standard input, which `exit_code` closes.
         let error = "Cannot assign requested address (os error 99)";
         assert!(client.wait_for_error(error).is_some());
@@ -201,9 +203,8 @@ mod needs_root {
         let script = "ip link set lo mtu 1500 || exit 9
             \"$0\" --count=1 | { read -r _; printf %065507d 0 | \"$1\" :8888 -; }
             grep ^Ip: /proc/net/snmp | cut -d' ' -f20";
-        let mut command = in_network(script);
-        command.arg(program("udp-echo-server")).arg(program("udp-echo-client"));
-        let output = output_of(Process::spawn(&mut command));
+        let programs = ["udp-echo-server", "udp-echo-client"];
+        let output = output_of(Process::spawn(&mut in_network(script, &programs)));
         // Of the request and of the reply.
         let expected = format!("{}\nFragCreates\n90\n", "0".repeat(65_507));
         assert!(output == expected, "{}", output.trim_start_matches('0'));
