@@ -122,7 +122,9 @@ fn new_package(copy: &Copy, folder: &Path, workspace: Option<&Path>) -> Result<S
     if workspace == Some(&this) {
         manifest += "\n# Not a member of the workspace around it.\n[workspace]\n";
     }
-    let mut text = create(folder, &[("Cargo.toml", &manifest), ("src/main.rs", &main)])?;
+    // There is no manifest yet, but there may be a program.
+    let created = create(&folder.join("src/main.rs"), &main)?;
+    let mut text = create(&folder.join("Cargo.toml"), &manifest)? + &created;
     text += &format!("\nNext, in {}:\n", folder.display());
     text += if copy.program.ends_with("client") {
         "  cargo run -- 127.0.0.1:8888 hello\n"
@@ -139,8 +141,8 @@ fn new_package(copy: &Copy, folder: &Path, workspace: Option<&Path>) -> Result<S
 
 fn add_module(copy: &Copy, folder: &Path, manifest: &str, root: &Path) -> Result<String, Error> {
     let (_, side) = copy.program.rsplit_once('-').unwrap_or_default();
-    let (file, source) = (format!("src/{side}.rs"), copy.module());
-    let mut text = create(folder, &[(&file, &source)])?;
+    let source = copy.module();
+    let mut text = create(&folder.join(format!("src/{side}.rs")), &source)?;
     let (_, name) = manifest.split_once("\nname = \"").unwrap_or_default();
     let (package, _) = name.split_once('"').unwrap_or_default();
     let [has_main, has_lib] = ["src/main.rs", "src/lib.rs"].map(|root| folder.join(root).exists());
@@ -198,23 +200,17 @@ fn kit(copy: &Copy, port: &str, root: &Path, command: &str) -> String {
     text
 }
 
-/// Creates files in a folder, unless one of them exists, and returns a line for each.
-fn create(folder: &Path, files: &[(&str, &str)]) -> Result<String, Error> {
-    let paths = || files.iter().map(|(file, _)| folder.join(file));
+/// Creates a file, unless it exists, and returns a line about it.
+fn create(path: &Path, content: &str) -> Result<String, Error> {
     // A module may also be a folder.
-    let existing = paths().flat_map(|path| [path.with_extension("").join("mod.rs"), path]);
-    let existing = existing.filter(|path| path.exists()).map(|path| path.display().to_string());
-    let existing = existing.collect::<Vec<String>>().join(", ");
-    if !existing.is_empty() {
-        let error = format!("in the way: {existing} (delete or rename it to copy again)");
+    let paths = [path.with_extension("").join("mod.rs"), path.into()];
+    if let Some(existing) = paths.iter().find(|path| path.exists()) {
+        let path = existing.display();
+        let error = format!("in the way: {path} (delete or rename it to copy again)");
         return Err(Error::Failed(error));
     }
-    let mut lines = String::new();
-    for (path, (_, content)) in paths().zip(files) {
-        fs::create_dir_all(path.parent().unwrap_or(folder))
-            .and_then(|()| File::create_new(&path)?.write_all(content.as_bytes()))
-            .map_err(|e| Error::failed(format_args!("cannot create {}", path.display()), &e))?;
-        lines += &format!("created {}\n", path.display());
-    }
-    Ok(lines)
+    fs::create_dir_all(path.parent().unwrap_or(path))
+        .and_then(|()| File::create_new(path)?.write_all(content.as_bytes()))
+        .map_err(|e| Error::failed(format_args!("cannot create {}", path.display()), &e))?;
+    Ok(format!("created {}\n", path.display()))
 }
