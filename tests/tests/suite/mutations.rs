@@ -52,13 +52,13 @@ fn table() -> Vec<Mutation> {
                 // A - after a + begins another replacement.
                 let is_same =
                     |above: &&str, below: &&str| above.starts_with('-') || below.starts_with('+');
-                let with = |lines: &[&str], sign| {
-                    let lines = lines.iter().filter_map(|line| line.strip_prefix(sign));
-                    lines.collect::<Vec<&str>>().join("\n")
-                };
-                let edits =
-                    block.chunk_by(is_same).map(|lines| ["- ", "+ "].map(|sign| with(lines, sign)));
-                let edits: Vec<[String; 2]> = edits.collect();
+                let mut edits = Vec::new();
+                for lines in block.chunk_by(is_same) {
+                    edits.push(["- ", "+ "].map(|sign| {
+                        let lines = lines.iter().filter_map(|line| line.strip_prefix(sign));
+                        lines.collect::<Vec<&str>>().join("\n")
+                    }));
+                }
                 let mutation =
                     |file| Mutation { pitfalls, file, edits: edits.clone(), tests: vec![] };
                 mutations.extend(files.split(' ').map(mutation));
