@@ -91,7 +91,7 @@ impl Running {
         if row.load.is_empty() {
             let now = self.settle();
             let figures = format!("NaN,NaN,NaN,{},NaN,NaN,NaN", self.startup);
-            return Ok([begin, figures, self.usage(&now, &now)?].join(","));
+            return Ok(format!("{begin},{figures},{}\n", self.usage(&now, &now)?));
         }
         let late_and_time = if row.kind == Kind::Burst { "0.9 0" } else { &format!("0.1 {time}") };
         let mut load = Command::new(PROGRAM)
@@ -115,7 +115,7 @@ impl Running {
         }
         let usage = self.usage(&before, &after)?;
         load.wait()?;
-        Ok([begin, line, usage].join(","))
+        Ok(format!("{begin},{line},{usage}\n"))
     }
 
     /// Waits until the process is idle, for at most 2 s, and returns the CPU time used so far.

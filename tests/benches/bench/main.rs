@@ -13,12 +13,10 @@ use common::Args;
 use load::Running;
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::fs::File;
-use std::io::Write;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
-use std::{env, thread};
-use tests::benchmark::{COLUMNS, Round};
+use std::{env, fs, thread};
+use tests::benchmark::{COLUMNS, value};
 use tests::candidates::{CANDIDATES, Candidate};
 use tests::grouped;
 
@@ -181,8 +179,8 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let _ = Command::new("prlimit")
         .args(["--nofile=20000:", "--pid", &std::process::id().to_string()])
         .status();
-    let csv = File::create(args.values("--csv")?.last().unwrap_or(&"/dev/null"))?;
-    measure(&rows, args.flag("--quick"), csv)
+    let file = *args.values("--csv")?.last().unwrap_or(&"/dev/null");
+    measure(&rows, args.flag("--quick"), file)
 }
 
 /// Starts every candidate once, and measures servers whose waits are known.
@@ -205,10 +203,8 @@ fn check() -> Result<(), Box<dyn Error>> {
         });
         server.measure(&row, 1, 3.0)
     })?;
-    let [delayed, stalled] = [delayed, stalled].map(|line| {
-        let round = Round::parse(&line).expect("a line has all columns");
-        ["p50", "p99", "p99.9"].map(|figure| round.get(figure) * 1e3)
-    });
+    let [delayed, stalled] = [delayed, stalled]
+        .map(|line| ["p50", "p99", "p99.9"].map(|figure| value(line.trim_end(), figure) * 1e3));
     println!("p50, p99, p99.9 in ms: {delayed:.2?} (delay: 5), {stalled:.2?} (stalls: 100)");
     if delayed[0] < 5.0 || stalled[1] < 80.0 {
         return Err("the load measures waits that are too short".into());
@@ -216,28 +212,25 @@ fn check() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn measure(rows: &[&Row], quick: bool, mut csv: File) -> Result<(), Box<dyn Error>> {
+fn measure(rows: &[&Row], quick: bool, file: &str) -> Result<(), Box<dyn Error>> {
     let (rounds, time) = if quick { (2, 0.05) } else { (7, 0.4) };
     let machine = format!("{rounds} rounds of {time} s; {}", machine()?);
     println!("{machine}");
-    writeln!(csv, "# {machine}\nwork,server,round,{}", COLUMNS.join(","))?;
+    let (mut csv, mut failed) = (format!("# {machine}\n{COLUMNS}\n"), 0);
     for server in rows.iter().flat_map(|row| row.servers()).collect::<BTreeSet<_>>() {
         if let Err(error) = command(server, 0) {
             println!("not measured: {server} ({error})");
         }
     }
-    let (mut measured, mut failed) = (Vec::new(), 0);
     for (number, row) in (1..).zip(rows) {
         eprintln!("[{number}/{}] {}", rows.len(), row.title);
+        fs::write(file, &csv)?;
         // These take seconds.
         let is_long = matches!(row.kind, Idle | Rest | Burst);
         for round in 1..=if is_long { rounds / 2 } else { rounds } {
             for server in row.servers().filter(|server| command(server, 0).is_ok()) {
                 match Running::start(server).and_then(|it| it.measure(row, round, time)) {
-                    Ok(line) => {
-                        writeln!(csv, "{line}")?;
-                        measured.extend(Round::parse(&line));
-                    }
+                    Ok(line) => csv += &line,
                     Err(error) => {
                         eprintln!("{server}: {error}");
                         failed += 1;
@@ -246,7 +239,8 @@ fn measure(rows: &[&Row], quick: bool, mut csv: File) -> Result<(), Box<dyn Erro
             }
         }
     }
-    println!("{}", report::tables(&measured));
+    fs::write(file, &csv)?;
+    println!("{}", report::tables(&csv));
     if failed == 0 { Ok(()) } else { Err(format!("{failed} rounds failed").into()) }
 }
 

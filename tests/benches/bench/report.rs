@@ -4,7 +4,7 @@ use crate::plot::{Figure, plot};
 use crate::{BUSY, IDLE, Kind, ROWS, Row, SHORT, candidate, label};
 use std::error::Error;
 use std::fs;
-use tests::benchmark::{Round, quartiles};
+use tests::benchmark::{COLUMNS, quartiles};
 use tests::grouped;
 
 /// Returns the columns of a row in the tables: their headings, and the figures.
@@ -42,8 +42,8 @@ fn format(figure: &str, value: f64) -> String {
 
 /// Returns a server's figure of a row, if it was measured: a bar to the median of the rounds, and a
 /// line over their middle half.
-fn figure(rounds: &[Round], row: &Row, server: &str, name: &str) -> Option<Figure> {
-    let of = |name| quartiles(rounds, row.title, server, name);
+fn figure(csv: &str, row: &Row, server: &str, name: &str) -> Option<Figure> {
+    let of = |name| quartiles(csv, row.title, server, name);
     let [min, low, median, high, max] = of(name)?;
     let spread = (high - low) / 2.0 / median * 100.0;
     let note = match name {
@@ -64,19 +64,19 @@ fn figure(rounds: &[Round], row: &Row, server: &str, name: &str) -> Option<Figur
 }
 
 /// Returns p99 in a bar from p50 to p99.9.
-fn percentiles(rounds: &[Round], row: &Row, server: &str) -> Option<Figure> {
-    let p99 = figure(rounds, row, server, "p99")?;
-    let [p50, p999] = [figure(rounds, row, server, "p50")?, figure(rounds, row, server, "p99.9")?];
+fn percentiles(csv: &str, row: &Row, server: &str) -> Option<Figure> {
+    let p99 = figure(csv, row, server, "p99")?;
+    let [p50, p999] = [figure(csv, row, server, "p50")?, figure(csv, row, server, "p99.9")?];
     Some(Figure { bar: [p50.bar[1], p999.bar[1]], line: [p99.bar[1]; 2], ..p99 })
 }
 
 /// Returns the tables, in Markdown: one for the rows that have the same columns.
-pub fn tables(rounds: &[Round]) -> String {
+pub fn tables(csv: &str) -> String {
     let (mut text, mut above) = (String::new(), "");
     for row in &ROWS {
         let columns = columns(row.kind);
         let cells = |server| {
-            let figure = |column: &(_, &str)| Some(figure(rounds, row, server, column.1)?.text);
+            let figure = |column: &(_, &str)| Some(figure(csv, row, server, column.1)?.text);
             let figures = columns.iter().map(figure).collect::<Option<Vec<String>>>()?;
             Some(line(&label(server), figures.iter().map(|text| &**text)))
         };
@@ -102,26 +102,27 @@ fn line<'a>(head: &str, cells: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// Writes the tables into the page of the same name as the CSV file, and the plots beside it.
-pub fn write(csv: &str) -> Result<(), Box<dyn Error>> {
+pub fn write(file: &str) -> Result<(), Box<dyn Error>> {
     const BEGIN: &str = "<!-- tables -->\n";
     const END: &str = "<!-- end of the tables -->";
-    let text = fs::read_to_string(csv)?;
-    let mut lines = text.lines();
+    let csv = fs::read_to_string(file)?;
+    let mut lines = csv.lines();
     let machine = lines.next().and_then(|line| line.strip_prefix("# ")).unwrap_or_default();
-    let rounds: Option<Vec<Round>> = lines.skip(1).map(Round::parse).collect();
-    let rounds = rounds.ok_or("this file was not written by --csv")?;
-    let stem = csv.trim_end_matches(".csv");
+    if lines.next() != Some(COLUMNS) {
+        return Err("this file was not written by --csv".into());
+    }
+    let stem = file.trim_end_matches(".csv");
     let page = format!("{stem}.md");
     let old = fs::read_to_string(&page)?;
     let (before, rest) = old.split_once(BEGIN).ok_or("the page has no tables")?;
     let (_, after) = rest.split_once(END).ok_or("the tables have no end")?;
-    let (machine, tables) = (machine.replace("; ", ";\n"), tables(&rounds));
+    let (machine, tables) = (machine.replace("; ", ";\n"), tables(&csv));
     fs::write(page, format!("{before}{BEGIN}{machine}.\n{tables}{END}{after}"))?;
     let panel = |title, row: &Row, name: &str| {
-        (title, row.servers().filter_map(|server| figure(&rounds, row, server, name)).collect())
+        (title, row.servers().filter_map(|server| figure(&csv, row, server, name)).collect())
     };
     let range = |row: &'static Row| {
-        (row.title, row.servers().filter_map(|server| percentiles(&rounds, row, server)).collect())
+        (row.title, row.servers().filter_map(|server| percentiles(&csv, row, server)).collect())
     };
     // The rows that have a column.
     let rows =

@@ -5,7 +5,7 @@
 //! of the servers. One without says in brackets how much the first server of each pair `A / B` needs in
 //! comparison.
 
-use tests::benchmark::{Round, quartiles};
+use tests::benchmark::quartiles;
 use tests::copying::read;
 
 /// Returns the first and the last number of a phrase, scaled by its unit.
@@ -22,7 +22,6 @@ fn stated(phrase: &str) -> (f64, f64) {
 fn figures_are_those_of_benchmark() {
     let (readme, benchmarks) = (read("README.md"), read("docs/benchmarks.md"));
     let csv = read("docs/benchmarks.csv");
-    let rounds: Vec<Round> = csv.lines().skip(2).filter_map(Round::parse).collect();
     let (prose, rest) = benchmarks.split_once("\n<!-- figures\n").unwrap();
     let performance = readme.split("\n## ").find(|section| section.starts_with("Performance\n"));
     let text = [prose, performance.unwrap()].join(" ");
@@ -33,7 +32,7 @@ fn figures_are_those_of_benchmark() {
         let [phrase, metric, work, servers @ ..] = &line[..] else { panic!("{line:?}") };
         let (metric, divisor) = metric.split_once('/').unwrap_or((metric, "1"));
         let median = |server: &str| {
-            let quartiles = quartiles(&rounds, work, server, metric);
+            let quartiles = quartiles(&csv, work, server, metric);
             quartiles.unwrap_or_else(|| panic!("benchmarks.csv: {work}, {server}"))[2]
         };
         let measured = servers.iter().map(|server| match server.split_once(" / ") {
