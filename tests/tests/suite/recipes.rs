@@ -127,6 +127,7 @@ fn respond_or_report_invalid_requests() {
     let sets: String = (0..10_001).map(|n| format!("set {n} x\n")).collect();
     let mut servers = BTreeMap::new();
     for (recipe, request, expected) in [
+        ("lines", "ann\nben\n", Ok("hello, ann\nhello, ben\n")),
         ("lines", "ann", Err(error)),
         ("lines", &longest, Ok(&*format!("hello, {longest}"))),
         ("lines", &format!("x{longest}"), Err(error)),
