@@ -1,7 +1,7 @@
 //! The survival table of `docs/fault-kit.md`, and the pictures of it: every candidate under every fault.
 
 use crate::candidates::{CANDIDATES, Candidate, Protocol};
-use crate::copying::root;
+use crate::copying::{read, root};
 use crate::faults::Verdict::{Fails, Flaky, NotTried, Survives};
 use crate::faults::{Options, Target, faults, inject};
 use crate::picture::{PICTURES, picture};
@@ -35,8 +35,8 @@ pub fn survival(write: bool) -> bool {
         rows.join("\n") + "\n"
     });
     let kernel = crate::proc::read("sys/kernel/osrelease").unwrap_or_default();
-    let version: Vec<&str> = kernel.split('.').take(2).collect();
-    let system = format!("{} {} ({})", env::consts::OS, version.join("."), env::consts::ARCH);
+    let version = kernel.split('.').take(2).collect::<Vec<&str>>().join(".");
+    let system = format!("{} {version} ({})", env::consts::OS, env::consts::ARCH);
     let system = system.replace("linux", "Linux").replace("  ", " ");
     let table = format!("Measured on {system}:\n\n{}", tables.join("\n"));
     println!("{table}");
@@ -45,9 +45,8 @@ pub fn survival(write: bool) -> bool {
         complete = false;
     }
     if write && complete {
-        let [before, _, after] = page();
         let write = |file, content| fs::write(root().join(file), content).expect("it is writable");
-        write(PAGE, [&before, BEGIN, &table, END, &after].concat());
+        write(PAGE, read(PAGE).replace(&committed(), &table));
         for (file, width) in PICTURES {
             write(file, picture(&table, width));
         }
@@ -92,18 +91,11 @@ fn column(candidate: &Candidate) -> Result<Vec<String>, String> {
     Ok(column)
 }
 
-/// Returns the text of the page: before the committed table, the table, and after it.
-fn page() -> [String; 3] {
-    let page = fs::read_to_string(root().join(PAGE)).expect("docs/fault-kit.md is readable");
-    let (before, rest) = page.split_once(BEGIN).expect("docs/fault-kit.md has a table");
-    let (table, after) = rest.split_once(END).expect("the table has an end");
-    [before, table, after].map(String::from)
-}
-
 /// Returns the committed table.
 pub fn committed() -> String {
-    let [_, table, _] = page();
-    table
+    let page = read(PAGE);
+    let (_, rest) = page.split_once(BEGIN).expect("docs/fault-kit.md has a table");
+    rest.split_once(END).expect("the table has an end").0.into()
 }
 
 /// Returns the cells of the rows of a protocol, without the links.

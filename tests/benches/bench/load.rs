@@ -39,13 +39,11 @@ struct Cpu {
 }
 
 /// Builds the clients' program.
-pub fn build() -> Result<(), Box<dyn Error>> {
+pub fn build() -> Result<(), &'static str> {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/bench/load.c");
     let built = Command::new("gcc").args(["-O2", "-pthread", "-o", PROGRAM, source]).status();
-    if built.is_ok_and(|status| status.success()) {
-        return Ok(());
-    }
-    Err("the load needs Linux and gcc".into())
+    let is_built = built.is_ok_and(|status| status.success());
+    is_built.then_some(()).ok_or("the load needs Linux and gcc")
 }
 
 impl Running {

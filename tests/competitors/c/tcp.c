@@ -4,10 +4,10 @@
    second argument. */
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <err.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -38,19 +38,17 @@ int main(int argc, char **argv) {
         size = atoi(argv[2]);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (listener == -1 || bind(listener, (struct sockaddr *)&addr, sizeof addr) == -1 ||
-        listen(listener, SOMAXCONN) == -1) {
-        perror("listen");
-        return 1;
-    }
+        listen(listener, SOMAXCONN) == -1)
+        err(1, "listen");
     for (;;) {
         pthread_t thread;
         int fd = accept(listener, NULL, NULL);
         if (fd == -1) {
-            perror("accept");
+            warn("accept");
             continue;
         }
         if (pthread_create(&thread, NULL, serve, (void *)(intptr_t)fd) != 0) {
-            fprintf(stderr, "cannot create a thread\n");
+            warnx("cannot create a thread");
             close(fd);
         }
     }

@@ -1,11 +1,5 @@
-//! The demo: runs each pair once, and shows and checks the output of both sides.
-//!
-//! ```sh
-//! cargo run -p tests                        # all pairs
-//! cargo run -p tests -- udp-echo            # one pair
-//! ```
-//!
-//! The demo exits within 30 seconds after building.
+//! The demo: runs each pair once, and shows and checks the output of both sides. It exits within 30
+//! seconds after building.
 
 use std::panic;
 use std::process::{Command, ExitCode};
