@@ -62,14 +62,6 @@ mod needs_root {
     use std::process::Command;
     use std::time::{Duration, Instant};
 
-    /// Returns a script that runs in a network of its own, with the paths of programs as arguments.
-    fn in_network(script: &str, programs: &[&str]) -> Command {
-        let script = format!("ip link set lo up && cd /proc/sys/net/ipv4 || exit 9; {script}");
-        let mut command = unshare("--net", &script);
-        command.args(programs.iter().map(|name| program(name)));
-        command
-    }
-
     /// Runs a command whose address is a port at `several`, the name of ::1 and then of 127.0.0.1.
     fn several(command: &Command, port: u16, messages: &[&str]) -> Process {
         let hosts = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hosts");

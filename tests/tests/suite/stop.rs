@@ -111,9 +111,9 @@ mod needs_root {
             (&[udp], "10.1.1.1:0", address_pause),
         ] {
             for name in names {
-                let up = "ip link set lo up; ip addr add 10.1.1.1/32 dev lo; exec \"$0\" \"$@\"";
-                let mut command = unshare("--net", up);
-                command.arg(program(name)).args([address, "--until-eof", "--workers=4"]);
+                let run_at = "ip addr add 10.1.1.1/32 dev lo; exec \"$0\" \"$@\"";
+                let mut command = in_network(run_at, &[name]);
+                command.args([address, "--until-eof", "--workers=4"]);
                 let mut server = Process::listening(&mut command);
                 // Workers, of which a TCP server has one at the start, and the reader of standard input.
                 let started = if *name == tcp { 2 } else { 5 };

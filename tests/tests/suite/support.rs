@@ -284,6 +284,14 @@ mod linux {
         command
     }
 
+    /// Returns a script that runs in a network of its own, with the paths of programs as arguments.
+    pub fn in_network(script: &str, programs: &[&str]) -> Command {
+        let script = format!("ip link set lo up && cd /proc/sys/net/ipv4 || exit 9; {script}");
+        let mut command = unshare("--net", &script);
+        command.args(programs.iter().map(|name| program(name)));
+        command
+    }
+
     /// Runs a program under strace, which makes its system calls fail as `inject` says.
     pub fn failing(inject: &str, name: &str) -> Command {
         let mut strace = strace(&["-o", "/dev/null", "-e", &format!("inject={inject}")]);

@@ -68,14 +68,12 @@ mod needs_root {
     #[test]
     #[ignore = "needs root, unshare and ip"]
     fn clients_use_few_ports_again() {
-        let script = "ip link set lo up || exit 9
-            echo 40000 4\"$2\" >/proc/sys/net/ipv4/ip_local_port_range || exit 9
+        let script = "echo 40000 4\"$2\" >ip_local_port_range || exit 9
             \"$0\" --quiet & until grep -q :22B8 /proc/net/udp; do sleep 0.01; done
             seq 300 | \"$1\" --attempts=1 --timeout=30 :8888 -; code=$?; kill $!; exit $code";
         for (name, last) in [(UDP_CLIENTS[0], "0015"), (UDP_CLIENTS[1], "0099")] {
-            let mut command = unshare("--net", script);
-            command.arg(program("udp-echo-server")).arg(program(name)).arg(last);
-            let stdout = output_of(Process::spawn(&mut command));
+            let mut command = in_network(script, &["udp-echo-server", name]);
+            let stdout = output_of(Process::spawn(command.arg(last)));
             let lines: BTreeSet<&str> = stdout.lines().collect();
             assert_eq!(lines.len(), 301, "{name}"); // with `listening on`
         }
