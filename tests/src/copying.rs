@@ -123,14 +123,12 @@ impl Copy {
         }
         let pages = PAGES.map(read).concat();
         let of = |kind: &str, names: &[&str]| -> Vec<&str> {
-            let is_wanted = |marker: &str| {
-                let words = marker.strip_prefix("copy: ").and_then(|rest| rest.split_once(' '));
-                words.is_some_and(|(first, rest)| {
-                    first == kind && rest.split(' ').any(|name| names.contains(&name))
-                })
+            let prefix = format!("copy: {kind} ");
+            let code_of = |(marker, code)| {
+                let mut owners = str::strip_prefix(marker, &prefix)?.split(' ');
+                owners.any(|owner| names.contains(&owner)).then_some(code)
             };
-            let blocks = blocks(&pages).filter(|(marker, _)| is_wanted(marker));
-            blocks.map(|(_, code)| code).collect()
+            blocks(&pages).filter_map(code_of).collect()
         };
         for kind in ["kit", "handler", "guard", "run", "stop", "test"] {
             if of(kind, recipes).len() > 1 {

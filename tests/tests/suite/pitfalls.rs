@@ -38,7 +38,6 @@ fn code_is_that_of_page() {
     }
 }
 
-/// Returns both sides of a connection.
 fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = tcp(listener.local_addr().unwrap());
