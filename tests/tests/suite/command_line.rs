@@ -1,7 +1,6 @@
 //! The command line that all programs have in common.
 
 use crate::support::*;
-use std::fs;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -117,6 +116,6 @@ fn number_of_workers_is_that_of_help() {
     // Not by as many connections: on a busy system, the server closes the last before they send.
     let workers = default_of("tcp-threaded-server", "--workers").replace("; macOS: ", " ");
     let (workers, on_macos) = workers.split_once(' ').unwrap();
-    let source = fs::read_to_string(repository("tcp-threaded/src/server.rs")).unwrap();
+    let (_, source) = tests::copying::source("tcp-threaded-server");
     assert!(source.contains(&format!(" {{ {on_macos} }} else {{ {workers} }},")));
 }
