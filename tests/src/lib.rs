@@ -372,15 +372,10 @@ impl Process {
     /// Closes standard input, and waits until the process has exited and its output is captured.
     pub fn output(&mut self) -> Output {
         self.close_stdin();
-        let (deadline, mut pause) = (self.deadline(), Duration::from_millis(1));
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("it is a child of this process") {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "{} does not exit", self.name);
-            thread::sleep(pause);
-            pause = (2 * pause).min(Duration::from_millis(16));
-        };
+        let deadline = self.deadline();
+        wait_until(deadline.saturating_duration_since(Instant::now()), || !self.is_running());
+        let status = self.child.try_wait().expect("it is a child of this process");
+        let status = status.unwrap_or_else(|| panic!("{} does not exit", self.name));
         let [stdout, stderr] = [&self.stdout, &self.stderr].map(|output| {
             let mut output = lock(output);
             let has_ended = output.wait(deadline, |_| false);
@@ -511,6 +506,19 @@ pub fn configured(stream: TcpStream) -> TcpStream {
     stream.set_write_timeout(Some(DEADLINE)).expect("the timeout is above zero");
     stream.set_nodelay(true).expect("it is a TCP socket");
     stream
+}
+
+/// Repeats a check until it succeeds, which is returned, or has not within the limit.
+pub fn wait_until(limit: Duration, mut is_true: impl FnMut() -> bool) -> bool {
+    let (start, mut pause) = (Instant::now(), Duration::from_millis(1));
+    while !is_true() {
+        if start.elapsed() > limit {
+            return false;
+        }
+        thread::sleep(pause);
+        pause = (2 * pause).min(Duration::from_millis(50)); // Listing sockets or threads takes long.
+    }
+    true
 }
 
 /// Repeats a call that is interrupted because this process was suspended, as by a debugger.

@@ -12,18 +12,6 @@ use std::time::{Duration, Instant};
 /// How often the kit looks whether something has changed.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 
-/// Repeats a check until it succeeds, which is returned, or has not within the limit.
-pub(super) fn wait_until(limit: Duration, mut is_true: impl FnMut() -> bool) -> bool {
-    let start = Instant::now();
-    while !is_true() {
-        if start.elapsed() > limit {
-            return false;
-        }
-        sleep(TICK);
-    }
-    true
-}
-
 /// Repeats an exchange `most` times, or until one fails or the time is up. Returns how many succeeded,
 /// and how the last one ended.
 pub(super) fn exchange_repeatedly(

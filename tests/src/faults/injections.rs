@@ -3,9 +3,9 @@
 use super::Protocol::{Tcp, Udp};
 use super::Verdict::{Fails, NotTried};
 use super::client::{Client, Content, TICK, exchange_repeatedly, finish};
-use super::client::{is_timeout, lines, lost, wait_until};
+use super::client::{is_timeout, lines, lost};
 use super::{Outcome, Target, require};
-use crate::{Process, grouped, proc, retry_on_eintr};
+use crate::{Process, grouped, proc, retry_on_eintr, wait_until};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};

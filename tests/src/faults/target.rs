@@ -1,9 +1,9 @@
 //! The server under test: how it is started, and what its processes do.
 
 use super::Verdict::{Fails, NotTried};
-use super::client::{Client, Content, Options, PAUSE, TICK, finish, wait_until};
+use super::client::{Client, Content, Options, PAUSE, TICK, finish};
 use super::{Outcome, Protocol, Verdict, require};
-use crate::{Process, proc, signal, unused_address};
+use crate::{Process, proc, signal, unused_address, wait_until};
 use std::fmt;
 use std::io::Write;
 use std::process::Command;

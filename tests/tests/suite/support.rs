@@ -15,7 +15,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use std::{fs, thread};
 
 /// The UDP servers that reply, and their clients.
@@ -85,13 +85,8 @@ pub fn hosts() -> Vec<(&'static str, usize)> {
 
 /// Waits for a condition that no line or byte announces.
 #[track_caller]
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let (start, mut pause) = (Instant::now(), Duration::from_millis(1));
-    while !condition() {
-        assert!(start.elapsed() < DEADLINE, "timed out waiting until {what}");
-        thread::sleep(pause);
-        pause = (2 * pause).min(Duration::from_millis(50)); // Listing sockets takes long.
-    }
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    assert!(tests::wait_until(DEADLINE, condition), "timed out waiting until {what}");
 }
 
 /// Serializes the tests that hold many connections, for systems with 256 descriptors.
