@@ -13,9 +13,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 use tests::faults::Protocol::{self, Tcp, Udp};
 use tests::faults::Verdict::{self, Fails, Flaky, NotTried, Survives};
-use tests::faults::{
-    FAULTS, Fault, LIMITS, Options, Target, advice, faults, inject, repeat, warning,
-};
+use tests::faults::{FAULTS, Fault, LIMITS, Options, Target, advice, faults, inject, repeat};
 
 const HELP: &str = "\
 Usage: fault-kit [OPTIONS] udp|tcp -- COMMAND...
@@ -111,7 +109,7 @@ fn run(args: &Args) -> Result<ExitCode, Error> {
         let survived = std::mem::take(&mut report.survived);
         report.add("repeat", || repeat(&survived, &mut target, limit));
     }
-    warning(&target).iter().for_each(|warning| info!("{warning}"));
+    target.warning().iter().for_each(|warning| info!("{warning}"));
     match &target.ordinary {
         Some(how) if report.count("survived") + report.count("failed") == 0 => {
             report.cannot_check(&format!("ordinary requests break the server: {how}"))
@@ -267,7 +265,6 @@ impl Report<'_> {
         Ok(ExitCode::from(3))
     }
 
-    /// Prints and writes the result.
     fn finish(self) -> Result<ExitCode, Error> {
         self.write(&self.cases)?;
         let untried = self.count("not tried");
@@ -308,7 +305,6 @@ impl Report<'_> {
     }
 }
 
-/// Returns a text as XML.
 fn xml(text: &str) -> String {
     let text: String = text.chars().filter(|c| !c.is_control() || *c == '\n').collect();
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");

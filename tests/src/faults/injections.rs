@@ -81,7 +81,7 @@ pub(super) fn many_clients(target: &Target) -> Outcome {
     if client.protocol == Udp && !client.options.no_reply {
         no_reply_needed(target, &request)?;
     }
-    let processes = || target.processes().unwrap_or_default().into_iter();
+    let processes = || target.processes().into_iter().flatten();
     let threads = || processes().map(|id| proc::threads(id).len()).sum::<usize>();
     let mut rounds = vec![threads()];
     for _ in 0..3 {
@@ -228,7 +228,6 @@ pub(super) fn invalid_utf8(target: &Target) -> Outcome {
     (0..3).try_for_each(|_| no_reply_needed(target, &request))
 }
 
-/// Sends valid UTF-8 in two parts, of which neither is valid.
 pub(super) fn split_utf8(target: &Target) -> Outcome {
     let client = &target.client;
     // Of these characters, no other case exists.
@@ -511,13 +510,9 @@ pub(super) fn burst_of_connections(target: &Target) -> Outcome {
     let failed: Vec<_> = served.iter().filter_map(|result| result.as_ref().err()).collect();
     target.remark(format!("{count} clients"));
     require(!served.is_empty(), "the system allows no connections")?;
-    match failed[..] {
-        [Fails(_, first), ..] => {
-            let text = format!("{} of {count} clients were not served", grouped(failed.len()));
-            Err(Fails("drops clients", format!("{text}, the first: {first}")))
-        }
-        _ => Ok(()),
-    }
+    let [Fails(_, first), ..] = failed[..] else { return Ok(()) };
+    let text = format!("{} of {count} clients were not served", grouped(failed.len()));
+    Err(Fails("drops clients", format!("{text}, the first: {first}")))
 }
 
 pub(super) fn descriptors_exhausted(target: &mut Target) -> Outcome {
@@ -526,10 +521,8 @@ pub(super) fn descriptors_exhausted(target: &mut Target) -> Outcome {
     // An odd and an even limit, since a server may need two descriptors for each connection.
     for limit in [128, 129] {
         let mut server = target.another(Some(limit), false)?;
-        match exhaust(&server, limit) {
-            not_tried @ Err(NotTried(_)) => return server.assert_running().and(not_tried),
-            outcome => server.aftermath(outcome)?,
-        }
+        let outcome = exhaust(&server, limit);
+        server.aftermath(outcome)?;
     }
     Ok(())
 }
@@ -594,7 +587,6 @@ pub(super) fn suspend_and_resume(target: &Target) -> Outcome {
     })
 }
 
-/// Closes standard output and standard error of a server that writes to them for each request.
 pub(super) fn closed_output(target: &mut Target) -> Outcome {
     let (mut server, output, ..) = tap(target, None)?;
     drop(output);
@@ -603,7 +595,6 @@ pub(super) fn closed_output(target: &mut Target) -> Outcome {
     server.aftermath(Ok(()))
 }
 
-/// Leaves standard output and standard error of a server open, but stops reading from them.
 pub(super) fn unread_output(target: &mut Target) -> Outcome {
     const BOLD: &[u8] = b"\x1b[1m";
     let (mut server, _output, count, written) = tap(target, Some(BOLD))?;
@@ -659,7 +650,6 @@ fn tap(target: &mut Target, text: Option<&[u8]>) -> Outcome<Tapped> {
     Ok((server, output, count, written))
 }
 
-/// Kills a server while a client is connected, and starts it again on the same port.
 pub(super) fn restart(target: &mut Target) -> Outcome {
     let mut server = target.another(None, false)?;
     let stream = server.client.open()?;

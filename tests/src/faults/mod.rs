@@ -8,16 +8,13 @@
 //! - `target.rs`: how the server is started, and what its processes do.
 //! - `injections.rs`: what each fault does. `forge.py` and `reset.py` send what std cannot.
 //! - `repeat.rs`: all faults for a given time.
-//! - `advice.rs`: what to do about a failure.
 
-mod advice;
 mod client;
 mod injections;
 mod repeat;
 mod target;
 
 pub use crate::candidates::Protocol;
-pub use advice::{LIMITS, advice, warning};
 pub use client::Options;
 pub use repeat::repeat;
 pub use target::Target;
@@ -194,6 +191,51 @@ pub fn faults(protocol: Protocol) -> impl Iterator<Item = &'static Fault> + Clon
     FAULTS.iter().filter(move |fault| fault.protocols.contains(&protocol))
 }
 
+/// Returns what to change in a server that does not survive a fault, and where to read more. Another
+/// symptom than usual has another cause.
+pub fn advice(fault: &str, verdict: &Verdict) -> Vec<String> {
+    let (Fails(symptom, details) | Flaky(symptom, details)) = verdict else { return Vec::new() };
+    let listed = FAULTS.iter().find(|it| it.name == fault);
+    let is_about = |texts: &[&str]| texts.iter().any(|text| details.contains(text));
+    let hint = match (fault, *symptom) {
+        (_, "exits") if is_about(&["Error: read E", "Error: write E", "'error' event"]) => {
+            "Handle the event `error` of each socket: in Node, socket.on(\"error\", …)."
+        }
+        ("client-that-never-reads", "exits") => {
+            "The reset at the end is an error of one connection. In C, also ignore SIGPIPE."
+        }
+        ("half-close", "hangs") if is_about(&["stays open"]) => {
+            "Close the connection when a read returns 0; after fork, in the parent as well."
+        }
+        ("half-close", "loses data") if is_about(&["closed without"]) => {
+            "Reply although the client's end has come. In hyper: http1::Builder::half_close(true)."
+        }
+        ("line-without-an-end", "hangs") => {
+            "While it writes, it does not read. Between pipes, read and write in two threads."
+        }
+        ("flood", "loses data") => {
+            "A buffer belongs to one request until its reply is sent. Do not share it."
+        }
+        ("silent-clients" | "unfinished-requests" | "slow-clients", "drops clients") => {
+            "Close connections that are idle for long, and limit them per client, not only in all."
+        }
+        ("descriptors-exhausted", "loses data") => {
+            "Accept fewer connections, so that descriptors remain for what a request opens."
+        }
+        (_, "leaks") => {
+            "Close connections on every path, after fork in the parent too, and reap children."
+        }
+        ("repeat", _) => "Each fault alone is survived. Look for what one of them leaves behind.",
+        _ => listed.map_or("", |fault| fault.hint),
+    };
+    let link = listed.map(|_| format!("docs/pitfalls.md#{fault}"));
+    [hint.to_string()].into_iter().chain(link).collect()
+}
+
+/// What a server that survives everything may still lack.
+pub const LIMITS: &str =
+    "The kit cannot show a missing timeout, threads without a limit, or an unwrap of a rare error.";
+
 /// Injects a fault into a server and checks the server afterwards. A failure is confirmed on a server
 /// that is started again, where ordinary requests alone do not cause it.
 pub fn inject(fault: &Fault, target: &mut Target) -> Verdict {
@@ -323,10 +365,7 @@ fn inject_once(inject: Inject, target: &mut Target) -> Outcome {
         let served = other.and_then(|other| other.join().ok()).unwrap_or(Ok(()));
         injected.and(served)
     });
-    match injected {
-        Err(NotTried(_)) => target.assert_running().and(injected),
-        injected => target.aftermath(injected),
-    }
+    target.aftermath(injected)
 }
 
 /// Tells errors that the server causes from those of the system on which the kit runs.

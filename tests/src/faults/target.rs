@@ -230,7 +230,7 @@ impl Target {
         Ok(())
     }
 
-    pub(super) fn speaks_first(&self) -> bool {
+    fn speaks_first(&self) -> bool {
         self.client.options.request.as_deref() == Some(b"")
     }
 
@@ -293,7 +293,7 @@ impl Target {
 
     /// Returns whether the server replies to a second request over a connection, some time after the
     /// first.
-    pub(super) fn may_repeat_requests(&self) -> Outcome<bool> {
+    fn may_repeat_requests(&self) -> Outcome<bool> {
         let (client, request) = (&self.client, self.client.request(b"x\n"));
         let stream = client.open()?;
         client.exchange_on(&stream, &request)?;
@@ -341,6 +341,16 @@ impl Target {
         summary += say(self.client.any_port, " Its replies arrive from another port.");
         summary += say(self.client.once, " It replies once over each connection.");
         summary + say(self.serves_one_client, " It serves one client at a time.")
+    }
+
+    /// Returns a warning if `--reply` is also contained in the reply to a request that no protocol has.
+    pub fn warning(&self) -> Option<String> {
+        const ODD: &[u8] = b"????????\r\n\r\n";
+        let client = Client { patience: self.client.patience / 5, ..self.client.clone() };
+        let may_pass = client.options.reply.is_some() && !self.speaks_first();
+        let is_weak = may_pass && client.exchange(ODD).is_ok();
+        let text = "contains --reply as well, so an error may pass for a reply.";
+        is_weak.then(|| format!("The reply to \"{}\" {text}", ODD.escape_ascii()))
     }
 
     pub(super) fn is_known_to(&self, symptom: &str) -> bool {
@@ -392,8 +402,18 @@ impl Target {
     }
 
     /// Checks that the server still runs, replies, and is idle when nothing is sent to it. Returns
-    /// what explains most: `injected` is the result of the fault itself.
+    /// what explains most: `injected` is the result of the fault itself. After a fault that was not
+    /// tried, the server need only run.
     pub(super) fn aftermath(&mut self, injected: Outcome) -> Outcome {
+        if let Err(NotTried(_)) = injected {
+            let probed = self.client.probe();
+            sleep(TICK); // gives a process time to exit
+            return match (self.exit(), probed) {
+                (Some(how), _) => Err(Fails("exits", how)),
+                (None, exits @ Err(Fails("exits", _))) => exits,
+                _ => injected,
+            };
+        }
         let probed = self.recover();
         let hangs = |outcome: &Outcome| matches!(outcome, Err(Fails("hangs", _)));
         let is_known = self.is_known_to("spins") && !hangs(&probed) && !hangs(&injected);
@@ -412,16 +432,6 @@ impl Target {
             (.., Err(Fails(..))) => injected,
             (Err(Fails(..)), ..) => afterwards(probed),
             _ => probed.and(idle).and(injected),
-        }
-    }
-
-    pub(super) fn assert_running(&mut self) -> Outcome {
-        let probed = self.client.probe();
-        sleep(TICK); // gives a process time to exit
-        match (self.exit(), probed) {
-            (Some(how), _) => Err(Fails("exits", how)),
-            (None, exits @ Err(Fails("exits", _))) => exits,
-            _ => Ok(()),
         }
     }
 
@@ -560,7 +570,6 @@ fn is_runnable(processes: &[u32]) -> bool {
 /// What the processes of a server use.
 #[derive(Clone, Default)]
 pub(super) struct Usage {
-    /// Open file descriptors.
     descriptors: usize,
     /// How many processes there are, those that have exited and were not waited for included.
     processes: usize,
