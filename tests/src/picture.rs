@@ -73,12 +73,11 @@ fn grid(rows: &[Vec<&str>], (x, y): (f64, f64), names: f64, cell: f64) -> (Strin
 fn server(center: f64, y: f64, label: &str) -> String {
     let is_ours = CANDIDATES.iter().any(|server| server.is_ours() && server.label == label);
     let class = if is_ours { "ours" } else { "" };
-    let lines = match label.split_once(' ') {
-        Some((first, second)) => vec![(center - 3.0, first), (center + 11.0, second)],
-        None => vec![(center + 4.0, label)],
-    };
-    let turned = |(x, line)| {
-        text(x, y, &format!("class=\"{class}\" transform=\"rotate(-90 {x} {y})\""), line)
-    };
-    lines.into_iter().map(turned).collect()
+    let mut x = if label.contains(' ') { center - 3.0 } else { center + 4.0 };
+    let mut svg = String::new();
+    for line in label.splitn(2, ' ') {
+        svg += &text(x, y, &format!("class=\"{class}\" transform=\"rotate(-90 {x} {y})\""), line);
+        x += 14.0;
+    }
+    svg
 }

@@ -51,6 +51,12 @@ struct Row {
     servers: Text,
 }
 
+impl Row {
+    fn servers(&self) -> impl Iterator<Item = Text> {
+        self.servers.split(", ")
+    }
+}
+
 /// What is measured.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -85,12 +91,6 @@ const IDLE_1000: &str = "tcp-threaded --workers 1400, c-tcp 1024, rust-tcp 1024,
     tokio-tcp 1024, python-tcp 1024 1024, go-tcp 65536, tokio-tcp 65536";
 const IDLE_5000: &str = "tcp-threaded --workers 7000, c-tcp 1024, rust-tcp 1024, go-tcp 1024, \
     tokio-tcp 1024, go-tcp 65536, tokio-tcp 65536";
-
-impl Row {
-    fn servers(&self) -> impl Iterator<Item = Text> {
-        self.servers.split(", ")
-    }
-}
 
 const fn row(title: Text, kind: Kind, load: Text, servers: Text) -> Row {
     Row { title, kind, load, servers }
@@ -216,7 +216,7 @@ fn measure(rows: &[&Row], quick: bool, file: &str) -> Result<(), Box<dyn Error>>
     let (rounds, time) = if quick { (2, 0.05) } else { (7, 0.4) };
     let machine = format!("{rounds} rounds of {time} s; {}", machine()?);
     println!("{machine}");
-    let (mut csv, mut failed) = (format!("# {machine}\n{COLUMNS}\n"), 0);
+    let (mut csv, mut errors) = (format!("# {machine}\n{COLUMNS}\n"), Vec::new());
     for server in rows.iter().flat_map(|row| row.servers()).collect::<BTreeSet<_>>() {
         if let Err(error) = command(server, 0) {
             println!("not measured: {server} ({error})");
@@ -231,17 +231,14 @@ fn measure(rows: &[&Row], quick: bool, file: &str) -> Result<(), Box<dyn Error>>
             for server in row.servers().filter(|server| command(server, 0).is_ok()) {
                 match Running::start(server).and_then(|it| it.measure(row, round, time)) {
                     Ok(line) => csv += &line,
-                    Err(error) => {
-                        eprintln!("{server}: {error}");
-                        failed += 1;
-                    }
+                    Err(error) => errors.push(format!("{}: {server}: {error}", row.title)),
                 }
             }
         }
     }
     fs::write(file, &csv)?;
     println!("{}", report::tables(&csv));
-    if failed == 0 { Ok(()) } else { Err(format!("{failed} rounds failed").into()) }
+    if errors.is_empty() { Ok(()) } else { Err(errors.join("\n").into()) }
 }
 
 /// Describes the machine and the versions that are measured.
