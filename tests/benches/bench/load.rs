@@ -1,6 +1,6 @@
 //! A running server, and what is measured while the clients of `load.c` put it under load.
 
-use crate::{Kind, Row};
+use crate::{BURST, REST, Row};
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -91,7 +91,7 @@ impl Running {
             let figures = format!("NaN,NaN,NaN,{},NaN,NaN,NaN", self.startup);
             return Ok(format!("{begin},{figures},{}\n", self.usage(&now, &now)?));
         }
-        let late_and_time = if row.kind == Kind::Burst { "0.9 0" } else { &format!("0.1 {time}") };
+        let late_and_time = if row.table == BURST { "0.9 0" } else { &format!("0.1 {time}") };
         let mut load = Command::new(PROGRAM)
             .args([self.protocol.name(), &self.address.port().to_string()])
             .args(row.load.split(' ').chain(late_and_time.split(' ')))
@@ -105,7 +105,7 @@ impl Running {
         writeln!(load.stdin.as_mut().ok_or("no pipe")?)?;
         let line = lines.next().ok_or("the load has failed")??;
         let after = self.settle();
-        if row.kind == Kind::Rest {
+        if row.table == REST {
             load.wait()?;
             // The server takes some time to close its side of the connections.
             thread::sleep(Duration::from_millis(500));

@@ -8,7 +8,6 @@ mod load;
 mod plot;
 mod report;
 
-use Kind::{Burst, Exchange, Idle, Rate, Rest, Start};
 use common::Args;
 use load::Running;
 use std::collections::BTreeSet;
@@ -44,7 +43,7 @@ type Text = &'static str;
 
 struct Row {
     title: Text,
-    kind: Kind,
+    table: Table,
     /// What the clients do: the arguments of `load.c` from the third on, without LATE and SECONDS.
     load: Text,
     /// The names of candidates, each with its arguments.
@@ -57,22 +56,23 @@ impl Row {
     }
 }
 
-/// What is measured.
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    /// How many requests the server replies to if all clients wait for replies.
-    Exchange,
-    /// The time until a reply, if the clients send at a rate.
-    Rate,
-    /// Memory while most connections are idle.
-    Idle,
-    /// Memory after the first reply, and then after these connections.
-    Rest,
-    /// The time until all of many clients are served that connect at the same time.
-    Burst,
-    /// The time until the server has replied.
-    Start,
-}
+/// The headings of a table, and the figures below them.
+type Table = &'static [(Text, Text)];
+
+const P50: (Text, Text) = ("p50", "p50");
+const P99: (Text, Text) = ("p99", "p99");
+/// How many requests the server replies to if all clients wait for replies.
+const EXCHANGES: Table = &[("Requests", "requests"), ("CPU per request", "CPU"), P99];
+/// The time until a reply, if the clients send at a rate.
+const RATE: Table = &[P50, P99, ("p99.9", "p99.9"), ("Late or lost", "late or lost")];
+/// Memory while most connections are idle.
+const IDLE: Table = &[("Memory", "memory"), ("of that RSS", "RSS"), P50, P99];
+/// Memory after the first reply, and then after these connections.
+const REST: Table = &[("Memory at rest", "memory"), ("of that RSS", "RSS")];
+/// The time until all of many clients are served that connect at the same time.
+const BURST: Table = &[("All served after", "seconds"), ("Waited > 0.9 s", "late or lost")];
+/// The time until the server has replied.
+const START: Table = &[("Time", "seconds")];
 
 const UDP: &str = "udp-echo, udp-threaded, c-udp, rust-udp, go-udp, tokio-udp, tokio-udp 2, \
     python-udp, article-udp";
@@ -83,7 +83,7 @@ const UDP_LARGE: &str = "udp-echo, udp-threaded, c-udp, rust-udp, go-udp, tokio-
 const UDP_RATE: &str = "udp-echo, udp-threaded, c-udp, rust-udp, go-udp, tokio-udp, tokio-udp 2";
 const TCP: &str = "tcp-threaded, c-tcp, rust-tcp, go-tcp, tokio-tcp, python-tcp 65536 1024";
 /// With buffers of 1 KiB, as ours have until more is received.
-const REST: &str = "tcp-threaded, c-tcp 1024, rust-tcp 1024, go-tcp 1024, tokio-tcp 1024, \
+const TCP_1_KIB: &str = "tcp-threaded, c-tcp 1024, rust-tcp 1024, go-tcp 1024, tokio-tcp 1024, \
     python-tcp 1024 1024";
 /// The same, then with larger buffers. Ours has more workers than connections: when three quarters
 /// are busy, the idle timeout is short.
@@ -92,37 +92,37 @@ const IDLE_1000: &str = "tcp-threaded --workers 1400, c-tcp 1024, rust-tcp 1024,
 const IDLE_5000: &str = "tcp-threaded --workers 7000, c-tcp 1024, rust-tcp 1024, go-tcp 1024, \
     tokio-tcp 1024, go-tcp 65536, tokio-tcp 65536";
 
-const fn row(title: Text, kind: Kind, load: Text, servers: Text) -> Row {
-    Row { title, kind, load, servers }
+const fn row(title: Text, table: Table, load: Text, servers: Text) -> Row {
+    Row { title, table, load, servers }
 }
 
 /// The rows that the plot on the front page shows.
-const SHORT: Row = row("TCP, connect, 5 B each way, close", Exchange, "close 5 16 16 1 0", TCP);
-const BUSY: Row = row("TCP, 64 B, 512 connections", Exchange, "stay 64 512 512 1 0", TCP);
-const IDLE: Row =
-    row("5,000 TCP connections, 50 active", Idle, "stay 64 5000 50 1 1000", IDLE_5000);
+const SHORT: Row = row("TCP, connect, 5 B each way, close", EXCHANGES, "close 5 16 16 1 0", TCP);
+const BUSY: Row = row("TCP, 64 B, 512 connections", EXCHANGES, "stay 64 512 512 1 0", TCP);
+const MOSTLY_IDLE: Row =
+    row("5,000 TCP connections, 50 active", IDLE, "stay 64 5000 50 1 1000", IDLE_5000);
 
 /// The rates are about a third and two thirds of what the slowest compiled server replied to.
 const ROWS: [Row; 19] = [
-    row("UDP, 64 B, 64 clients", Exchange, "stay 64 64 64 1 0", UDP),
-    row("UDP, 8 KiB, 8 clients", Exchange, "stay 8192 8 8 1 0", UDP_LARGE),
+    row("UDP, 64 B, 64 clients", EXCHANGES, "stay 64 64 64 1 0", UDP),
+    row("UDP, 8 KiB, 8 clients", EXCHANGES, "stay 8192 8 8 1 0", UDP_LARGE),
     SHORT,
-    row("TCP, 64 B, 64 connections", Exchange, "stay 64 64 64 1 0", TCP),
+    row("TCP, 64 B, 64 connections", EXCHANGES, "stay 64 64 64 1 0", TCP),
     BUSY,
-    row("TCP, 8 KiB, 8 in flight on 8 connections", Exchange, "stay 8192 8 8 8 0", TCP),
-    row("TCP, 64 KiB, 4 in flight on one connection", Exchange, "stay 65536 1 1 4 0", TCP),
-    row("UDP, 64 clients, 35,000 requests/s", Rate, "stay 64 64 64 1 35000", UDP_RATE),
-    row("UDP, 64 clients, 70,000 requests/s", Rate, "stay 64 64 64 1 70000", UDP_RATE),
-    row("TCP, 64 connections, 35,000 requests/s", Rate, "stay 64 64 64 1 35000", TCP),
-    row("TCP, 64 connections, 70,000 requests/s", Rate, "stay 64 64 64 1 70000", TCP),
-    row("TCP, 512 connections, 30,000 requests/s", Rate, "stay 64 512 512 1 30000", TCP),
-    row("TCP, 512 connections, 60,000 requests/s", Rate, "stay 64 512 512 1 60000", TCP),
-    row("1,000 TCP connections, 50 active", Idle, "stay 64 1000 50 1 1000", IDLE_1000),
-    IDLE,
-    row("After the first TCP connection", Rest, "", REST),
-    row("After 700 TCP connections", Rest, "stay 64 700 50 1 1000", REST),
-    row("1,000 TCP connections at once", Burst, "close 5 1000 1000 1 0", TCP),
-    row("Start to the first reply", Start, "", TCP),
+    row("TCP, 8 KiB, 8 in flight on 8 connections", EXCHANGES, "stay 8192 8 8 8 0", TCP),
+    row("TCP, 64 KiB, 4 in flight on one connection", EXCHANGES, "stay 65536 1 1 4 0", TCP),
+    row("UDP, 64 clients, 35,000 requests/s", RATE, "stay 64 64 64 1 35000", UDP_RATE),
+    row("UDP, 64 clients, 70,000 requests/s", RATE, "stay 64 64 64 1 70000", UDP_RATE),
+    row("TCP, 64 connections, 35,000 requests/s", RATE, "stay 64 64 64 1 35000", TCP),
+    row("TCP, 64 connections, 70,000 requests/s", RATE, "stay 64 64 64 1 70000", TCP),
+    row("TCP, 512 connections, 30,000 requests/s", RATE, "stay 64 512 512 1 30000", TCP),
+    row("TCP, 512 connections, 60,000 requests/s", RATE, "stay 64 512 512 1 60000", TCP),
+    row("1,000 TCP connections, 50 active", IDLE, "stay 64 1000 50 1 1000", IDLE_1000),
+    MOSTLY_IDLE,
+    row("After the first TCP connection", REST, "", TCP_1_KIB),
+    row("After 700 TCP connections", REST, "stay 64 700 50 1 1000", TCP_1_KIB),
+    row("1,000 TCP connections at once", BURST, "close 5 1000 1000 1 0", TCP),
+    row("Start to the first reply", START, "", TCP),
 ];
 
 fn candidate(server: &str) -> Candidate {
@@ -189,7 +189,7 @@ fn check() -> Result<(), Box<dyn Error>> {
         let running = Running::start(name).map_err(|error| format!("{name}: {error}"))?;
         println!("{name}: replied after {:.1} ms", running.startup * 1e3);
     }
-    let row = row("", Rate, "stay 64 8 8 1 2000", "");
+    let row = row("", RATE, "stay 64 8 8 1 2000", "");
     let delayed = Running::start("udp-threaded --workers 64 --delay 0.005")?;
     let delayed = delayed.measure(&row, 1, 1.0)?;
     // Stalls of 0.1 s, once a second: a tenth of the requests wait for up to 0.1 s.
@@ -226,7 +226,7 @@ fn measure(rows: &[&Row], quick: bool, file: &str) -> Result<(), Box<dyn Error>>
         eprintln!("[{number}/{}] {}", rows.len(), row.title);
         fs::write(file, &csv)?;
         // These take seconds.
-        let is_long = matches!(row.kind, Idle | Rest | Burst);
+        let is_long = [IDLE, REST, BURST].contains(&row.table);
         for round in 1..=if is_long { rounds / 2 } else { rounds } {
             for server in row.servers().filter(|server| command(server, 0).is_ok()) {
                 match Running::start(server).and_then(|it| it.measure(row, round, time)) {

@@ -1,25 +1,11 @@
 //! The figures as tables and, for docs/benchmarks.md, as plots.
 
 use crate::plot::{Figure, plot};
-use crate::{BUSY, IDLE, Kind, ROWS, Row, SHORT, candidate, label};
+use crate::{BUSY, MOSTLY_IDLE, ROWS, Row, SHORT, Table, candidate, label};
 use std::error::Error;
 use std::fs;
 use tests::benchmark::{COLUMNS, quartiles};
 use tests::grouped;
-
-/// Returns the columns of a row in the tables: their headings, and the figures.
-fn columns(kind: Kind) -> &'static [(&'static str, &'static str)] {
-    const P50: (&str, &str) = ("p50", "p50");
-    const P99: (&str, &str) = ("p99", "p99");
-    match kind {
-        Kind::Exchange => &[("Requests", "requests"), ("CPU per request", "CPU"), P99],
-        Kind::Rate => &[P50, P99, ("p99.9", "p99.9"), ("Late or lost", "late or lost")],
-        Kind::Idle => &[("Memory", "memory"), ("of that RSS", "RSS"), P50, P99],
-        Kind::Rest => &[("Memory at rest", "memory"), ("of that RSS", "RSS")],
-        Kind::Burst => &[("All served after", "seconds"), ("Waited > 0.9 s", "late or lost")],
-        Kind::Start => &[("Time", "seconds")],
-    }
-}
 
 /// Formats the value of a figure with its unit and three significant digits.
 fn format(figure: &str, value: f64) -> String {
@@ -72,25 +58,24 @@ fn percentiles(csv: &str, row: &Row, server: &str) -> Option<Figure> {
 
 /// Returns the tables, in Markdown: one for the rows that have the same columns.
 pub fn tables(csv: &str) -> String {
-    let (mut text, mut above) = (String::new(), "");
+    let (mut text, mut above): (_, Table) = (String::new(), &[]);
     for row in &ROWS {
-        let columns = columns(row.kind);
         let cells = |server| {
-            let figure = |column: &(_, &str)| Some(figure(csv, row, server, column.1)?.text);
-            let figures = columns.iter().map(figure).collect::<Option<Vec<String>>>()?;
-            Some(line(&label(server), figures.iter().map(|text| &**text)))
+            let figures = row.table.iter().map(|column| figure(csv, row, server, column.1));
+            let figures = figures.collect::<Option<Vec<Figure>>>()?;
+            Some(line(&figures[0].label, figures.iter().map(|figure| &*figure.text)))
         };
         let lines: String = row.servers().filter_map(cells).collect();
         if lines.is_empty() {
             continue;
         }
-        if columns[0].0 != above {
-            above = columns[0].0;
+        if row.table != above {
+            above = row.table;
             text += "\n";
-            text += &line("", columns.iter().map(|column| column.0));
-            text += &line("---", columns.iter().map(|_| "--:"));
+            text += &line("", above.iter().map(|column| column.0));
+            text += &line("---", above.iter().map(|_| "--:"));
         }
-        text += &line(&format!("**{}**", row.title), columns.iter().map(|_| ""));
+        text += &line(&format!("**{}**", row.title), above.iter().map(|_| ""));
         text += &lines;
     }
     text
@@ -125,13 +110,12 @@ pub fn write(file: &str) -> Result<(), Box<dyn Error>> {
         (row.title, row.servers().filter_map(|server| percentiles(&csv, row, server)).collect())
     };
     // The rows that have a column.
-    let rows =
-        |name| ROWS.iter().filter(move |row| columns(row.kind).iter().any(|it| it.1 == name));
+    let rows = |name| ROWS.iter().filter(move |row| row.table.iter().any(|it| it.1 == name));
     let panels = |name| rows(name).map(|row| panel(row.title, row, name)).collect::<Vec<_>>();
     let summary = vec![
         panel("CPU time to accept, reply and close", &SHORT, "CPU"),
         panel("p99 of the time until a reply: 512 connections, all busy", &BUSY, "p99"),
-        panel("Memory: 5,000 connections, mostly idle", &IDLE, "memory"),
+        panel("Memory: 5,000 connections, mostly idle", &MOSTLY_IDLE, "memory"),
     ];
     let latency = [&BUSY].into_iter().chain(rows("p99.9")).map(range).collect();
     for (name, title, panels) in [
