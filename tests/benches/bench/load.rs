@@ -89,7 +89,7 @@ impl Running {
         if row.load.is_empty() {
             let now = self.settle();
             let figures = format!("NaN,NaN,NaN,{},NaN,NaN,NaN", self.startup);
-            return Ok(format!("{begin},{figures},{}\n", self.usage(&now, &now)?));
+            return Ok(format!("{begin},{figures},{}", self.usage(&now, &now)?));
         }
         let late_and_time = if row.table == BURST { "0.9 0" } else { &format!("0.1 {time}") };
         let mut load = Command::new(PROGRAM)
@@ -113,7 +113,7 @@ impl Running {
         }
         let usage = self.usage(&before, &after)?;
         load.wait()?;
-        Ok(format!("{begin},{line},{usage}\n"))
+        Ok(format!("{begin},{line},{usage}"))
     }
 
     /// Waits until the process is idle, for at most 2 s, and returns the CPU time used so far.

@@ -204,7 +204,7 @@ fn check() -> Result<(), Box<dyn Error>> {
         server.measure(&row, 1, 3.0)
     })?;
     let [delayed, stalled] = [delayed, stalled]
-        .map(|line| ["p50", "p99", "p99.9"].map(|figure| value(line.trim_end(), figure) * 1e3));
+        .map(|line| ["p50", "p99", "p99.9"].map(|figure| value(&line, figure) * 1e3));
     println!("p50, p99, p99.9 in ms: {delayed:.2?} (delay: 5), {stalled:.2?} (stalls: 100)");
     if delayed[0] < 5.0 || stalled[1] < 80.0 {
         return Err("the load measures waits that are too short".into());
@@ -230,7 +230,7 @@ fn measure(rows: &[&Row], quick: bool, file: &str) -> Result<(), Box<dyn Error>>
         for round in 1..=if is_long { rounds / 2 } else { rounds } {
             for server in row.servers().filter(|server| command(server, 0).is_ok()) {
                 match Running::start(server).and_then(|it| it.measure(row, round, time)) {
-                    Ok(line) => csv += &line,
+                    Ok(line) => csv += &(line + "\n"),
                     Err(error) => errors.push(format!("{}: {server}: {error}", row.title)),
                 }
             }
