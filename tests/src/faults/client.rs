@@ -12,23 +12,6 @@ use std::time::{Duration, Instant};
 /// How often the kit looks whether something has changed.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 
-/// Repeats an exchange `most` times, or until one fails or the time is up. Returns how many succeeded,
-/// and how the last one ended.
-pub(super) fn exchange_repeatedly(
-    most: usize,
-    limit: Duration,
-    mut exchange: impl FnMut() -> Outcome,
-) -> (usize, Outcome) {
-    let (start, mut count) = (Instant::now(), 0);
-    while count < most && start.elapsed() < limit {
-        if let failed @ Err(_) = exchange() {
-            return (count, failed);
-        }
-        count += 1;
-    }
-    (count, Ok(()))
-}
-
 /// A reply whose end cannot be recognized is complete after such a time without further bytes.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
@@ -36,8 +19,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The command that starts the server, in which `{port}` stands for a free port of 127.0.0.1;
-    /// empty if the server is already running. It is started again after a fault that it does not
-    /// survive.
+    /// empty if the server is already running.
     pub command: Vec<String>,
     /// Where the server listens, if it does not take its port from the command.
     pub address: Option<SocketAddr>,
@@ -131,8 +113,7 @@ impl Client {
     /// Opens a connection, and reads the greeting of a server that sends one.
     pub fn open(&self) -> Outcome<TcpStream> {
         let stream = self.connect()?;
-        self.read_greeting(&stream)?;
-        Ok(stream)
+        self.read_greeting(&stream).map(|()| stream)
     }
 
     pub fn read_greeting(&self, stream: &TcpStream) -> Outcome {
@@ -357,9 +338,7 @@ pub(super) fn finish(stream: &TcpStream) {
     let _ = stream.shutdown(Shutdown::Write);
     let _ = stream.set_read_timeout(Some(PAUSE));
     let start = Instant::now();
-    while matches!((&mut &*stream).read(&mut [0; 65_536]), Ok(1..)) && start.elapsed() < 10 * PAUSE
-    {
-    }
+    while start.elapsed() < 10 * PAUSE && matches!((&*stream).read(&mut [0; 65_536]), Ok(1..)) {}
 }
 
 /// Returns lines of 60 bytes, of which no two are equal; the last may be shorter.

@@ -2,8 +2,7 @@
 
 use super::Protocol::{Tcp, Udp};
 use super::Verdict::{Fails, NotTried};
-use super::client::{Client, Content, TICK, exchange_repeatedly, finish};
-use super::client::{is_timeout, lines, lost};
+use super::client::{Client, Content, TICK, finish, is_timeout, lines, lost};
 use super::{Outcome, Target, require};
 use crate::{Process, grouped, proc, retry_on_eintr, wait_until};
 use std::io::{self, Read, Write};
@@ -13,10 +12,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError::Timeout};
 use std::sync::{RwLock, mpsc};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
-
-/// Why a fault is not tried.
-const NEVER_REPLIES: &str = "the server never replies";
-const ONE_AT_A_TIME: &str = "the server serves one client at a time: see silent-clients";
 
 pub(super) fn one_byte_datagram(target: &Target) -> Outcome {
     match &target.client.options.request {
@@ -267,7 +262,7 @@ pub(super) fn line_without_an_end(target: &Target) -> Outcome {
 }
 
 pub(super) fn never_reads(target: &Target) -> Outcome {
-    require(!target.client.options.no_reply, NEVER_REPLIES)?;
+    require(!target.client.options.no_reply, "the server never replies")?;
     require(!target.client.once, "the server replies once over each connection")?;
     let before = target.memory().unwrap_or_default();
     let stream = target.client.connect()?;
@@ -368,7 +363,7 @@ pub(super) fn reset_while_reading(target: &Target) -> Outcome {
 }
 
 pub(super) fn reset_while_writing(target: &Target) -> Outcome {
-    require(!target.client.options.no_reply, NEVER_REPLIES)?;
+    require(!target.client.options.no_reply, "the server never replies")?;
     let bulk = target.client.bulk(65_520);
     for number in 0..20 {
         // An early reset arrives before the first write, the others after it.
@@ -404,18 +399,18 @@ fn unread_reply(target: &Target) -> Outcome<TcpStream> {
     }
 }
 
-pub(super) fn unfinished_requests(target: &Target) -> Outcome {
-    require(!target.serves_one_client, ONE_AT_A_TIME)?;
-    crowd(target, &target.client.half(), None)
+pub(super) fn unfinished_requests(target: &Target, drip: Option<(u8, Duration)>) -> Outcome {
+    let reason = "the server serves one client at a time: see silent-clients";
+    require(!target.serves_one_client, reason)?;
+    crowd(target, &target.client.half(), drip)
 }
 
 pub(super) fn slow_clients(target: &Target) -> Outcome {
-    require(!target.serves_one_client, ONE_AT_A_TIME)?;
     let (client, half) = (&target.client, target.client.half());
     // A request must not be complete before the end of the test.
     let rest = client.options.request.as_ref().map_or(1_000, |request| request.len() - half.len());
     let interval = (6 * client.patience / rest.max(1) as u32).max(Duration::from_millis(50));
-    crowd(target, &half, Some((half.last().copied().unwrap_or(b'x'), interval)))
+    unfinished_requests(target, Some((half.last().copied().unwrap_or(b'x'), interval)))
 }
 
 /// Opens many connections, sends something over each, and perhaps a byte now and then. Meanwhile one
@@ -433,8 +428,7 @@ pub(super) fn crowd(target: &Target, first: &[u8], drip: Option<(u8, Duration)>)
                 }
             });
         }
-        let stream = other.open();
-        let one_more = stream.map(|stream| (other.exchange_on(&stream, &request), stream));
+        let one_more = other.open().map(|stream| (other.exchange_on(&stream, &request), stream));
         drop(done);
         one_more
     });
@@ -590,8 +584,10 @@ pub(super) fn suspend_and_resume(target: &Target) -> Outcome {
 pub(super) fn closed_output(target: &mut Target) -> Outcome {
     let (mut server, output, ..) = tap(target, None)?;
     drop(output);
+    let (start, limit) = (Instant::now(), Duration::from_secs(2));
     // Many, since a runtime may buffer 4,096 bytes.
-    let _ = exchange_repeatedly(400, Duration::from_secs(2), || server.client.probe());
+    let mut requests = (0..400).take_while(|_| start.elapsed() < limit);
+    let _ = requests.try_for_each(|_| server.client.probe());
     server.aftermath(Ok(()))
 }
 
@@ -602,8 +598,12 @@ pub(super) fn unread_output(target: &mut Target) -> Outcome {
         target.remark("control characters of a request appear in its output".into());
     }
     let needed = 200_000 * count / written.len(); // A pipe has room for 64 KiB.
-    let probe = || server.client.probe();
-    let (served, outcome) = exchange_repeatedly(needed, Duration::from_secs(10), probe);
+    let (start, limit) = (Instant::now(), Duration::from_secs(10));
+    let (mut served, mut outcome) = (0, Ok(()));
+    while outcome.is_ok() && served < needed && start.elapsed() < limit {
+        outcome = server.client.probe();
+        served += 1;
+    }
     match (outcome, server.exit()) {
         (Err(_), Some(how)) => Err(Fails("exits", how)),
         (Err(problem), _) => Err(problem.with(" once the pipe is full")),
@@ -642,9 +642,11 @@ fn tap(target: &mut Target, text: Option<&[u8]>) -> Outcome<Tapped> {
     if let Some(text) = text {
         let _ = no_reply_needed(&server, &[&server.client.half(), text, b"\r\n\r\n"].concat());
     }
-    let (count, _) = exchange_repeatedly(400, Duration::from_secs(2), || {
-        server.client.probe().map(|()| written.extend(output.try_iter().flatten()))
-    });
+    let (start, mut count, limit) = (Instant::now(), 0, Duration::from_secs(2));
+    while count < 400 && start.elapsed() < limit && server.client.probe().is_ok() {
+        count += 1;
+        written.extend(output.try_iter().flatten());
+    }
     // Less may be about its start.
     require(written.len() > count, "the server writes nothing to its output for a request")?;
     Ok((server, output, count, written))

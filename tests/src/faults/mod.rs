@@ -7,26 +7,25 @@
 //! - `client.rs`: what the kit sends, and what a complete reply is.
 //! - `target.rs`: how the server is started, and what its processes do.
 //! - `injections.rs`: what each fault does. `forge.py` and `reset.py` send what std cannot.
-//! - `repeat.rs`: all faults for a given time.
 
 mod client;
 mod injections;
-mod repeat;
 mod target;
 
 pub use crate::candidates::Protocol;
 pub use client::Options;
-pub use repeat::repeat;
 pub use target::Target;
 
+use crate::grouped;
 use Inject::{Another, Crowd, This};
 use Protocol::{Tcp, Udp};
 use Verdict::{Fails, Flaky, NotTried, Survives};
-use client::{exchange_repeatedly, is_timeout};
+use client::{Client, finish, has_ended, is_timeout, lines};
 use injections::*;
 use std::io::ErrorKind::{ConnectionRefused, ConnectionReset};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{fmt, io, thread};
 
 /// What became of a server.
@@ -157,7 +156,7 @@ pub const FAULTS: &[Fault] = &[
     Fault { protocols: &[Tcp], name: "silent-clients", inject: Crowd(|it| crowd(it, b"", None)),
         summary: "1,000 silent connections, or as many as are accepted. One more must be served in 10 s.",
         hint: "Serve connections concurrently, and close those that are idle for too long." },
-    Fault { protocols: &[Tcp], name: "unfinished-requests", inject: Crowd(unfinished_requests),
+    Fault { protocols: &[Tcp], name: "unfinished-requests", inject: Crowd(|it| unfinished_requests(it, None)),
         summary: "The same with half a request over each connection.",
         hint: "Wait for the rest of a request without occupying what other clients need." },
     Fault { protocols: &[Tcp], name: "slow-clients", inject: Crowd(slow_clients),
@@ -321,12 +320,13 @@ fn attempt(inject: Inject, target: &mut Target) -> Outcome {
         // Ruby, for example, lets several hundred descriptors wait for a garbage collection, which
         // requests cause.
         let (client, request) = (&target.client, target.client.request(b"One more\n"));
-        let exchange = || match client.protocol {
+        let exchange = |_| match client.protocol {
             Udp => client.exchange(&request),
             Tcp => client.exchange_on(&client.open()?, &request),
         };
-        // There may be no descriptor for more.
-        let _ = exchange_repeatedly(100, client.patience, exchange);
+        let limit = start.elapsed() + client.patience;
+        let mut requests = (0..100).take_while(|_| start.elapsed() < limit);
+        let _ = requests.try_for_each(exchange); // there may be no descriptor for more
         if round > 5 && (most > 700 || start.elapsed() > 3 * client.patience) {
             break;
         }
@@ -358,14 +358,85 @@ fn inject_once(inject: Inject, target: &mut Target) -> Outcome {
         let client = client.with_patience(2);
         let stream = if is_served { Some(client.open()?) } else { None };
         let (stop, stopped) = mpsc::channel();
-        let stay = |stream| scope.spawn(move || client.stay(stream, is_crowd, &stopped));
-        let other = stream.map(stay);
+        let other =
+            stream.map(|stream| scope.spawn(move || client.stay(stream, is_crowd, &stopped)));
         let injected = inject(target);
         drop(stop);
         let served = other.and_then(|other| other.join().ok()).unwrap_or(Ok(()));
         injected.and(served)
     });
     target.aftermath(injected)
+}
+
+/// Injects faults one after the other until the time is up, while clients make requests of many
+/// lengths and check the replies. Faults for which one more server is started are left out.
+pub fn repeat(names: &[&str], target: &mut Target, limit: Duration) -> Verdict {
+    let selected = faults(target.client.protocol).filter(|fault| names.contains(&fault.name));
+    let selected = selected.filter(|fault| !matches!(fault.inject, Another(_)));
+    let number = selected.clone().count();
+    if target.serves_one_client || number == 0 {
+        return NotTried("the server survives no fault beside other clients".into());
+    }
+    if let Err(verdict) = target.repair() {
+        return verdict;
+    }
+    let (client, start) = (target.client.with_patience(2), Instant::now());
+    let (stop, served, mut rounds) = (AtomicBool::new(false), AtomicUsize::new(0), 0);
+    let memory = |target: &Target| target.memory().unwrap_or_default();
+    let (mut first, mut once) = (memory(target), None);
+    let outcome = thread::scope(|scope| {
+        let work = || keep_asking(&client, &stop, &served);
+        let clients = [scope.spawn(work), scope.spawn(work)];
+        let mut outcome = Ok(());
+        for fault in selected.cycle() {
+            let is_over = start.elapsed() > limit || clients.iter().any(|it| it.is_finished());
+            if outcome.is_err() || is_over {
+                break;
+            }
+            let failed = attempt(fault.inject, target);
+            if let Err(Fails(symptom, details)) = failed {
+                let verdict = Fails(symptom, format!("{}: {details}", fault.name));
+                match attempt(fault.inject, target) {
+                    Err(Fails(..)) => outcome = Err(verdict),
+                    _ => once = Some(verdict),
+                }
+            }
+            rounds += 1;
+            first = if rounds == number { memory(target) } else { first };
+        }
+        stop.store(true, Relaxed);
+        clients.into_iter().filter_map(|it| it.join().ok()).fold(outcome, Outcome::and)
+    });
+    let [rounds, served] = [rounds, served.into_inner()].map(grouped);
+    let count = format!("{rounds} faults among {served} honest requests");
+    let after = |details| format!("{details} after {count}");
+    match (outcome, once) {
+        (Err(Fails(symptom, details)), _) => Fails(symptom, after(details)),
+        (_, Some(Fails(symptom, details))) => Flaky(symptom, after(details)),
+        _ => Survives(format!("{count}; memory {first} MiB, then {} MiB", memory(target))),
+    }
+}
+
+/// Makes exchanges of many lengths, twenty over each connection if the protocol allows that.
+fn keep_asking(client: &Client, stop: &AtomicBool, served: &AtomicUsize) -> Outcome {
+    let keeps = client.protocol == Protocol::Tcp && !client.once;
+    while !stop.load(Relaxed) {
+        let stream = if keeps { Some(client.open()?) } else { None };
+        for _ in 0..20 {
+            let number = served.fetch_add(1, Relaxed);
+            let text = [number.to_string().as_bytes(), &lines(1 + number * 997 % 10_000)].concat();
+            let request = client.request(&text);
+            match &stream {
+                // At its own limit of connections, a server may close one that is idle.
+                Some(stream) if has_ended(stream) => break,
+                Some(stream) => client.exchange_on(stream, &request)?,
+                None => client.exchange(&request)?,
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        stream.iter().for_each(finish);
+    }
+    Ok(())
 }
 
 /// Tells errors that the server causes from those of the system on which the kit runs.

@@ -167,8 +167,8 @@ impl Target {
                 ports.extend(found.map(|port| (protocol, port)));
             }
         }
-        let no_reply = self.client.options.no_reply;
-        let missing = if no_reply { "no request read by" } else { "no reply from" };
+        let missing =
+            if self.client.options.no_reply { "no request read by" } else { "no reply from" };
         let silence = format!("{missing} {address} within {} s", limit.as_secs_f64());
         let pass = "pass --request, and perhaps --reply or --no-reply";
         match ports.first() {
@@ -530,8 +530,7 @@ impl Target {
 
     /// Returns how the process of the server ended, if it has.
     pub(super) fn exit(&mut self) -> Option<String> {
-        let (protocol, port) = (self.client.protocol.name(), self.client.address.port());
-        self.server.as_mut()?.exit(protocol, port)
+        self.server.as_mut()?.exit(self.client.protocol.name(), self.client.address.port())
     }
 
     /// Returns the process of the server and its descendants, which Linux lists.
