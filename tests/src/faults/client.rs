@@ -1,5 +1,6 @@
 //! The kit's side of a connection: what it sends, and what it expects from a complete reply.
 
+use super::Protocol::{Tcp, Udp};
 use super::Verdict::Fails;
 use super::{Outcome, Protocol, Verdict, require};
 use crate::{grouped, proc, retry_on_eintr, unused_address};
@@ -123,7 +124,7 @@ impl Client {
     /// Makes an exchange, and a second one over the same connection if the protocol allows that.
     pub fn probe(&self) -> Outcome {
         let request = self.request(b"Are you there?\n");
-        if self.protocol == Protocol::Udp || self.once {
+        if self.protocol == Udp || self.once {
             return self.exchange(&request);
         }
         let stream = self.open()?;
@@ -135,7 +136,7 @@ impl Client {
 
     /// Makes one exchange over a connection or socket of its own.
     pub fn exchange(&self, request: &[u8]) -> Outcome {
-        if self.protocol == Protocol::Tcp {
+        if self.protocol == Tcp {
             let stream = self.open()?;
             return self.exchange_on(&stream, request).map(|()| finish(&stream));
         }
@@ -243,13 +244,10 @@ impl Client {
         given.is_empty() || reply.windows(given.len()).any(|window| window == given)
     }
 
-    /// Checks that a reply is complete.
     pub fn verify(&self, request: &[u8], reply: &[u8]) -> Outcome {
         let start = reply[..reply.len().min(60)].escape_ascii();
         let details = match &self.content {
-            _ if reply.is_empty() && self.protocol == Protocol::Tcp => {
-                "closed without a reply".into()
-            }
+            _ if reply.is_empty() && self.protocol == Tcp => "closed without a reply".into(),
             Content::Function(reply_to) => {
                 let (expected, received) = (text(&reply_to(request)), text(reply));
                 let length = grouped(expected.len());
@@ -279,7 +277,7 @@ impl Client {
         require(cfg!(target_os = "linux"), "--no-reply needs Linux")?;
         let (start, port, mut reads) = (Instant::now(), self.address.port(), 0);
         let mut pause = TICK;
-        let is_udp = self.protocol == Protocol::Udp;
+        let is_udp = self.protocol == Udp;
         loop {
             // Before the sockets are listed, which takes seconds if there are very many.
             let is_late = start.elapsed() > self.patience;

@@ -51,7 +51,6 @@ fn require(is_possible: bool, reason: &str) -> Outcome {
 }
 
 impl Verdict {
-    /// Adds to the details of a failure.
     fn with(self, more: &str) -> Verdict {
         match self {
             Fails(symptom, details) => Fails(symptom, details + more),
