@@ -257,13 +257,10 @@ impl Client {
                     _ => format!("replied with other bytes to {length} bytes: \"{start}\""),
                 }
             }
-            Content::Like(length, beginning) if reply.starts_with(beginning) => {
-                return if reply.len() < *length {
-                    Err(lost(reply.len(), *length))
-                } else {
-                    Ok(())
-                };
-            }
+            Content::Like(length, beginning) if reply.starts_with(beginning) => match reply.len() {
+                short if short < *length => return Err(lost(short, *length)),
+                _ => return Ok(()),
+            },
             Content::Like(length, _) if reply.len() == *length => return Ok(()),
             Content::Given if self.is_given(reply) => return Ok(()),
             Content::Unknown => return Ok(()),
