@@ -66,13 +66,10 @@ fn column(candidate: &Candidate) -> Result<Vec<String>, String> {
     // The defaults of the command line.
     let options = Options {
         command,
-        address: None,
-        request: None,
-        reply: None,
-        no_reply: false,
         start: Duration::from_secs(10),
         patience: Duration::from_secs(5),
         clients: 1_000,
+        ..Options::default()
     };
     let mut target = Target::new(candidate.protocol, options).map_err(|error| error.reason())?;
     let mut column = vec![candidate.label.to_string(), "---".into()];

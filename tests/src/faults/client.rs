@@ -17,7 +17,7 @@ pub(super) const TICK: Duration = Duration::from_millis(50);
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the kit cannot find out about a server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The command that starts the server, in which `{port}` stands for a free port of 127.0.0.1;
     /// empty if the server is already running.
