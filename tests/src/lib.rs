@@ -1,15 +1,7 @@
 //! Runs the examples, and other servers, as processes.
 //!
-//! # Layout
-//!
-//! - This file is the harness. The helpers that only the tests need are in `tests/suite/support.rs`.
-//! - [`benchmark`]: the figures of the benchmark, as a CSV file has them.
-//! - [`candidates`]: the servers that are compared, ours and the competitors.
-//! - [`copying`]: the copies that `bin/copy.rs` writes.
-//! - [`faults`]: the fault kit.
-//! - [`survival`]: the table of candidates and faults; [`picture`] draws it, with [`svg`].
-//! - [`proc`]: what Linux reports about processes.
-//! - `bin/`: the command lines of the demo, the fault kit and the survival table.
+//! This file is the harness. The helpers that only the tests need are in `tests/suite/support.rs`, and
+//! `README.md` has a map of the package.
 //!
 //! # Panics
 //!
