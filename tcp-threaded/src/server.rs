@@ -9,8 +9,8 @@
 //! one write or several writes together. A protocol has to mark where each message ends.
 //!
 //! N worker threads call `accept` on the same listener, and the kernel wakes one of them for each
-//! connection. The program does not need a dispatcher or a queue of its own. There is one worker
-//! at the start. One that accepts a connection starts more, up to `--workers`, until 32 wait.
+//! connection. The program does not need a dispatcher, a queue or a lock of its own. There is one
+//! worker at the start. One that accepts a connection starts more, up to `--workers`, until 32 wait.
 //! While all are busy, connections wait in the listener's backlog. When that is full, Linux ignores
 //! attempts to connect, which clients repeat after a second.
 //!
@@ -39,7 +39,6 @@ use common::{error, info, warn};
 use std::io::{self, ErrorKind, ErrorKind::TimedOut, ErrorKind::WouldBlock, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, Scope};
 use std::time::Duration;
@@ -49,7 +48,6 @@ struct Server {
     workers: usize, // the largest number, and so of connections at a time
     idle_timeout: Option<Duration>, // never zero; `None` disables the timeout
     limit: AtomicUsize, // `workers`, or fewer after a descriptor or a thread was missing
-    starting: Mutex<()>, // held by the worker that starts others
     running: AtomicUsize,
     busy: AtomicUsize, // workers that serve a connection, among those that run
     stopping: AtomicBool,
@@ -66,7 +64,6 @@ impl Server {
             workers: if cfg!(target_vendor = "apple") { 240 } else { 1010 },
             idle_timeout: Some(Duration::from_secs(60)),
             limit: usize::MAX.into(),
-            starting: Mutex::default(),
             running: 1.into(),
             busy: 0.into(),
             stopping: false.into(),
@@ -97,24 +94,25 @@ impl Server {
         }
     }
 
-    /// Starts workers until 32 wait for a connection. On Linux, each needs a descriptor to wait.
+    /// Starts workers until 32 wait for a connection.
     fn start_workers<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
-        let _alone = self.starting.lock(); // their descriptors would look like missing ones
-        if self.busy.load(SeqCst) <= self.limit.load(SeqCst) / 2 + 1 {
+        if self.listener.try_clone().is_err() {
+            self.limit.store(self.running.load(SeqCst).max(2) - 1, SeqCst); // leave some to handlers
+        } else if self.busy.load(SeqCst) <= self.limit.load(SeqCst) / 2 + 1 {
             self.limit.store(self.workers, SeqCst); // the system may allow more again
         }
-        let wanted = self.limit.load(SeqCst).min(self.busy.load(SeqCst) + 32);
-        let next = |n| (n < wanted).then_some(n + 1);
-        while let Ok(reserved) = self.listener.try_clone() {
-            let Ok(n) = self.running.fetch_update(SeqCst, SeqCst, next) else { return };
+        let wanted = || self.limit.load(SeqCst).min(self.busy.load(SeqCst) + 32);
+        let next = |n| (n < wanted()).then_some(n + 1);
+        while let Ok(n) = self.running.fetch_update(SeqCst, SeqCst, next) {
             let worker = thread::Builder::new().name(format!("worker {}", n + 1));
-            let work = move || (drop(reserved), self.work(scope, n + 1));
-            if let Err(error) = worker.spawn_scoped(scope, work) {
+            let started = self.listener.try_clone().and_then(|reserved| {
+                worker.spawn_scoped(scope, move || (drop(reserved), self.work(scope, n + 1)))
+            }); // on Linux, a worker needs a descriptor to wait
+            if let Err(error) = started {
                 self.limit.store(self.running.fetch_sub(1, SeqCst) - 1, SeqCst);
                 return error!("cannot start another worker: {error}");
             }
         }
-        self.limit.store(self.running.load(SeqCst).max(2) - 1, SeqCst); // leave some to handlers
     }
 
     /// Waits for a connection. Returns `None` once the server is stopping.
@@ -159,7 +157,8 @@ impl Server {
             let length = match stream.read(&mut buffer) {
                 Ok(0) => break, // the client has closed its write side: the response is complete
                 Ok(length) => length,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue, // by a signal
+                // SIGSTOP and SIGCONT interrupt a read that has a timeout.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
             let request = &mut buffer[..length];
