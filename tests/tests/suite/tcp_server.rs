@@ -99,7 +99,13 @@ mod linux {
         let server = copied("tcp-threaded-opening");
         let mut command = shell("ulimit -n 100", server);
         let server = Process::listening(command.args([":0", "--idle-timeout", "600"]));
-        let _silent: Vec<TcpStream> = (0..60).map(|_| tcp(server.address())).collect();
+        // One after the other, so that each has a worker before the next one connects.
+        let silent = |_| {
+            let client = tcp(server.address());
+            server.wait_for(&format!("{} connected", client.local_addr().unwrap())).unwrap();
+            client
+        };
+        let _silent: Vec<TcpStream> = (0..60).map(silent).collect();
         assert!(server.wait_for_error("Too many open files").is_some());
         wait_until("a client is served", || {
             let mut stream = tcp(server.address());
