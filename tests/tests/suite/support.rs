@@ -11,7 +11,7 @@ pub use tests::{tcp, udp, unused_address};
 
 use assert_cmd::assert::{Assert, OutputAssertExt};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -110,26 +110,15 @@ pub fn exchange(mut stream: &TcpStream, payload: &[u8]) -> Vec<u8> {
     response
 }
 
-/// Sends a request to any of the servers, over TCP a whole line, and checks the reply if there is one.
+/// Sends a request to any of the servers by its client, and checks the reply if there is one.
 #[track_caller]
 pub fn request_any(server: &str, address: SocketAddr) {
     let pair = PAIRS.iter().find(|pair| pair.server() == server).unwrap();
-    let request = pair.messages[0];
-    let reply = match pair.protocol() {
-        Protocol::Tcp => {
-            let mut stream = tcp(address);
-            writeln!(stream, "{request}").unwrap();
-            stream.shutdown(Shutdown::Write).unwrap();
-            read_to_end(&stream)
-        }
-        Protocol::Udp if pair.replies() => self::request(&udp(address), request.as_bytes()),
-        Protocol::Udp => {
-            udp(address).send(request.as_bytes()).unwrap();
-            return;
-        }
-    };
-    let reply = String::from_utf8_lossy(&reply);
-    assert!(pair.prints(request, reply.trim_end()), "{server} replied {reply:?} to {request:?}");
+    // Without a reply, the test fails before a request is repeated.
+    let timeout: &[&str] = if pair.replies() { &["--timeout=60"] } else { &[] };
+    let (address, message) = (address.to_string(), pair.messages[0]);
+    let output = output(&pair.client(), &[timeout, &[&address, message]].concat(), "");
+    assert!(pair.prints(message, output.trim_end()), "{server} replied {output:?} to {message:?}");
 }
 
 /// Reads to the end of a connection, which is a reset if the peer did not read everything.
