@@ -9,7 +9,8 @@ use std::time::Instant;
 use std::{env, fmt, fs};
 use tests::copying::replace;
 
-const TABLE: &str = include_str!("../../mutations.txt");
+const TABLE: &str = "tests/mutations.txt";
+const CONTENT: &str = include_str!("../../mutations.txt");
 
 /// An edit of a program.
 struct Mutation {
@@ -19,6 +20,8 @@ struct Mutation {
     /// The texts to replace, and the texts in their place.
     edits: Vec<[String; 2]>,
     tests: Vec<&'static str>,
+    /// Its first line in the table.
+    line: usize,
 }
 
 impl Mutation {
@@ -40,9 +43,12 @@ impl fmt::Display for Mutation {
 fn table() -> Vec<Mutation> {
     let mut mutations = Vec::<Mutation>::new();
     let (mut pitfalls, mut files) = ("", "");
-    let lines: Vec<&str> = TABLE.lines().collect();
+    let lines: Vec<&str> = CONTENT.lines().collect();
     let is_edit = |line: &str| line.starts_with(['-', '+']);
+    let mut next = 1;
     for block in lines.chunk_by(|above, below| is_edit(above) && is_edit(below)) {
+        let line = next;
+        next += block.len();
         let (sign, text) = block[0].split_once(' ').unwrap_or((block[0], ""));
         match sign {
             "" | "#" => {}
@@ -59,9 +65,13 @@ fn table() -> Vec<Mutation> {
                         lines.collect::<Vec<&str>>().join("\n")
                     }));
                 }
-                let mutation =
-                    |file| Mutation { pitfalls, file, edits: edits.clone(), tests: vec![] };
-                mutations.extend(files.split(' ').map(mutation));
+                mutations.extend(files.split(' ').map(|file| Mutation {
+                    pitfalls,
+                    file,
+                    edits: edits.clone(),
+                    tests: vec![],
+                    line,
+                }));
             }
             "?" => {
                 for mutation in mutations.iter_mut().filter(|mutation| mutation.tests.is_empty()) {
@@ -77,7 +87,7 @@ fn table() -> Vec<Mutation> {
 /// Returns the tests of the suite that prove a pitfall or show it.
 pub fn tests_of(pitfall: &str) -> Vec<&'static str> {
     let mut tests = Vec::new();
-    for section in TABLE.split("\n== ") {
+    for section in CONTENT.split("\n== ") {
         let (pitfalls, rest) = section.split_once('\n').unwrap();
         if pitfalls.split("; ").any(|it| it == pitfall) {
             tests.extend(rest.lines().filter_map(|line| line.strip_prefix("? ")));
@@ -90,19 +100,22 @@ pub fn tests_of(pitfall: &str) -> Vec<&'static str> {
 fn table_fits_programs_and_tests() {
     let mut errors = Vec::new();
     for mutation in table() {
-        if let Err(error) = mutation.apply(&repository("")) {
-            errors.push(format!("{mutation}: {error}"));
+        let mut error = mutation.apply(&repository("")).err();
+        if mutation.tests.is_empty() {
+            error = Some("no test follows".into());
         }
+        errors.extend(error.map(|error| format!("{TABLE}:{}: {mutation}: {error}", mutation.line)));
     }
     let this = env::current_exe().unwrap();
     let list = output_of(Process::spawn(Command::new(this).arg("--list")));
-    let tests = TABLE.lines().filter_map(|line| line.strip_prefix("? "));
-    for test in tests.flat_map(|tests| tests.split(' ')) {
-        if !list.lines().any(|listed| listed == format!("{test}: test")) {
-            errors.push(format!("there is no test {test}"));
+    for (number, line) in (1..).zip(CONTENT.lines()) {
+        for test in line.strip_prefix("? ").iter().flat_map(|tests| tests.split(' ')) {
+            if !list.lines().any(|listed| listed == format!("{test}: test")) {
+                errors.push(format!("{TABLE}:{number}: there is no test {test}"));
+            }
         }
     }
-    assert!(errors.is_empty(), "tests/mutations.txt:\n{}", errors.join("\n"));
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Each program is copied alone, so some code stands in more than one. It has to be the same, or a
-//! fix could be made in one of them only.
+//! fix could be made in one of them only. This holds for every pair, so that another one cannot lack
+//! what protects it.
 
 use crate::support::*;
 use predicates::Predicate;
@@ -43,14 +44,24 @@ fn differences(what: &str, programs: &[String], text: impl Fn(&str) -> Option<St
 #[test]
 fn programs_share_what_protects_them() {
     let mut errors = String::new();
-    let [udp_servers, udp_clients] =
-        [UDP_SERVERS, UDP_CLIENTS].map(|names| names.map(String::from));
+    // The first of these pairs is `udp-echo`.
+    let pairs = PAIRS.iter().filter(|pair| pair.replies() && pair.protocol() == Protocol::Udp);
+    let (udp_servers, udp_clients): (Vec<String>, Vec<String>) =
+        pairs.map(|pair| (pair.server(), pair.client())).unzip();
     errors += &differences("the check of the own port", &udp_servers, |server| {
         part(server, "receive", "// Spoofed", "=> continue,")
     });
+    let (threaded, single): (Vec<String>, Vec<String>) =
+        udp_servers.into_iter().partition(|server| function(server, "work").is_some());
     // The clients resend, list recent ports, and check that a socket is not connected to itself.
-    for name in ["new", "request", "connect", "connect_to", "receive", "is_transient"] {
-        errors += &differences(name, &udp_clients, |client| function(client, name));
+    for (programs, names) in [
+        (udp_clients, &["new", "request", "connect", "connect_to", "receive", "is_transient"][..]),
+        (single, &["serve", "receive"]),
+        (threaded, &["serve", "work", "receive", "stop"]),
+    ] {
+        for name in names {
+            errors += &differences(name, &programs, |program| function(program, name));
+        }
     }
     errors += &differences("the delay after an error", &Vec::from_iter(servers()), |program| {
         let name = if program.starts_with("tcp-") { "accept" } else { "receive" };
