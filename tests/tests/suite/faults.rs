@@ -6,7 +6,8 @@ pub mod survival;
 use crate::support::*;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::{env, fs, thread};
+use std::sync::{Mutex, PoisonError};
+use std::{env, fs, iter, thread};
 use tests::faults::{FAULTS, Verdict, advice};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_flawed-server");
@@ -219,9 +220,11 @@ fn check(rows: &[Row]) {
         let arguments = words.replacen(protocol, &format!("{protocol} --patience {patience}"), 1);
         assert_kit(&arguments, &flawed(protocol, defect), expected);
     };
+    let rows = Mutex::new(rows.iter());
+    let next = || rows.lock().unwrap_or_else(PoisonError::into_inner).next();
     thread::scope(|scope| {
-        for first in 0..at_a_time {
-            scope.spawn(move || rows.iter().skip(first).step_by(at_a_time).for_each(check));
+        for _ in 0..at_a_time {
+            scope.spawn(|| iter::from_fn(next).for_each(check));
         }
     });
 }
