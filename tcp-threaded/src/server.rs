@@ -98,7 +98,7 @@ impl Server {
     fn start_workers<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
         if self.listener.try_clone().is_err() {
             self.limit.store(self.running.load(SeqCst).max(2) - 1, SeqCst); // leave some to handlers
-        } else if self.busy.load(SeqCst) <= self.limit.load(SeqCst) / 2 + 1 {
+        } else if self.busy.load(SeqCst) + 32 <= self.limit.load(SeqCst).max(66) / 2 {
             self.limit.store(self.workers, SeqCst); // the system may allow more again
         }
         let wanted = || self.limit.load(SeqCst).min(self.busy.load(SeqCst) + 32);
