@@ -76,13 +76,14 @@ impl Target {
     /// Starts the server, and waits until it replies. If it is `tapped`, its standard output and
     /// standard error are left to the caller.
     fn launch(&mut self, descriptors: Option<usize>, tapped: bool) -> Outcome {
-        let (start, address) = (Instant::now(), self.client.options.address);
-        self.client.address = address.unwrap_or_else(unused_address);
+        let (start, given) = (Instant::now(), self.client.options.address);
         loop {
+            self.client.address = given.unwrap_or_else(unused_address);
             self.spawn(descriptors, tapped)?;
             let result = self.wait_until_ready();
-            // The port is not free at once after another server has used it.
-            let again = result.is_err() && address.is_some() && self.exit().is_some();
+            // A port is not free at once after another server has used it.
+            let is_in_use = |how: String| given.is_some() || how.contains("in use");
+            let again = result.is_err() && self.exit().is_some_and(is_in_use);
             if !again || start.elapsed() > self.client.options.start {
                 return result;
             }

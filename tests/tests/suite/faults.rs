@@ -272,6 +272,17 @@ fn failure_that_does_not_repeat_itself_is_flaky() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn server_starts_on_another_port_if_first_is_in_use() {
+    let used = empty_folder("used-port").join("used");
+    let script = "test -e \"$0\" && exec \"$@\"; touch \"$0\"; echo Address in use >&2; exit 1";
+    let file = used.display().to_string();
+    let server = ["sh", "-c", script, &file, SERVER, "tcp", "{port}"];
+    assert_kit("tcp disconnect", &server, "disconnect survives");
+    assert!(used.exists());
+}
+
 #[test]
 fn command_line() {
     let list = assert_kit("--list", &[], "");
