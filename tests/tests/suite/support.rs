@@ -14,7 +14,6 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use std::{fs, thread};
 
@@ -87,12 +86,6 @@ pub fn hosts() -> Vec<(&'static str, usize)> {
 #[track_caller]
 pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
     assert!(tests::wait_until(DEADLINE, condition), "timed out waiting until {what}");
-}
-
-/// Serializes the tests that hold many connections, for systems with 256 descriptors.
-pub fn hold_many_connections() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[track_caller]
