@@ -48,8 +48,8 @@ struct Server {
     workers: usize, // the largest number, and so of connections at a time
     idle_timeout: Option<Duration>, // never zero; `None` disables the timeout
     limit: AtomicUsize, // `workers`, or fewer after a descriptor or a thread was missing
-    running: AtomicUsize,
-    busy: AtomicUsize, // workers that serve a connection, among those that run
+    running: AtomicUsize, // workers, including those that are about to start
+    busy: AtomicUsize, // workers that serve a connection
     stopping: AtomicBool,
     #[cfg(target_os = "linux")]
     waker: TcpStream, // the listener again, as a type that std can shut down
@@ -94,7 +94,7 @@ impl Server {
         }
     }
 
-    /// Starts workers until 32 wait for a connection.
+    /// Starts workers until 32 wait. A clone of the listener shows whether a descriptor is free.
     fn start_workers<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
         if self.listener.try_clone().is_err() {
             self.limit.store(self.running.load(SeqCst).max(2) - 1, SeqCst); // leave some to handlers
@@ -107,7 +107,7 @@ impl Server {
             let worker = thread::Builder::new().name(format!("worker {}", n + 1));
             let started = self.listener.try_clone().and_then(|reserved| {
                 worker.spawn_scoped(scope, move || (drop(reserved), self.work(scope, n + 1)))
-            }); // on Linux, a worker needs a descriptor to wait
+            }); // on Linux, `accept` takes the descriptor again
             if let Err(error) = started {
                 self.limit.store(self.running.fetch_sub(1, SeqCst) - 1, SeqCst);
                 return error!("cannot start another worker: {error}");

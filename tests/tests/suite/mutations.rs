@@ -136,7 +136,9 @@ fn every_mutation_fails_its_tests() {
         let start = Instant::now();
         let mut build = cargo(&folder);
         let (exit_code, output) = finish(build.args(["build", "--quiet", "--workspace", "--bins"]));
-        assert_eq!(exit_code, 0, "{mutation}: {output}");
+        if exit_code != 0 {
+            survived.push(format!("{mutation}: {output}"));
+        }
         let faults: Vec<String> = mutation.pitfalls.split("; ").map(anchor).collect();
         let failed = failed_tests(&folder, &mutation.tests, Some(faults.join(" ")));
         println!("{mutation} ({:.0?}): {}", start.elapsed(), failed.join(" "));
