@@ -143,7 +143,7 @@ pub(super) fn own_address(target: &Target) -> Outcome {
     let count = forge(target, port, 1, 0.5)?;
     // A reply to a reply, as with DNS, is not yet a loop.
     if count <= 10 {
-        return Ok(());
+        return ordinary_requests(target); // Any of several threads may have stopped.
     }
     // The datagram circulates until it meets a full queue.
     let stopped = (0..5).any(|_| flood(target).is_ok() && forge(target, port, 0, 0.3) == Ok(0));
@@ -664,7 +664,7 @@ pub(super) fn restart(target: &mut Target) -> Outcome {
         Some(how) => Fails("exits", how),
         None => Fails("hangs", error.reason()),
     })?;
-    server.usage = server.usage_now();
+    server.usage = server.usage_at_start();
     drop(stream);
     server.aftermath(Ok(()))
 }

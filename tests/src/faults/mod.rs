@@ -17,7 +17,7 @@ pub use client::Options;
 pub use target::Target;
 
 use crate::grouped;
-use Inject::{Another, Crowd, This};
+use Inject::{Another, Lasting, This};
 use Protocol::{Tcp, Udp};
 use Verdict::{Fails, Flaky, NotTried, Survives};
 use client::{Client, finish, has_ended, is_timeout, lines};
@@ -85,8 +85,9 @@ pub struct Fault {
 enum Inject {
     /// This one, beside a client that is connected meanwhile.
     This(fn(&Target) -> Outcome),
-    /// This one, by more clients than the server may keep, so that it may close connections that are idle.
-    Crowd(fn(&Target) -> Outcome),
+    /// This one, which may close idle connections meanwhile, and is started again afterwards: the fault
+    /// may have an effect for longer.
+    Lasting(fn(&Target) -> Outcome),
     /// One more, which is started for it.
     Another(fn(&mut Target) -> Outcome),
 }
@@ -116,10 +117,11 @@ pub const FAULTS: &[Fault] = &[
     Fault { protocols: &[Udp], name: "flood", inject: This(flood),
         summary: "20,000 requests, of 100 to 1,000 bytes by default, from 4 clients as fast as possible.",
         hint: "Leave requests in the socket's queue, which is bounded, until a thread is free." },
-    Fault { protocols: &[Udp], name: "source-port-0", inject: This(|it| forge(it, 0, 4, 0.2).map(drop)),
+    Fault { protocols: &[Udp], name: "source-port-0",
+        inject: Lasting(|it| forge(it, 0, 4, 0.2).and_then(|_| ordinary_requests(it))),
         summary: "A datagram from port 0, to which no reply can be sent (needs root, python3).",
         hint: "Do not exit when a send fails. The error concerns one client only." },
-    Fault { protocols: &[Udp], name: "own-address", inject: This(own_address),
+    Fault { protocols: &[Udp], name: "own-address", inject: Lasting(own_address),
         summary: "A datagram whose source is the server's own address (needs root, python3).",
         hint: "Ignore datagrams from your own port, or you reply to your own replies endlessly." },
     Fault { protocols: &[Tcp], name: "disconnect", inject: This(disconnect),
@@ -152,19 +154,19 @@ pub const FAULTS: &[Fault] = &[
     Fault { protocols: &[Tcp], name: "reset-while-writing", inject: This(reset_while_writing),
         summary: "20 connections that are reset while the server writes.",
         hint: "Handle errors of a write per connection. In C, also ignore SIGPIPE." },
-    Fault { protocols: &[Tcp], name: "silent-clients", inject: Crowd(|it| crowd(it, b"", None)),
+    Fault { protocols: &[Tcp], name: "silent-clients", inject: Lasting(|it| crowd(it, b"", None)),
         summary: "1,000 silent connections, or as many as are accepted. One more must be served in 10 s.",
         hint: "Serve connections concurrently, and close those that are idle for too long." },
-    Fault { protocols: &[Tcp], name: "unfinished-requests", inject: Crowd(|it| unfinished_requests(it, None)),
+    Fault { protocols: &[Tcp], name: "unfinished-requests", inject: Lasting(|it| unfinished_requests(it, None)),
         summary: "The same with half a request over each connection.",
         hint: "Wait for the rest of a request without occupying what other clients need." },
-    Fault { protocols: &[Tcp], name: "slow-clients", inject: Crowd(slow_clients),
+    Fault { protocols: &[Tcp], name: "slow-clients", inject: Lasting(slow_clients),
         summary: "The same, and a byte every 50 ms over each connection.",
         hint: "Give a request a deadline, limit connections per client, or use an event loop." },
     Fault { protocols: &[Tcp], name: "client-that-never-reads", inject: This(never_reads),
         summary: "Up to 64 MiB of requests, replies unread. Another client must be served.",
         hint: "Stop reading while a write is pending, and give writes a timeout." },
-    Fault { protocols: &[Tcp], name: "burst-of-connections", inject: Crowd(burst_of_connections),
+    Fault { protocols: &[Tcp], name: "burst-of-connections", inject: Lasting(burst_of_connections),
         summary: "1,000 clients at once, or as many as the system allows. All must get replies.",
         hint: "Pass a larger backlog to `listen`, or accept in several threads." },
     Fault { protocols: &[Tcp], name: "descriptors-exhausted", inject: Another(descriptors_exhausted),
@@ -307,8 +309,8 @@ fn attempt(inject: Inject, target: &mut Target) -> Outcome {
     if matches!(inject, Another(_)) {
         return Ok(());
     }
-    // It may still be at work on a crowd, and meanwhile allow other clients less.
-    target.needs_restart = matches!(inject, Crowd(_));
+    // It may still be at work on a crowd, and meanwhile allow other clients less, or lack a thread.
+    target.needs_restart = matches!(inject, Lasting(_));
     let Some(first) = target.left_over() else { return Ok(()) };
     // It may have been opened once and for all. A leak grows with the number of rounds.
     target.usage = target.usage_now();
@@ -346,9 +348,9 @@ fn attempt(inject: Inject, target: &mut Target) -> Outcome {
 /// Injects a fault, in general while another client is connected, which must be served, and checks the
 /// server afterwards.
 fn inject_once(inject: Inject, target: &mut Target) -> Outcome {
-    let (inject, is_crowd) = match inject {
+    let (inject, is_lasting) = match inject {
         This(inject) => (inject, false),
-        Crowd(inject) => (inject, true),
+        Lasting(inject) => (inject, true),
         Another(inject) => return inject(target),
     };
     let client = &target.client;
@@ -358,7 +360,7 @@ fn inject_once(inject: Inject, target: &mut Target) -> Outcome {
         let stream = if is_served { Some(client.open()?) } else { None };
         let (stop, stopped) = mpsc::channel();
         let other =
-            stream.map(|stream| scope.spawn(move || client.stay(stream, is_crowd, &stopped)));
+            stream.map(|stream| scope.spawn(move || client.stay(stream, is_lasting, &stopped)));
         let injected = inject(target);
         drop(stop);
         let served = other.and_then(|other| other.join().ok()).unwrap_or(Ok(()));

@@ -498,7 +498,7 @@ impl Target {
     }
 
     /// The same, once a process that was started for the first request has had the time to exit.
-    fn usage_at_start(&self) -> Usage {
+    pub(super) fn usage_at_start(&self) -> Usage {
         if self.processes().is_ok_and(|processes| processes.len() > 1) {
             let _ = self.assert_idle(); // It is checked after the fault.
         }
