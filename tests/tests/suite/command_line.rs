@@ -67,7 +67,8 @@ fn default_count_and_attempts_are_those_of_help() {
     (0..count).for_each(|_| request_any("udp-basic-server", server.address()));
     assert_eq!(server.exit_code(), 0);
     assert_eq!(server.stdout().lines().count(), 1 + count);
-    for name in UDP_CLIENTS {
+    for pair in udp_pairs() {
+        let name = &pair.client();
         let attempts = default_of(name, "--attempts");
         let (server, address) = fake_udp_server();
         let error = error(name, &["--timeout=0.02", &address], "");
@@ -80,7 +81,8 @@ fn default_count_and_attempts_are_those_of_help() {
 #[test]
 fn default_timeout_is_that_of_help() {
     let (_server, address) = fake_udp_server();
-    for name in UDP_CLIENTS {
+    for pair in udp_pairs() {
+        let name = &pair.client();
         let seconds: f64 = default_of(name, "--timeout").parse().unwrap();
         let client =
             |options: &[&str]| start_client(name, &[options, &["--attempts=1", &address]].concat());

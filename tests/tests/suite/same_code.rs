@@ -45,9 +45,8 @@ fn differences(what: &str, programs: &[String], text: impl Fn(&str) -> Option<St
 fn programs_share_what_protects_them() {
     let mut errors = String::new();
     // The first of these pairs is `udp-echo`.
-    let pairs = PAIRS.iter().filter(|pair| pair.replies() && pair.protocol() == Protocol::Udp);
     let (udp_servers, udp_clients): (Vec<String>, Vec<String>) =
-        pairs.map(|pair| (pair.server(), pair.client())).unzip();
+        udp_pairs().map(|pair| (pair.server(), pair.client())).unzip();
     errors += &differences("the check of the own port", &udp_servers, |server| {
         part(server, "receive", "// Spoofed", "=> continue,")
     });
