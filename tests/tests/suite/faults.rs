@@ -109,6 +109,7 @@ const LINUX: &[Row] = &[
     ["tcp descriptors-exhausted", "spins on accept error", "FAILS: spins: uses a whole core"],
     ["tcp reset-while-reading", "leaks after a reset", "FAILS: leaks: 2…more open descriptors, then 2"],
     ["tcp reset-while-reading --patience 1", "collects garbage", "survives"],
+    ["tcp reset-while-reading --patience 1", "fills a pool", "survives"],
     ["udp empty-datagram", "leaks", "survives"],
     ["tcp disconnect", "burns threads at end", "FAILS: spins: uses a whole core while idle, for "],
     ["tcp line-without-an-end", "stores lines", "FAILS: grows: took 100 MiB for a line without an end"],
