@@ -111,9 +111,14 @@ mod linux {
         };
         let _silent: Vec<TcpStream> = (0..60).map(silent).collect();
         assert!(server.wait_for_error("Too many open files").is_some());
-        wait_until("a client is served", || {
+        let mut served = Vec::new();
+        wait_until("three clients are served at the same time", || {
             let mut stream = tcp(server.address());
-            stream.write_all(b"x").is_ok() && stream.read(&mut [0]).is_ok_and(|length| length == 1)
+            let _ = stream.write_all(b"x");
+            if stream.read(&mut [0]).is_ok_and(|length| length == 1) {
+                served.push(stream);
+            }
+            served.len() == 3
         });
     }
 }
