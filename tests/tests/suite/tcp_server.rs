@@ -65,7 +65,7 @@ mod linux {
     #[test]
     fn starts_workers_when_needed_and_ends_surplus() {
         let _lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-        for (limit, connections, running) in [("1010", 90, 90 + 32), ("40", 40, 40)] {
+        for (limit, connections, running) in [("1010", 60, 60 + 32), ("40", 40, 40)] {
             let server = Process::start(SERVER, &["--workers", limit, "--quiet"]);
             let threads = || proc::status(server.id(), "Threads").unwrap();
             assert_eq!(threads(), 1);
