@@ -14,6 +14,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use std::{fs, thread};
 
@@ -91,6 +92,14 @@ pub fn hosts() -> Vec<(&'static str, usize)> {
 #[track_caller]
 pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
     assert!(tests::wait_until(DEADLINE, condition), "timed out waiting until {what}");
+}
+
+/// Serializes the tests that open many files where a process may open only a few hundred.
+pub fn open_many_files() -> Option<MutexGuard<'static, ()>> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let few = Command::new("sh").args(["-c", "test $(ulimit -n) -lt 1000"]).status();
+    let is_needed = few.is_ok_and(|status| status.success());
+    is_needed.then(|| LOCK.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 #[track_caller]

@@ -57,14 +57,10 @@ fn fewer_than_4_workers_keep_idle_timeout() {
 mod linux {
     use super::*;
     use crate::copying::copied;
-    use std::sync::{Mutex, PoisonError};
-
-    /// Serializes the tests that hold many connections, for systems with 256 descriptors.
-    static LOCK: Mutex<()> = Mutex::new(());
 
     #[test]
     fn starts_workers_when_needed_and_ends_surplus() {
-        let _lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        let _lock = open_many_files();
         for (limit, connections, running) in [("1010", 60, 60 + 32), ("40", 40, 40)] {
             let server = Process::start(SERVER, &["--workers", limit, "--quiet"]);
             let threads = || proc::status(server.id(), "Threads").unwrap();
@@ -81,7 +77,7 @@ mod linux {
     /// The quarter that is in reserve is one of the workers that run.
     #[test]
     fn reserve_remains_if_resources_are_missing() {
-        let _lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        let _lock = open_many_files();
         // The address space has room for nine stacks.
         let stacks = "export RUST_MIN_STACK=100000000 MALLOC_ARENA_MAX=1; ulimit -v 900000";
         for (limit, early, silent) in [("ulimit -n 45", 0, 60), (stacks, 5, 8)] {
@@ -99,7 +95,7 @@ mod linux {
     /// A handler needs descriptors as well, which workers that wait must leave to it.
     #[test]
     fn descriptors_remain_for_handler() {
-        let _lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        let _lock = open_many_files();
         let server = copied("tcp-threaded-opening");
         let mut command = shell("ulimit -n 100", server);
         let server = Process::listening(command.args([":0", "--idle-timeout", "600"]));

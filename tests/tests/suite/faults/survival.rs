@@ -73,6 +73,7 @@ fn needs_more(fault: &Fault) -> bool {
 
 #[test]
 fn verdicts_on_ours_are_those_of_table() {
+    let _lock = open_many_files(); // the pipes of many kits
     assert_verdicts(|fault| {
         let is_possible = cfg!(target_os = "linux") || !fault.summary.contains("Linux");
         is_possible && !needs_more(fault) && fault.name != "burst-of-connections"
