@@ -110,7 +110,9 @@ fn table_fits_programs_and_tests() {
     let list = output_of(Process::spawn(Command::new(this).arg("--list")));
     for (number, line) in (1..).zip(CONTENT.lines()) {
         for test in line.strip_prefix("? ").iter().flat_map(|tests| tests.split(' ')) {
-            if !list.lines().any(|listed| listed == format!("{test}: test")) {
+            let exists = list.lines().any(|listed| listed == format!("{test}: test"));
+            // Some tests exist only on Linux.
+            if cfg!(target_os = "linux") && !exists {
                 errors.push(format!("{TABLE}:{number}: there is no test {test}"));
             }
         }
