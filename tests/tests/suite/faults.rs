@@ -266,7 +266,7 @@ fn failure_that_does_not_repeat_itself_is_flaky() {
     let defect = format!("exits once {}", file.display());
     for (option, code) in [("", 0), (" --strict", 1)] {
         let words = format!("tcp{option} --patience 1 reset-while-reading");
-        let expected = format!("flaky: exits: exit status: 6: …exit code {code}");
+        let expected = format!("flaky: exits: exit …: 6: …exit code {code}");
         assert_kit(&words, &flawed("tcp", &defect), &expected);
         fs::remove_file(&file).unwrap();
     }
