@@ -517,8 +517,8 @@ impl Target {
             if left_over.descriptors.max(left_over.processes) <= SLACK {
                 break;
             }
-            // A busy system may not let it close connections.
-            let may_wait = start.elapsed() < 6 * self.client.patience;
+            // A busy system may not let it close connections. One that spins is never idle.
+            let may_wait = start.elapsed() < 6 * self.client.patience && !self.is_known_to("spins");
             if may_wait && is_runnable(&left_over.workers) || left_over.total() < least {
                 (least, since) = (left_over.total(), Instant::now());
             } else if since.elapsed() > self.client.patience {
