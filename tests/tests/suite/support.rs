@@ -18,12 +18,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use std::{fs, thread};
 
-/// The UDP servers that reply, and their clients.
 /// Returns the pairs whose clients send datagrams and wait for replies.
 pub fn udp_pairs() -> impl Iterator<Item = &'static Pair> {
     PAIRS.iter().filter(|pair| pair.replies() && pair.protocol() == Protocol::Udp)
 }
 
+/// The UDP servers that reply in upper case, and their clients.
 pub const UDP_SERVERS: [&str; 2] = ["udp-echo-server", "udp-threaded-server"];
 pub const UDP_CLIENTS: [&str; 2] = ["udp-echo-client", "udp-threaded-client"];
 

@@ -98,17 +98,21 @@ fn ignores_late_and_duplicated_replies() {
 fn exits_after_all_attempts() {
     let (server, silent) = fake_udp_server();
     let unused = unused_address().to_string();
-    for (address, timeout, cause, delay_ms) in [
-        (&*silent, "0.1", "timed out", 100 + 200 + 400),
-        (&silent, "0.000000001", "timed out", 0),
-        (&unused, "0.1", "Connection refused", 100 + 200 + 400),
-        // Not even a socket can be connected. There is no delay after the last attempt.
-        ("255.255.255.255:9", "0.1", "(os error ", 100 + 200),
+    // To this address, not even a socket can be connected.
+    const FORBIDDEN: &str = "255.255.255.255:9";
+    for (address, timeout, attempts, cause, delay_ms) in [
+        (&*silent, "0.1", 3, "timed out", 100 + 200 + 400),
+        (&silent, "0.000000001", 3, "timed out", 0),
+        (&unused, "0.1", 3, "Connection refused", 100 + 200 + 400),
+        // There is no delay after the last attempt.
+        (FORBIDDEN, "0.1", 3, "(os error ", 100 + 200),
+        (FORBIDDEN, "3600", 1, "(os error ", 0),
     ] {
         for name in UDP_CLIENTS {
             let started = Instant::now();
-            let error = error(name, &["--timeout", timeout, "--attempts=3", address], "");
-            let start = format!("{name}: no reply from {address} after 3 attempts: ");
+            let options = ["--timeout", timeout, "--attempts", &attempts.to_string(), address];
+            let error = error(name, &options, "");
+            let start = format!("{name}: no reply from {address} after {attempts} attempt");
             assert!(error.starts_with(&start), "{error}");
             assert!(error.ends_with("; is the server running?\n"), "{error}");
             // On Linux, the ICMP error of a host arrives there before `send` returns.
