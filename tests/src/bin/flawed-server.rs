@@ -54,6 +54,7 @@ fn serve_datagrams(socket: &UdpSocket, defect: &str) {
         };
         let mut reply = buffer[..length].to_ascii_uppercase();
         match defect {
+            "replies late at first" if number == 0 => thread::sleep(Duration::from_millis(1_200)),
             "needs 1 byte" => assert!(length >= 1),
             "needs 2 bytes" => assert!(length >= 2),
             "needs a line end" => assert!(reply.ends_with(b"\n")),

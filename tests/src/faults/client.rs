@@ -272,9 +272,8 @@ impl Client {
     /// Waits until a server that never replies has read what was sent. The port is the client's.
     fn wait_until_read(&self, client: u16) -> Outcome {
         require(cfg!(target_os = "linux"), "--no-reply needs Linux")?;
-        let (start, port, mut reads) = (Instant::now(), self.address.port(), 0);
-        let mut pause = TICK;
-        let is_udp = self.protocol == Udp;
+        let (start, mut pause, mut reads) = (Instant::now(), TICK, 0);
+        let (is_udp, port) = (self.protocol == Udp, self.address.port());
         loop {
             // Before the sockets are listed, which takes seconds if there are very many.
             let is_late = start.elapsed() > self.patience;

@@ -96,12 +96,11 @@ pub(super) fn many_clients(target: &Target) -> Outcome {
 }
 
 pub(super) fn departed_client(target: &Target) -> Outcome {
+    let (client, request) = (&target.client, target.client.request(b"Goodbye"));
     for _ in 0..10 {
-        let socket = target.client.socket()?;
+        let socket = client.socket()?;
         // The last of many is certainly not replied to before the socket is closed.
-        for _ in 0..20 {
-            let _ = target.client.send(&socket, &target.client.request(b"Goodbye")); // The server may have exited.
-        }
+        (0..20).for_each(|_| drop(client.send(&socket, &request)));
     }
     Ok(())
 }
@@ -598,7 +597,7 @@ pub(super) fn unread_output(target: &mut Target) -> Outcome {
         target.remark("control characters of a request appear in its output".into());
     }
     let needed = 200_000 * count / written.len(); // A pipe has room for 64 KiB.
-    let (start, limit) = (Instant::now(), Duration::from_secs(10));
+    let (start, limit) = (Instant::now(), 6 * server.client.patience);
     let (mut served, mut outcome) = (0, Ok(()));
     while outcome.is_ok() && served < needed && start.elapsed() < limit {
         outcome = server.client.probe();

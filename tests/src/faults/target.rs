@@ -133,7 +133,8 @@ impl Target {
         if client.protocol == Protocol::Udp {
             client.patience = client.patience.min(Duration::from_secs(1));
         }
-        while let Err(problem) = client.exchange(&client.request(b"x\n")) {
+        let request = client.request(b"x\n");
+        while let Err(problem) = client.exchange(&request) {
             match self.exit() {
                 // It may not listen yet in the background.
                 Some(how) if how.starts_with("exit status: 0") && start.elapsed() < limit / 2 => {}
@@ -155,7 +156,9 @@ impl Target {
             }
             sleep(Duration::from_millis(20));
         }
-        self.client.any_port = client.any_port;
+        // A late reply may have been taken for one from another port.
+        let is_direct = || Client { any_port: false, ..client.clone() }.exchange(&request).is_ok();
+        self.client.any_port = client.any_port && (self.client.any_port || !is_direct());
         Ok(())
     }
 

@@ -36,12 +36,13 @@ const EVERYWHERE: &[Row] = &[
     ["udp flood", "queues", "FAILS: hangs: no reply within 1 s afterwards"],
     ["udp flood", "mixes clients", "FAILS: loses data: …one of …replies to one of 4 clients"],
     ["udp flood", "replies from another port", "survives…from another port."],
+    ["udp empty-datagram", "replies late at first", "replies to Abc with ABC.\n"],
     ["udp largest-datagram --request abc", "cuts", "FAILS: loses data: lost …,…of "],
     ["udp many-clients --clients 90 largest-datagram --request abc", "",
         "many-clients survives (90 clients in turn)…datagram survives\n"],
     ["udp largest-datagram flood --request ping", "accepts pings only",
         "datagram survives (reply not checked)…flood survives…replies with 4 bytes."],
-    ["udp --start 1 --request ab --reply xyz", "", "fault-kit: …\"AB\", which does not contain --reply"],
+    ["udp --start 5 --request ab --reply xyz", "", "fault-kit: …\"AB\", which does not contain --reply"],
     ["udp --start 1", "never replies", "fault-kit: …pass --request"],
     ["tcp disconnect unfinished-requests slow-clients --clients 90", "",
         "disconnect survives…requests survives (90 clients)…\
@@ -57,9 +58,6 @@ const EVERYWHERE: &[Row] = &[
         "survives (content not checked)…go unnoticed. Pass --request and --reply."],
     ["tcp invalid-utf-8 split-utf-8", "needs UTF-8", "invalid-utf-8 FAILS: exits: …FromUtf8Error…split-utf-8 FAILS: "],
     ["tcp invalid-utf-8", "greets", "survives…It greets each client."],
-    ["tcp invalid-utf-8 client-that-never-reads slow-clients --patience 5", "serves in turn",
-        "invalid-utf-8 survives…reads survives…see silent-clients…\
-         slow-clients not tried: the server serves one client at a time…It serves one client at a time."],
     ["tcp split-utf-8", "decodes each read", "FAILS: loses data: replied with other bytes"],
     ["tcp split-utf-8 --patience 1", "drops what is not ASCII", "not tried: the same in one part: lost 6 of 13 bytes"],
     ["tcp split-utf-8 --request ab\\n", "", "not tried: the request has no character of several bytes"],
@@ -105,6 +103,10 @@ const LINUX: &[Row] = &[
     ["tcp silent-clients --no-reply --clients 90", "serves in turn", "FAILS: hangs: one more client beside …2 s"],
     ["tcp descriptors-exhausted half-close --repeat 1 --patience 5", "serves in turn",
         "not tried: the server accepts fewer connections…repeat not tried: the server survives no fault beside"],
+    // Under Wine, its write does not end when the client resets the connection.
+    ["tcp invalid-utf-8 client-that-never-reads slow-clients --patience 5", "serves in turn",
+        "invalid-utf-8 survives…reads survives…see silent-clients…\
+         slow-clients not tried: the server serves one client at a time…It serves one client at a time."],
     ["tcp descriptors-exhausted", "spins on accept error", "FAILS: spins: uses a whole core"],
     ["tcp reset-while-reading", "leaks after a reset", "FAILS: leaks: 2…more open descriptors, then 2"],
     ["tcp reset-while-reading --patience 1", "collects garbage", "survives"],
