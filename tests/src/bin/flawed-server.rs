@@ -165,6 +165,7 @@ fn handle(mut stream: TcpStream, defect: &str) -> io::Result<()> {
             "drops what is not ASCII" => reply.retain(u8::is_ascii),
             "needs UTF-8" => drop(String::from_utf8(reply.clone()).unwrap()),
             "never replies" => continue,
+            "stops reading" if total > 1_024 => thread::sleep(LIMIT),
             "replies to one request" if total > length => continue,
             "replies with errors after a reset" if harmed => reply = b"error 500\n".into(),
             "counts" => reply = format!("request {}\n", COUNT.fetch_add(1, SeqCst)).into(),
