@@ -319,8 +319,7 @@ fn assert_not_grown(target: &Target, before: usize, taken: usize, why: &str) -> 
     if taken == 0 || !wait_until(Duration::from_secs(1), has_grown) {
         return Ok(());
     }
-    let details = format!("took {taken} MiB {why}, and its memory grew by {growth} MiB");
-    Err(Fails("grows", details))
+    Err(Fails("grows", format!("took {taken} MiB {why}, and its memory grew by {growth} MiB")))
 }
 
 pub(super) fn client_error_in_accept(target: &Target) -> Outcome {

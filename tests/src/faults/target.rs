@@ -129,11 +129,10 @@ impl Target {
     pub(super) fn wait_until_ready(&mut self) -> Outcome {
         self.usage = Usage::default(); // It was that of other processes.
         let (start, limit) = (Instant::now(), self.client.options.start);
-        let mut client = self.client.clone();
+        let (mut client, request) = (self.client.clone(), self.client.request(b"x\n"));
         if client.protocol == Protocol::Udp {
             client.patience = client.patience.min(Duration::from_secs(1));
         }
-        let request = client.request(b"x\n");
         while let Err(problem) = client.exchange(&request) {
             match self.exit() {
                 // It may not listen yet in the background.
@@ -156,6 +155,7 @@ impl Target {
             }
             sleep(Duration::from_millis(20));
         }
+        self.exit(); // It may have gone on in the background, where its processes are others.
         // A late reply may have been taken for one from another port.
         let is_direct = || Client { any_port: false, ..client.clone() }.exchange(&request).is_ok();
         self.client.any_port = client.any_port && (self.client.any_port || !is_direct());
@@ -399,8 +399,9 @@ impl Target {
     pub(super) fn recover(&mut self) -> Outcome {
         let mut probed = Ok(());
         wait_until(2 * self.client.patience, || {
+            let has_exited = self.exit().is_some();
             probed = self.client.probe();
-            probed.is_ok() || self.exit().is_some()
+            probed.is_ok() || has_exited
         });
         probed
     }
