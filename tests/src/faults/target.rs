@@ -155,7 +155,6 @@ impl Target {
             }
             sleep(Duration::from_millis(20));
         }
-        self.exit(); // It may have gone on in the background, where its processes are others.
         // A late reply may have been taken for one from another port.
         let is_direct = || Client { any_port: false, ..client.clone() }.exchange(&request).is_ok();
         self.client.any_port = client.any_port && (self.client.any_port || !is_direct());
@@ -204,7 +203,7 @@ impl Target {
     /// Finds out how the server replies.
     fn learn(&mut self) -> Outcome {
         let is_tcp = self.client.protocol == Protocol::Tcp;
-        let processes = self.processes().unwrap_or_default();
+        let processes = self.usage_at_start().workers;
         for time in [3 * PAUSE, 20 * PAUSE] {
             if is_tcp && !self.speaks_first() {
                 self.learn_greeting(time)?;
@@ -502,10 +501,11 @@ impl Target {
     }
 
     /// The same, once a process that was started for the first request has had the time to exit.
-    pub(super) fn usage_at_start(&self) -> Usage {
+    pub(super) fn usage_at_start(&mut self) -> Usage {
         if self.processes().is_ok_and(|processes| processes.len() > 1) {
             let _ = self.assert_idle(); // It is checked after the fault.
         }
+        self.exit(); // It may have gone on in the background, where its processes are others.
         self.usage_now()
     }
 
