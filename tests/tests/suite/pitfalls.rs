@@ -83,17 +83,20 @@ fn second_buf_reader_misses_line() -> io::Result<()> {
 #[cfg(target_os = "linux")]
 #[test]
 fn close_with_unread_data_truncates_response() -> io::Result<()> {
-    let response = vec![b'x'; 500_000];
-    let (mut client, mut stream) = connection();
-    client.write_all(&[0; 2048])?;
-    let mut buffer = [0; 1024];
-    let _ = stream.read(&mut buffer)?;
-    stream.write_all(&response)?;
-    drop(stream);
-    let mut received = Vec::new();
-    let error = client.read_to_end(&mut received).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-    assert!(received.len() < response.len());
+    let (response, mut buffer) = (vec![b'x'; 500_000], [0; 1024]);
+    let mut is_truncated = || {
+        let (mut client, mut stream) = connection();
+        client.write_all(&[0; 2048])?;
+        let _ = stream.read(&mut buffer)?;
+        stream.write_all(&response)?;
+        drop(stream);
+        let mut received = Vec::new();
+        let error = client.read_to_end(&mut received).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        io::Result::Ok(received.len() < response.len())
+    };
+    // On a busy system, all of it may have arrived before.
+    assert!((0..9).any(|_| is_truncated().unwrap()));
 
     let (mut client, mut stream) = connection();
     client.write_all(&[0; 2048])?;

@@ -277,6 +277,7 @@ fn oldest_late_connection_makes_room() {
 #[cfg(target_os = "linux")]
 #[test]
 fn connect_leaves_time_for_next_address() {
+    let _lock = open_many_files();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let full = listener.local_addr().unwrap();
     let timeout = std::time::Duration::from_millis(200);
