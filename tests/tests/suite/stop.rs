@@ -9,7 +9,7 @@ const SERVERS: [&str; 2] = ["tcp-threaded-server", "udp-threaded-server"];
 
 #[test]
 fn idle_server_stops_on_any_address() {
-    // Other systems assign 127.0.0.2 to no interface.
+    // A wake-up to 127.0.0.1 does not reach 127.0.0.2, which other systems assign to no interface.
     let specific = if cfg!(target_os = "linux") { "127.0.0.2:0" } else { "127.0.0.1:0" };
     let addresses = [specific, "0.0.0.0:0", "[::1]:0", "[::]:0"];
     for address in &addresses[..if has_ipv6() { 4 } else { 2 }] {
